@@ -1,0 +1,330 @@
+//! What can go wrong, grouped by who must act.
+
+use std::{fmt, io, sync::Arc};
+
+/// The result of everything in klamm that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Who must act, and roughly on what.
+///
+/// ```
+/// use klamm::{Client, ErrorKind};
+/// let error = Client::connect("").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Config);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An option is invalid, or two of them exclude each other: change the program.
+    Config,
+    /// No broker, or not the one that is needed, could be reached.
+    Unreachable,
+    /// A connection broke in the middle.
+    Io,
+    /// A deadline passed; the message names what was waited for.
+    TimedOut,
+    /// The broker does not accept these credentials.
+    Authentication,
+    /// The broker knows who this is, and does not allow it.
+    Authorization,
+    /// This broker and klamm have no common version of what is needed.
+    Unsupported,
+    /// The topic or partition does not exist.
+    UnknownTopic,
+    /// The position lies outside of the partition's log, and `out_of_range` says to fail.
+    OutOfRange,
+    /// Records that were read have been removed from the log by a new leader (KIP-320).
+    Truncated,
+    /// Records are damaged: a checksum, length or count does not hold.
+    Corrupt,
+    /// A record batch inflates beyond `decoded_batch_limit`, or an answer is larger than a frame may be.
+    TooLarge,
+    /// What the other side sent is not Kafka's protocol, or breaks its rules.
+    Protocol,
+    /// The broker refused for a reason that has no kind of its own; see [`Error::code`].
+    Refused,
+    /// The client, stream or connection was closed by this program.
+    Closed,
+    /// A thread of klamm panicked: a bug in klamm.
+    Internal,
+}
+
+/// What went wrong, where, and whether trying again can help.
+///
+/// `Display` is one sentence: what happened, and where. [`source`](std::error::Error::source) says what caused it.
+/// It is one pointer wide and cheap to clone, since one failure may concern many records.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+#[derive(Debug, Clone, Default)]
+struct Context {
+    api: Option<&'static str>,
+    broker: Option<String>,
+    topic: Option<Arc<str>>,
+    partition: Option<i32>,
+}
+
+#[derive(Debug, Clone)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    code: Option<i16>,
+    retriable: bool,
+    context: Context,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// Who must act.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Kafka's error code, where a broker gave one.
+    #[must_use]
+    pub fn code(&self) -> Option<i16> {
+        self.0.code
+    }
+
+    /// Whether the same call may succeed later without anything being changed.
+    #[must_use]
+    pub fn is_retriable(&self) -> bool {
+        self.0.retriable
+    }
+
+    /// The Kafka API in which it arose, by its name in the protocol.
+    #[must_use]
+    pub fn api(&self) -> Option<&'static str> {
+        self.0.context.api
+    }
+
+    /// The broker's address, as it was dialled.
+    #[must_use]
+    pub fn broker(&self) -> Option<&str> {
+        self.0.context.broker.as_deref()
+    }
+
+    /// The topic concerned.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        self.0.context.topic.as_deref()
+    }
+
+    /// The partition concerned.
+    #[must_use]
+    pub fn partition(&self) -> Option<i32> {
+        self.0.context.partition
+    }
+
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let retriable = matches!(kind, ErrorKind::Unreachable | ErrorKind::Io | ErrorKind::TimedOut);
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            code: None,
+            retriable,
+            context: Context::default(),
+            source: None,
+        }))
+    }
+
+    pub(crate) fn config(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Config, message)
+    }
+
+    pub(crate) fn protocol(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Protocol, message)
+    }
+
+    pub(crate) fn closed(what: &str) -> Self {
+        Self::new(ErrorKind::Closed, format!("the {what} was closed"))
+    }
+
+    pub(crate) fn io(doing: &str, source: io::Error) -> Self {
+        Self::new(ErrorKind::Io, format!("{doing} failed")).caused_by(source)
+    }
+
+    /// What a broker answered, from Kafka's table of error codes.
+    pub(crate) fn refused(code: i16) -> Self {
+        use kafka_protocol::ResponseError as E;
+        let known = E::try_from_code(code);
+        let kind = match known {
+            Some(E::UnknownTopicOrPartition | E::UnknownTopicId | E::InvalidTopicException) => ErrorKind::UnknownTopic,
+            Some(E::OffsetOutOfRange) => ErrorKind::OutOfRange,
+            Some(
+                E::TopicAuthorizationFailed
+                | E::GroupAuthorizationFailed
+                | E::ClusterAuthorizationFailed
+                | E::TransactionalIdAuthorizationFailed
+                | E::DelegationTokenAuthorizationFailed,
+            ) => ErrorKind::Authorization,
+            Some(E::SaslAuthenticationFailed | E::UnsupportedSaslMechanism | E::IllegalSaslState) => {
+                ErrorKind::Authentication
+            }
+            Some(E::UnsupportedVersion | E::UnsupportedForMessageFormat) => ErrorKind::Unsupported,
+            Some(E::CorruptMessage) => ErrorKind::Corrupt,
+            Some(E::RequestTimedOut) => ErrorKind::TimedOut,
+            _ => ErrorKind::Refused,
+        };
+        let message = match known {
+            Some(error) => format!("the broker refused: {error} (code {code})"),
+            None => format!("the broker refused with error code {code}, which this version of klamm does not know"),
+        };
+        let retriable = known.is_some_and(|error| error.is_retriable());
+        Self::new(kind, message).edit(|inner| {
+            inner.code = Some(code);
+            inner.retriable = retriable;
+        })
+    }
+
+    pub(crate) fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.edit(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    pub(crate) fn retriable(self, retriable: bool) -> Self {
+        self.edit(|inner| inner.retriable = retriable)
+    }
+
+    /// Adds to what the sentence says.
+    pub(crate) fn explained(self, more: &str) -> Self {
+        self.edit(|inner| {
+            inner.message.push_str(": ");
+            inner.message.push_str(more);
+        })
+    }
+
+    pub(crate) fn in_api(self, api: &'static str) -> Self {
+        self.edit(|inner| {
+            inner.context.api.get_or_insert(api);
+        })
+    }
+
+    pub(crate) fn at_broker(self, broker: &str) -> Self {
+        self.edit(|inner| {
+            inner.context.broker.get_or_insert_with(|| broker.to_owned());
+        })
+    }
+
+    pub(crate) fn for_topic(self, topic: &str) -> Self {
+        self.edit(|inner| {
+            inner.context.topic.get_or_insert_with(|| Arc::from(topic));
+        })
+    }
+
+    pub(crate) fn for_partition(self, topic: &str, partition: i32) -> Self {
+        self.for_topic(topic).edit(|inner| {
+            inner.context.partition.get_or_insert(partition);
+        })
+    }
+
+    fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner {
+            message,
+            context,
+            source,
+            ..
+        } = &*self.0;
+        f.write_str(message)?;
+        if let Some(source) = source.as_deref().and_then(|source| source.downcast_ref::<io::Error>()) {
+            // An operating system's word is what the user acts on: "connection refused" belongs into the sentence.
+            write!(f, ": {}", plain(source))?;
+        }
+        match (&context.topic, context.partition) {
+            (Some(topic), Some(partition)) => write!(f, ", for {topic}-{partition}")?,
+            (Some(topic), None) => write!(f, ", for topic {topic}")?,
+            _ => {}
+        }
+        if let Some(api) = context.api {
+            write!(f, ", in {api}")?;
+        }
+        if let Some(broker) = &context.broker {
+            write!(f, ", at broker {broker}")?;
+        }
+        Ok(())
+    }
+}
+
+/// An I/O error without the operating system's number behind it.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    let mut text = text[..end].to_owned();
+    if let Some(first) = text.get_mut(0..1) {
+        first.make_ascii_lowercase();
+    }
+    text
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source: &(dyn std::error::Error + Send + Sync) = &**self.0.source.as_ref()?;
+        // Its text is already part of ours.
+        if source.is::<io::Error>() { None } else { Some(source) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_pointer_wide_and_can_be_shared() {
+        fn shared<T: Clone + Send + Sync + 'static>() {}
+        shared::<Error>();
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn a_sentence_names_what_where_and_the_cause_once() {
+        let cause = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let error = Error::io("dialling", cause)
+            .at_broker("127.0.0.1:9092")
+            .for_partition("orders", 3)
+            .in_api("Fetch");
+        assert_eq!(
+            error.to_string(),
+            "dialling failed: connection refused, for orders-3, in Fetch, at broker 127.0.0.1:9092"
+        );
+        assert!(std::error::Error::source(&error).is_none());
+        assert!(error.is_retriable());
+    }
+
+    #[test]
+    fn a_broker_s_code_decides_kind_and_retriability() {
+        let gone = Error::refused(3);
+        assert_eq!(
+            (gone.kind(), gone.is_retriable(), gone.code()),
+            (ErrorKind::UnknownTopic, true, Some(3))
+        );
+        let denied = Error::refused(29);
+        assert_eq!(
+            (denied.kind(), denied.is_retriable()),
+            (ErrorKind::Authorization, false)
+        );
+        let new = Error::refused(9_999);
+        assert_eq!((new.kind(), new.code()), (ErrorKind::Refused, Some(9_999)));
+    }
+
+    #[test]
+    fn context_that_is_already_there_is_kept() {
+        let error = Error::protocol("odd")
+            .for_partition("inner", 1)
+            .for_partition("outer", 2);
+        assert_eq!((error.topic(), error.partition()), (Some("inner"), Some(1)));
+    }
+}
