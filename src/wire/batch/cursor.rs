@@ -48,25 +48,46 @@ impl Cursor {
         self.left
     }
 
-    #[inline]
+    // Always: the caller's loop is the hot path, and what is inlined here is only the record of the common shape.
+    #[inline(always)]
     pub(crate) fn next(&mut self, data: &[u8], span: &Span) -> Option<Result<RecordView, BatchError>> {
         if self.left == 0 {
             return self.finish(span);
         }
+        if span.format == Format::Batch {
+            if let Ok((record, end)) = record::<true>(data, self.at as usize, span) {
+                if self.accept(&record, end, span) {
+                    return Some(Ok(record));
+                }
+            }
+        }
+        Some(self.next_of_any_shape(data, span))
+    }
+
+    /// Old messages, records with long fields, and those that cannot be read, for which it says why.
+    #[inline(never)]
+    fn next_of_any_shape(&mut self, data: &[u8], span: &Span) -> Result<RecordView, BatchError> {
         let parsed = match span.format {
-            Format::Batch => record(data, self.at as usize, span),
+            Format::Batch => record::<false>(data, self.at as usize, span),
             Format::Messages { shift } => old::record(data, self.at as usize, shift, span),
         };
         match parsed {
-            Ok((record, end)) if (self.lowest..span.next_offset).contains(&record.offset) => {
-                self.at = end;
-                self.left -= 1;
-                self.lowest = record.offset + 1;
-                Some(Ok(record))
-            }
-            Ok(_) => Some(Err(self.fail(Problem::RecordOffset, span))),
-            Err(problem) => Some(Err(self.fail(problem, span))),
+            Ok((record, end)) if self.accept(&record, end, span) => Ok(record),
+            Ok(_) => Err(self.fail(Problem::RecordOffset, span)),
+            Err(problem) => Err(self.fail(problem, span)),
         }
+    }
+
+    /// Moves behind a record whose offset can be.
+    #[inline(always)]
+    fn accept(&mut self, record: &RecordView, end: u32, span: &Span) -> bool {
+        let fits = record.offset >= self.lowest && record.offset < span.next_offset;
+        if fits {
+            self.at = end;
+            self.left -= 1;
+            self.lowest = record.offset + 1;
+        }
+        fits
     }
 
     #[cold]
@@ -91,32 +112,23 @@ impl Cursor {
     }
 }
 
-/// The record of a magic 2 batch that begins at `at`, and where it ends.
+/// The record of a magic 2 batch that begins at `at`, and where it ends. `SHORT` gives up on what is rare, for speed.
 #[inline(always)]
-fn record(data: &[u8], mut at: usize, span: &Span) -> Result<(RecordView, u32), Problem> {
+fn record<const SHORT: bool>(data: &[u8], at: usize, span: &Span) -> Result<(RecordView, u32), Problem> {
     let Some(records) = data.get(..span.end as usize) else {
         return Err(Problem::Moved);
     };
-    let length = varint::read_i32(records, &mut at)?;
-    let Some(record) = usize::try_from(length)
-        .ok()
-        .and_then(|length| records.get(..at.checked_add(length)?))
-    else {
+    let (length, at) = varint::read_i32::<SHORT>(records, at)?;
+    let Some(record) = usize::try_from(length).ok().and_then(|length| records.get(..at.checked_add(length)?)) else {
         return Err(Problem::RecordLength);
     };
-    at += 1; // attributes, of which Kafka uses none
-    let timestamp_delta = varint::read_i64(record, &mut at)?;
-    let offset_delta = varint::read_i32(record, &mut at)?;
-    let key = slice(record, &mut at)?;
-    let value = slice(record, &mut at)?;
-    let headers = match varint::read_i32(record, &mut at)? {
-        0 => HeaderSlice {
-            start: at as u32,
-            end: at as u32,
-            count: 0,
-        },
-        count => headers::check(record, &mut at, count)?,
-    };
+    let at = at + 1; // attributes, of which Kafka uses none
+    let (timestamp_delta, at) = varint::read_i64::<SHORT>(record, at)?;
+    let (offset_delta, at) = varint::read_i32::<SHORT>(record, at)?;
+    let (key, at) = slice::<SHORT>(record, at)?;
+    let (value, at) = slice::<SHORT>(record, at)?;
+    let (count, at) = varint::read_i32::<SHORT>(record, at)?;
+    let (headers, at) = if count == 0 { (HeaderSlice::EMPTY, at) } else { headers::check(record, at, count)? };
     if at != record.len() {
         return Err(Problem::RecordTrailing);
     }
@@ -126,32 +138,19 @@ fn record(data: &[u8], mut at: usize, span: &Span) -> Result<(RecordView, u32), 
         _ => span.first_timestamp.wrapping_add(timestamp_delta),
     };
     let offset = span.base_offset.wrapping_add(i64::from(offset_delta));
-    Ok((
-        RecordView {
-            offset,
-            timestamp,
-            key,
-            value,
-            headers,
-        },
-        at as u32,
-    ))
+    Ok((RecordView { offset, timestamp, key, value, headers }, at as u32))
 }
 
 #[inline(always)]
-fn slice(record: &[u8], at: &mut usize) -> Result<Slice, Problem> {
-    let len = varint::read_i32(record, at)?;
-    let slice = Slice { start: *at as u32, len };
-    if len > 0 {
-        // Cannot overflow on 64 bits; on 32, what is left of the record is less than what an `i32` may say.
-        if len as usize > record.len() - *at {
-            return Err(Problem::FieldBeyondRecord);
-        }
-        *at += len as usize;
-    } else if len < -1 {
-        return Err(Problem::NegativeLength);
+fn slice<const SHORT: bool>(record: &[u8], at: usize) -> Result<(Slice, usize), Problem> {
+    let (len, at) = varint::read_i32::<SHORT>(record, at)?;
+    let slice = Slice { start: at as u32, len };
+    match usize::try_from(len) {
+        Ok(len) if len > record.len() - at => Err(Problem::FieldBeyondRecord),
+        Ok(len) => Ok((slice, at + len)),
+        Err(_) if len == -1 => Ok((slice, at)),
+        Err(_) => Err(Problem::NegativeLength),
     }
-    Ok(slice)
 }
 
 /// A nullable piece of the buffer: null, empty and filled are three things.

@@ -66,7 +66,9 @@ impl<'a> Iterator for Headers<'a> {
 
     fn next(&mut self) -> Option<Header<'a>> {
         self.left = self.left.checked_sub(1)?;
-        read(self.bytes, &mut self.at).ok()
+        let (header, end) = read(self.bytes, self.at).ok()?;
+        self.at = end;
+        Some(header)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -83,38 +85,35 @@ impl fmt::Debug for Headers<'_> {
     }
 }
 
-/// Checks the headers at the end of a record, so that walking them later cannot fail.
+/// Checks the headers at the end of a record, so that walking them later cannot fail, and says where they end.
 #[inline(never)]
-pub(super) fn check(record: &[u8], at: &mut usize, count: i32) -> Result<HeaderSlice, Problem> {
+pub(super) fn check(record: &[u8], start: usize, count: i32) -> Result<(HeaderSlice, usize), Problem> {
     let count = u32::try_from(count).map_err(|_| Problem::Headers)?;
-    let start = *at;
+    let mut end = start;
     for _ in 0..count {
         // A count that lies ends here: each header takes two bytes at least.
-        read(record, at)?;
+        (_, end) = read(record, end)?;
     }
-    Ok(HeaderSlice::new(start..*at, count))
+    Ok((HeaderSlice::new(start..end, count), end))
 }
 
-#[inline]
-fn read<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Header<'a>, Problem> {
-    let key = piece(bytes, at)?.ok_or(Problem::Headers)?;
-    Ok(Header {
-        key,
-        value: piece(bytes, at)?,
-    })
+#[inline(always)]
+fn read(bytes: &[u8], at: usize) -> Result<(Header<'_>, usize), Problem> {
+    let (Some(key), at) = piece(bytes, at)? else {
+        return Err(Problem::Headers);
+    };
+    let (value, at) = piece(bytes, at)?;
+    Ok((Header { key, value }, at))
 }
 
-#[inline]
-fn piece<'a>(bytes: &'a [u8], at: &mut usize) -> Result<Option<&'a [u8]>, Problem> {
-    let len = varint::read_i32(bytes, at)?;
+#[inline(always)]
+fn piece(bytes: &[u8], at: usize) -> Result<(Option<&[u8]>, usize), Problem> {
+    let (len, at) = varint::read_i32::<false>(bytes, at)?;
     if len == -1 {
-        return Ok(None);
+        return Ok((None, at));
     }
-    let len = usize::try_from(len).map_err(|_| Problem::Headers)?;
-    let piece = bytes
-        .get(*at..)
-        .and_then(|rest| rest.get(..len))
-        .ok_or(Problem::Headers)?;
-    *at += len;
-    Ok(Some(piece))
+    let Some(piece) = usize::try_from(len).ok().and_then(|len| bytes.get(at..)?.get(..len)) else {
+        return Err(Problem::Headers);
+    };
+    Ok((Some(piece), at + piece.len()))
 }

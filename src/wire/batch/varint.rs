@@ -2,53 +2,54 @@
 
 use super::Problem;
 
-/// Reads one of up to five bytes and moves `at` behind it.
+/// An integer of up to five bytes at `at`, and where it ends. If `SHORT`, only one of up to two bytes is accepted.
 #[inline(always)]
-pub(super) fn read_i32(bytes: &[u8], at: &mut usize) -> Result<i32, Problem> {
-    // Nearly all lengths, deltas and counts take one byte or two.
-    let Some(&first) = bytes.get(*at) else {
+pub(super) fn read_i32<const SHORT: bool>(bytes: &[u8], at: usize) -> Result<(i32, usize), Problem> {
+    let (value, end) = match read_short(bytes, at)? {
+        Some((value, end)) => (value as u32, end),
+        None if SHORT => return Err(Problem::Varint),
+        None => {
+            let (value, end) = read_long(bytes, at, 5)?;
+            (u32::try_from(value).map_err(|_| Problem::Varint)?, end)
+        }
+    };
+    Ok(((value >> 1) as i32 ^ -((value & 1) as i32), end))
+}
+
+/// An integer of up to ten bytes at `at`, and where it ends. If `SHORT`, only one of up to two bytes is accepted.
+#[inline(always)]
+pub(super) fn read_i64<const SHORT: bool>(bytes: &[u8], at: usize) -> Result<(i64, usize), Problem> {
+    let (value, end) = match read_short(bytes, at)? {
+        Some(short) => short,
+        None if SHORT => return Err(Problem::Varint),
+        None => read_long(bytes, at, 10)?,
+    };
+    Ok(((value >> 1) as i64 ^ -((value & 1) as i64), end))
+}
+
+/// Nearly all lengths, deltas and counts take one byte or two. `None` for those that take more.
+#[inline(always)]
+fn read_short(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Problem> {
+    let Some(&first) = bytes.get(at) else {
         return Err(Problem::FieldBeyondRecord);
     };
     if first < 0x80 {
-        *at += 1;
-        return Ok(unzigzag_32(u32::from(first)));
+        return Ok(Some((u64::from(first), at + 1)));
     }
-    let Some(&second) = bytes.get(*at + 1) else {
+    let Some(&second) = bytes.get(at + 1) else {
         return Err(Problem::FieldBeyondRecord);
     };
     if second < 0x80 {
-        *at += 2;
-        return Ok(unzigzag_32(u32::from(first & 0x7f) | u32::from(second) << 7));
+        return Ok(Some((u64::from(first & 0x7f) | u64::from(second) << 7, at + 2)));
     }
-    let value = read_long(bytes, at, 5)?;
-    match u32::try_from(value) {
-        Ok(value) => Ok(unzigzag_32(value)),
-        Err(_) => Err(Problem::Varint),
-    }
+    Ok(None)
 }
 
-/// Reads one of up to ten bytes and moves `at` behind it.
-#[inline(always)]
-pub(super) fn read_i64(bytes: &[u8], at: &mut usize) -> Result<i64, Problem> {
-    match bytes.get(*at) {
-        Some(&first) if first < 0x80 => {
-            *at += 1;
-            Ok(unzigzag_64(u64::from(first)))
-        }
-        Some(&first) => match bytes.get(*at + 1) {
-            Some(&second) if second < 0x80 => {
-                *at += 2;
-                Ok(unzigzag_64(u64::from(first & 0x7f) | u64::from(second) << 7))
-            }
-            _ => read_long(bytes, at, 10).map(unzigzag_64),
-        },
-        None => Err(Problem::FieldBeyondRecord),
-    }
-}
-
+// Takes and gives values only: were `at` a reference, it would live in memory on the short path too.
+#[cold]
 #[inline(never)]
-fn read_long(bytes: &[u8], at: &mut usize, longest: usize) -> Result<u64, Problem> {
-    let rest = bytes.get(*at..).unwrap_or_default();
+fn read_long(bytes: &[u8], at: usize, longest: usize) -> Result<(u64, usize), Problem> {
+    let rest = bytes.get(at..).unwrap_or_default();
     let mut value = 0;
     for (index, &byte) in rest.iter().take(longest).enumerate() {
         let bits = u64::from(byte & 0x7f);
@@ -58,25 +59,10 @@ fn read_long(bytes: &[u8], at: &mut usize, longest: usize) -> Result<u64, Proble
         }
         value |= bits << (7 * index);
         if byte < 0x80 {
-            *at += index + 1;
-            return Ok(value);
+            return Ok((value, at + index + 1));
         }
     }
-    Err(if rest.len() < longest {
-        Problem::FieldBeyondRecord
-    } else {
-        Problem::Varint
-    })
-}
-
-#[inline]
-fn unzigzag_32(value: u32) -> i32 {
-    (value >> 1) as i32 ^ -((value & 1) as i32)
-}
-
-#[inline]
-fn unzigzag_64(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
+    Err(if rest.len() < longest { Problem::FieldBeyondRecord } else { Problem::Varint })
 }
 
 #[cfg(any(test, feature = "unstable-internals"))]
