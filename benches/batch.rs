@@ -25,8 +25,11 @@ fn main() {
     println!("{:<34}{:>12}{:>16}", "", "ns/record", "allocs/record");
 
     let small: Vec<_> = (0..RECORDS_A_BATCH).map(|i| vec![i as u8; 100]).collect();
-    let headers: [(&[u8], Option<&[u8]>); 3] =
-        [(b"trace", Some(b"0af7651916cd43dd")), (b"source", Some(b"billing")), (b"retry", None)];
+    let headers: [(&[u8], Option<&[u8]>); 3] = [
+        (b"trace", Some(b"0af7651916cd43dd")),
+        (b"source", Some(b"billing")),
+        (b"retry", None),
+    ];
     reading("100 B", "none", &small, &[]);
     reading("100 B, 3 headers", "none", &small, &headers);
     let text: Vec<_> = (0..RECORDS_A_BATCH).map(text).collect();
@@ -51,7 +54,9 @@ fn reading(what: &str, codec: &str, values: &[Vec<u8>], headers: &[(&[u8], Optio
     }
     let mut reader = BatchReader::new(LIMIT);
     let inflating = if codec == "none" { "check" } else { "check and inflate" };
-    measure(&format!("{what}, {codec}: {inflating}"), || reader.decode(black_box(&fetched)).unwrap());
+    measure(&format!("{what}, {codec}: {inflating}"), || {
+        reader.decode(black_box(&fetched)).unwrap()
+    });
     measure(&format!("{what}, {codec}: walk"), || {
         let (records, bytes) = reader.walk(black_box(&fetched)).unwrap();
         assert_eq!(records, BATCHES * RECORDS_A_BATCH);
@@ -71,7 +76,9 @@ fn writing(what: &str, codec: &str, values: &[Vec<u8>], headers: &[(&[u8], Optio
     let mut buffer = Vec::new();
     measure(&format!("{what}, {codec}: write"), || {
         for _ in 0..BATCHES {
-            buffer = encoder.write(std::mem::take(&mut buffer), 0, black_box(values), headers).unwrap();
+            buffer = encoder
+                .write(std::mem::take(&mut buffer), 0, black_box(values), headers)
+                .unwrap();
         }
     });
 }

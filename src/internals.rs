@@ -39,7 +39,11 @@ impl BatchReader {
     pub fn walk(&self, fetched: &[u8]) -> Result<(usize, usize)> {
         let (mut records, mut bytes) = (0, 0);
         for (place, span) in &self.spans {
-            let data = if *place == Place::InFetched { fetched } else { &self.inflated };
+            let data = if *place == Place::InFetched {
+                fetched
+            } else {
+                &self.inflated
+            };
             let mut cursor = Cursor::new(span);
             while let Some(record) = cursor.next(data, span) {
                 let record = record.map_err(|error| error.into_error())?;
@@ -54,11 +58,19 @@ impl BatchReader {
     pub fn walk_headers(&self, fetched: &[u8]) -> Result<usize> {
         let mut bytes = 0;
         for (place, span) in &self.spans {
-            let data = if *place == Place::InFetched { fetched } else { &self.inflated };
+            let data = if *place == Place::InFetched {
+                fetched
+            } else {
+                &self.inflated
+            };
             let mut cursor = Cursor::new(span);
             while let Some(record) = cursor.next(data, span) {
                 let record = record.map_err(|error| error.into_error())?;
-                bytes += record.headers.iter(data).map(|header| header.key_bytes().len()).sum::<usize>();
+                bytes += record
+                    .headers
+                    .iter(data)
+                    .map(|header| header.key_bytes().len())
+                    .sum::<usize>();
             }
         }
         Ok(bytes)

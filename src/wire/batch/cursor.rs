@@ -61,21 +61,25 @@ impl Cursor {
                 }
             }
         }
-        Some(self.next_of_any_shape(data, span))
+        let (moved, record) = self.clone().next_of_any_shape(data, span);
+        *self = moved;
+        Some(record)
     }
 
-    /// Old messages, records with long fields, and those that cannot be read, for which it says why.
+    /// Old messages, records with long fields, and those that cannot be read, for which it says why. By value, so that
+    /// the caller's cursor can stay in registers.
     #[inline(never)]
-    fn next_of_any_shape(&mut self, data: &[u8], span: &Span) -> Result<RecordView, BatchError> {
+    fn next_of_any_shape(mut self, data: &[u8], span: &Span) -> (Self, Result<RecordView, BatchError>) {
         let parsed = match span.format {
             Format::Batch => record::<false>(data, self.at as usize, span),
             Format::Messages { shift } => old::record(data, self.at as usize, shift, span),
         };
-        match parsed {
+        let record = match parsed {
             Ok((record, end)) if self.accept(&record, end, span) => Ok(record),
             Ok(_) => Err(self.fail(Problem::RecordOffset, span)),
             Err(problem) => Err(self.fail(problem, span)),
-        }
+        };
+        (self, record)
     }
 
     /// Moves behind a record whose offset can be.
@@ -119,7 +123,10 @@ fn record<const SHORT: bool>(data: &[u8], at: usize, span: &Span) -> Result<(Rec
         return Err(Problem::Moved);
     };
     let (length, at) = varint::read_i32::<SHORT>(records, at)?;
-    let Some(record) = usize::try_from(length).ok().and_then(|length| records.get(..at.checked_add(length)?)) else {
+    let Some(record) = usize::try_from(length)
+        .ok()
+        .and_then(|length| records.get(..at.checked_add(length)?))
+    else {
         return Err(Problem::RecordLength);
     };
     let at = at + 1; // attributes, of which Kafka uses none
@@ -128,7 +135,11 @@ fn record<const SHORT: bool>(data: &[u8], at: usize, span: &Span) -> Result<(Rec
     let (key, at) = slice::<SHORT>(record, at)?;
     let (value, at) = slice::<SHORT>(record, at)?;
     let (count, at) = varint::read_i32::<SHORT>(record, at)?;
-    let (headers, at) = if count == 0 { (HeaderSlice::EMPTY, at) } else { headers::check(record, at, count)? };
+    let (headers, at) = if count == 0 {
+        (HeaderSlice::EMPTY, at)
+    } else {
+        headers::check(record, at, count)?
+    };
     if at != record.len() {
         return Err(Problem::RecordTrailing);
     }
@@ -138,7 +149,16 @@ fn record<const SHORT: bool>(data: &[u8], at: usize, span: &Span) -> Result<(Rec
         _ => span.first_timestamp.wrapping_add(timestamp_delta),
     };
     let offset = span.base_offset.wrapping_add(i64::from(offset_delta));
-    Ok((RecordView { offset, timestamp, key, value, headers }, at as u32))
+    Ok((
+        RecordView {
+            offset,
+            timestamp,
+            key,
+            value,
+            headers,
+        },
+        at as u32,
+    ))
 }
 
 #[inline(always)]

@@ -62,7 +62,11 @@ fn read_long(bytes: &[u8], at: usize, longest: usize) -> Result<(u64, usize), Pr
             return Ok((value, at + index + 1));
         }
     }
-    Err(if rest.len() < longest { Problem::FieldBeyondRecord } else { Problem::Varint })
+    Err(if rest.len() < longest {
+        Problem::FieldBeyondRecord
+    } else {
+        Problem::Varint
+    })
 }
 
 #[cfg(any(test, feature = "unstable-internals"))]
