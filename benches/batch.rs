@@ -22,7 +22,7 @@ const LIMIT: usize = 64 << 20;
 const MEASURED: Duration = Duration::from_millis(200);
 
 fn main() {
-    println!("{:<34}{:>12}{:>16}", "", "ns/record", "allocs/record");
+    println!("{:<44}{:>12}{:>16}", "", "ns/record", "allocs/record");
 
     let small: Vec<_> = (0..RECORDS_A_BATCH).map(|i| vec![i as u8; 100]).collect();
     let headers: [(&[u8], Option<&[u8]>); 3] = [
@@ -98,7 +98,7 @@ fn measure(what: &str, mut round: impl FnMut()) {
     let counted = ALLOCATOR.stats() - before;
     let allocations = (counted.allocations + counted.reallocations) as f64;
     println!(
-        "{what:<34}{:>12.1}{:>16.4}",
+        "{what:<44}{:>12.1}{:>16.4}",
         best.as_nanos() as f64 / RECORDS,
         allocations / (RECORDS * f64::from(rounds)),
     );

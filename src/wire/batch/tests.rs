@@ -728,7 +728,7 @@ fn wrappers_that_lie_are_refused() {
             problem(&wrapped(1, 0, &[a.clone(), message(1, 1, 0, 0, None)])),
             Problem::RecordOffset
         );
-        assert_eq!(problem(&wrapped(0, 9, &[a.clone()])), Problem::Nested);
+        assert_eq!(problem(&wrapped(0, 9, std::slice::from_ref(&a))), Problem::Nested);
         assert_eq!(
             problem(&wrapped(1, 9, &[message(1, 0, codec, 0, Some(b"a"))])),
             Problem::Nested

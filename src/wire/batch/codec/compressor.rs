@@ -8,6 +8,7 @@ use crate::{Error, ErrorKind, Result};
 /// Compresses, and keeps what a codec needs for that. One per thread.
 pub(crate) struct Compressor {
     compression: Compression,
+    level: Option<i32>,
     context: Context,
 }
 
@@ -20,10 +21,7 @@ enum Context {
     #[cfg(feature = "lz4")]
     Lz4,
     #[cfg(feature = "zstd")]
-    Zstd {
-        context: zstd::zstd_safe::CCtx<'static>,
-        level: i32,
-    },
+    Zstd(zstd::zstd_safe::CCtx<'static>),
 }
 
 impl Compressor {
@@ -39,14 +37,15 @@ impl Compressor {
             #[cfg(feature = "lz4")]
             Compression::Lz4 => Context::Lz4,
             #[cfg(feature = "zstd")]
-            Compression::Zstd => Context::Zstd {
-                context: zstd::zstd_safe::CCtx::create(),
-                level: level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL),
-            },
+            Compression::Zstd => Context::Zstd(zstd::zstd_safe::CCtx::create()),
             #[cfg(not(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")))]
             off => return Err(left_out(off)),
         };
-        Ok(Self { compression, context })
+        Ok(Self {
+            compression,
+            level,
+            context,
+        })
     }
 
     pub(crate) fn compression(&self) -> Compression {
@@ -67,7 +66,7 @@ impl Compressor {
             #[cfg(feature = "lz4")]
             Context::Lz4 => lz4::compress(records, out),
             #[cfg(feature = "zstd")]
-            Context::Zstd { context, level } => zstd_frame::compress(context, *level, records, out),
+            Context::Zstd(context) => zstd_frame::compress(context, self.level, records, out),
         }
     }
 }
@@ -76,6 +75,7 @@ impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compressor")
             .field("compression", &self.compression)
+            .field("level", &self.level)
             .finish_non_exhaustive()
     }
 }
@@ -174,13 +174,18 @@ mod zstd_frame {
 
     use super::{Result, failed};
 
-    pub(super) fn compress(context: &mut CCtx<'static>, level: i32, records: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn compress(
+        context: &mut CCtx<'static>,
+        level: Option<i32>,
+        records: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         out.reserve(compress_bound(records.len()));
         let before = out.len() as u64;
         let mut tail = Cursor::new(out);
         tail.set_position(before);
         context
-            .compress(&mut tail, records, level)
+            .compress(&mut tail, records, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))
             .map(drop)
             .map_err(|_| failed("zstd"))
     }

@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Stop, make_room};
+use super::{Growth, Stop};
 
 const DAMAGED: Stop = Stop::Damaged("gzip");
 
@@ -10,16 +10,15 @@ const DAMAGED: Stop = Stop::Damaged("gzip");
 pub(super) struct Inflater {
     /// Made when first needed: it takes some 40 KiB.
     context: Option<Decompress>,
+    growth: Growth,
 }
 
 impl Inflater {
     pub(super) fn inflate(&mut self, mut input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
-        let context = self.context.get_or_insert_with(|| Decompress::new(false));
         // A gzip file may have several members, one after the other.
         loop {
             let deflated = skip_header(input).ok_or(DAMAGED)?;
-            context.reset(false);
-            let consumed = inflate_member(context, deflated, out, ceiling)?;
+            let consumed = self.inflate_member(deflated, out, ceiling)?;
             // CRC-32 and length: what they protect is under the batch's own checksum.
             let Some(rest) = deflated.get(consumed + 8..) else {
                 return Err(DAMAGED);
@@ -30,24 +29,30 @@ impl Inflater {
             input = rest;
         }
     }
-}
 
-fn inflate_member(context: &mut Decompress, deflated: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<usize, Stop> {
-    let before = out.len();
-    loop {
-        let (consumed, length) = (context.total_in() as usize, out.len());
-        if length > ceiling {
-            return Err(Stop::AtCeiling);
+    /// Gives the number of bytes that were the member's.
+    fn inflate_member(&mut self, deflated: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<usize, Stop> {
+        let context = self.context.get_or_insert_with(|| Decompress::new(false));
+        context.reset(false);
+        let before = out.len();
+        loop {
+            let (consumed, length) = (context.total_in() as usize, out.len());
+            if length > ceiling {
+                return Err(Stop::AtCeiling);
+            }
+            self.growth.make_room(out, before, deflated.len(), ceiling);
+            let rest = deflated.get(consumed..).ok_or(DAMAGED)?;
+            match context.decompress_vec(rest, out, FlushDecompress::None) {
+                Ok(Status::StreamEnd) => break,
+                // There was room for more, so it is the input that ended too early.
+                Ok(_) if out.len() < out.capacity() || out.len() == length => return Err(DAMAGED),
+                Ok(_) => {}
+                Err(_) => return Err(DAMAGED),
+            }
         }
-        make_room(out, before, deflated.len(), ceiling);
-        let rest = deflated.get(consumed..).ok_or(DAMAGED)?;
-        match context.decompress_vec(rest, out, FlushDecompress::None) {
-            Ok(Status::StreamEnd) => return Ok(context.total_in() as usize),
-            // There was room for more, so it is the input that ended too early.
-            Ok(_) if out.len() < out.capacity() || out.len() == length => return Err(DAMAGED),
-            Ok(_) => {}
-            Err(_) => return Err(DAMAGED),
-        }
+        let consumed = context.total_in() as usize;
+        self.growth.learn(consumed, out.len() - before);
+        Ok(consumed)
     }
 }
 

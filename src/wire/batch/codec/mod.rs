@@ -63,6 +63,10 @@ impl Inflater {
     }
 
     /// Appends what `input` inflates to. After an `Err`, `out` holds what it held before.
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "zstd")),
+        expect(clippy::needless_pass_by_ref_mut, reason = "the codecs that keep something are off")
+    )]
     pub(super) fn inflate(&mut self, attributes: i16, input: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
         let before = out.len();
         let ceiling = before.saturating_add(self.limit);
@@ -126,12 +130,33 @@ fn copy(input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Makes room behind `out`: as much again as has arrived since `before`, never past the ceiling by more than a byte.
-///
-/// That byte is what tells a batch which just fits from one that goes on.
+/// How much room a codec makes before it knows what comes.
 #[cfg(any(feature = "gzip", feature = "zstd"))]
-fn make_room(out: &mut Vec<u8>, before: usize, input: usize, ceiling: usize) {
-    // Text shrinks to a third or a fifth: four times the input is mostly enough, and is no more than was paid for.
-    let wanted = (out.len() - before).max(input.saturating_mul(4)).max(1024);
-    out.reserve(wanted.min((ceiling - out.len()).saturating_add(1)));
+#[derive(Debug)]
+struct Growth {
+    /// By how many eighths of itself the last batch grew, and a little more: the next one is likely to be similar.
+    eighths: usize,
+}
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+impl Default for Growth {
+    fn default() -> Self {
+        Self { eighths: 32 }
+    }
+}
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+impl Growth {
+    /// Makes room behind `out`: what is expected, or as much again as has come since `before`. Not past the ceiling,
+    /// except for the byte that tells a batch which just fits from one that goes on.
+    fn make_room(&self, out: &mut Vec<u8>, before: usize, input: usize, ceiling: usize) {
+        let expected = input.saturating_mul(self.eighths) / 8;
+        let wanted = (out.len() - before).max(expected).max(1024);
+        out.reserve(wanted.min((ceiling - out.len()).saturating_add(1)));
+    }
+
+    /// Bounded, so that one batch of zeros does not make all others ask for memory that they do not need.
+    fn learn(&mut self, input: usize, output: usize) {
+        self.eighths = output.saturating_mul(9).div_ceil(input.max(1)).clamp(16, 128);
+    }
 }

@@ -4,12 +4,13 @@ use std::{fmt, io::Cursor};
 
 use zstd::zstd_safe::{DCtx, zstd_sys::ZSTD_ErrorCode};
 
-use super::{Stop, make_room};
+use super::{Growth, Stop};
 
 #[derive(Default)]
 pub(super) struct Inflater {
     /// Made when first needed: it takes some 100 KiB.
     context: Option<DCtx<'static>>,
+    growth: Growth,
 }
 
 impl Inflater {
@@ -20,7 +21,7 @@ impl Inflater {
             empty => empty.insert(DCtx::try_create().ok_or(DAMAGED)?),
         };
         let before = out.len();
-        make_room(out, before, input.len(), ceiling);
+        self.growth.make_room(out, before, input.len(), ceiling);
         // The frame is inflated from its start until the room is enough. A try that fails has filled all of the room,
         // so four times as much is asked for by data that came, and tries take a third more time at most.
         loop {
@@ -28,7 +29,10 @@ impl Inflater {
             let mut tail = Cursor::new(&mut *out);
             tail.set_position(before as u64);
             match context.decompress(&mut tail, input) {
-                Ok(_) => return Ok(()),
+                Ok(written) => {
+                    self.growth.learn(input.len(), written);
+                    return Ok(());
+                }
                 Err(code) if !is_too_small(code) => return Err(DAMAGED),
                 Err(_) if room > ceiling - before => return Err(Stop::AtCeiling),
                 Err(_) => out.reserve(room.saturating_mul(4).min((ceiling - before).saturating_add(1))),
