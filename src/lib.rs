@@ -3,6 +3,9 @@
 mod cluster;
 mod deadline;
 mod error;
+#[cfg(feature = "unstable-internals")]
+#[doc(hidden)]
+pub mod internals;
 mod net;
 mod thread;
 mod wire;
