@@ -4,7 +4,10 @@ mod cluster;
 mod deadline;
 mod error;
 mod net;
+mod offset;
+mod stop;
 mod thread;
 mod wire;
 
 pub use error::{Error, ErrorKind, Result};
+pub use offset::{Isolation, StartAt};
