@@ -218,6 +218,28 @@ impl Error {
         })
     }
 
+    /// The code and retriability of what was last seen, for an error that tells of a wait for it to end.
+    pub(crate) fn after_last(self, last: &Self) -> Self {
+        self.explained(&format!("the last error was: {last}")).edit(|inner| {
+            inner.code = last.0.code;
+            inner.retriable = last.0.retriable;
+        })
+    }
+
+    /// What happened, without where.
+    pub(crate) fn reason(&self) -> String {
+        let mut reason = self.0.message.clone();
+        if let Some(source) = self.os_error() {
+            reason.push_str(": ");
+            reason.push_str(&plain(source));
+        }
+        reason
+    }
+
+    fn os_error(&self) -> Option<&io::Error> {
+        self.0.source.as_deref().and_then(|source| source.downcast_ref())
+    }
+
     fn edit(mut self, change: impl FnOnce(&mut Inner)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -226,17 +248,9 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            message,
-            context,
-            source,
-            ..
-        } = &*self.0;
-        f.write_str(message)?;
-        if let Some(source) = source.as_deref().and_then(|source| source.downcast_ref::<io::Error>()) {
-            // An operating system's word is what the user acts on: "connection refused" belongs into the sentence.
-            write!(f, ": {}", plain(source))?;
-        }
+        // An operating system's word is what the user acts on: "connection refused" belongs into the sentence.
+        f.write_str(&self.reason())?;
+        let context = &self.0.context;
         match (&context.topic, context.partition) {
             (Some(topic), Some(partition)) => write!(f, ", for {topic}-{partition}")?,
             (Some(topic), None) => write!(f, ", for topic {topic}")?,

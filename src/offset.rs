@@ -118,3 +118,13 @@ pub enum Isolation {
     #[default]
     ReadCommitted,
 }
+
+impl Isolation {
+    /// As the protocol writes it.
+    pub(crate) fn to_wire(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+}

@@ -56,7 +56,7 @@ impl Worker {
     }
 
     /// Waits for the thread's end; its panic becomes an error. On the thread itself it returns at once.
-    pub(crate) fn join(&mut self, deadline: Deadline) -> Result<()> {
+    pub(crate) fn join(&mut self, deadline: &Deadline) -> Result<()> {
         let Some(handle) = self.handle.take() else {
             return Ok(());
         };
@@ -100,7 +100,7 @@ mod tests {
     fn a_panic_is_an_error_of_the_join() {
         let mut worker = Worker::start("klamm-test", || panic!("out of luck")).unwrap();
         let error = worker
-            .join(Deadline::after(Duration::from_secs(10), "test"))
+            .join(&Deadline::after(Duration::from_secs(10), "test"))
             .unwrap_err();
         assert!(error.to_string().contains("out of luck"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Internal);
@@ -111,10 +111,10 @@ mod tests {
         let (go, wait) = bounded::<()>(1);
         let mut worker = Worker::start("klamm-test", move || drop(wait.recv())).unwrap();
         let error = worker
-            .join(Deadline::after(Duration::from_millis(5), "test"))
+            .join(&Deadline::after(Duration::from_millis(5), "test"))
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         go.send(()).unwrap();
-        worker.join(Deadline::after(Duration::from_secs(10), "test")).unwrap();
+        worker.join(&Deadline::after(Duration::from_secs(10), "test")).unwrap();
     }
 }

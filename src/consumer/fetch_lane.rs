@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use kafka_protocol::messages::FetchRequest;
 use parking_lot::Condvar;
 
@@ -284,7 +285,7 @@ impl Lane {
 impl Link {
     fn write(&mut self, asked: &FetchRequest, client_id: &str) -> Result<()> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
-        let mut bytes = Vec::with_capacity(256);
+        let mut bytes = BytesMut::with_capacity(256);
         request::encode(asked, self.version, self.correlation_id, client_id, &mut bytes)?;
         let deadline = Deadline::after(GRACE, "the time for writing a Fetch");
         self.writer.write_frame(&bytes, &deadline).map_err(|unfinished| unfinished.error)
@@ -306,7 +307,9 @@ impl Link {
             Vec::with_capacity,
         )?;
         self.proven = true;
-        shared.cluster.apply_endpoints(&answer.endpoints);
+        let endpoints = answer.endpoints.iter();
+        let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
+        shared.cluster.apply_leader_hints(endpoints, []);
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
         let mut landed = Vec::with_capacity(answer.partitions.len());

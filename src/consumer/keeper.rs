@@ -32,6 +32,8 @@ struct Keeper {
     refreshed: Instant,
     /// Refreshes in a row that failed, or that left something to be asked again.
     tries: u32,
+    /// A refresh on demand comes no earlier.
+    wanted_at: Instant,
     /// Since when a topic is not there.
     missing: HashMap<Arc<str>, Instant>,
 }
@@ -49,8 +51,9 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
             names
         }
     };
+    let now = Instant::now();
     let keeper =
-        Keeper { shared: Arc::clone(shared), topics, refreshed: Instant::now(), tries: 0, missing: HashMap::new() };
+        Keeper { shared: Arc::clone(shared), topics, refreshed: now, tries: 0, wanted_at: now, missing: HashMap::new() };
     Worker::start("klamm-keep", move || keeper.run())
 }
 
@@ -92,7 +95,7 @@ impl Keeper {
                 let now = Instant::now();
                 self.express(&mut state, now);
                 let stalls_at = self.tell_stalls(&mut state, now);
-                let metadata_at = self.metadata_at(&state, now);
+                let metadata_at = self.metadata_at(&state);
                 if metadata_at <= now || !state.ending.is_empty() {
                     break;
                 }
@@ -100,11 +103,11 @@ impl Keeper {
                 shared.keeper_waits(&mut state, until);
             }
             let ending = std::mem::take(&mut state.ending);
-            let is_due = self.metadata_at(&state, Instant::now()) <= Instant::now();
+            let is_due = self.metadata_at(&state) <= Instant::now();
             drop(state);
             for mut worker in ending {
                 // They are on their last lines.
-                if let Err(error) = worker.join(Deadline::after(Duration::from_secs(1), "the keeper")) {
+                if let Err(error) = worker.join(&Deadline::after(Duration::from_secs(1), "the keeper")) {
                     log::warn!("{error}");
                 }
             }
@@ -114,9 +117,9 @@ impl Keeper {
         }
     }
 
-    fn metadata_at(&self, state: &State, now: Instant) -> Instant {
+    fn metadata_at(&self, state: &State) -> Instant {
         if state.metadata_wanted {
-            return self.refreshed + self.shared.backoff(self.tries.max(1)).min(now.saturating_duration_since(now) + Duration::from_secs(1));
+            return self.wanted_at;
         }
         self.refreshed + self.shared.cluster.config().metadata_max_age
     }
@@ -128,7 +131,7 @@ impl Keeper {
         }
         state.express_at = None;
         let wanting = state.partitions.values().filter(|partition| {
-            partition.asked.is_none() && !partition.paused && matches!(partition.phase, Phase::Fetching)
+            partition.wants_records(now) && state.budget.reservation(&partition.account, &self.shared.config).is_some()
         });
         let mut brokers: Vec<i32> = wanting.filter_map(Partition::source).collect();
         brokers.sort_unstable();
@@ -137,7 +140,6 @@ impl Keeper {
             let parked = state.lanes.get(&(broker, Role::Session)).and_then(|lane| lane.asked_since);
             if parked.is_some_and(|since| now >= since + super::fetch_lane::PARKED)
                 && !state.lanes.contains_key(&(broker, Role::Express))
-                && self.shared.would_ask(state, broker)
             {
                 self.shared.start_lane(state, broker, Role::Express);
             }
@@ -191,6 +193,7 @@ impl Keeper {
                 state.trouble = Some(Trouble { since, error, times: self.tries });
             }
         }
+        self.wanted_at = now + shared.backoff(self.tries.max(1));
         drop(state);
         if let Err(error) = start_fetchers(&shared) {
             log::warn!("{error}");
@@ -202,12 +205,12 @@ impl Keeper {
     fn place(&mut self, state: &mut State, metadata: &Metadata, now: Instant) -> bool {
         let shared = Arc::clone(&self.shared);
         let mut is_settled = true;
-        for name in &self.topics {
-            let Some(topic) = metadata.topic(name).filter(|topic| topic.error == 0) else {
-                is_settled &= self.miss(name, state, metadata, now);
+        for name in self.topics.clone() {
+            let Some(topic) = metadata.topic(&name).filter(|topic| topic.error == 0) else {
+                is_settled &= self.miss(&name, state, metadata, now);
                 continue;
             };
-            self.missing.remove(name);
+            self.missing.remove(&name);
             is_settled &= self.place_topic(state, topic);
             if matches!(shared.subscription, Subscription::Topics(_)) && !shared.until_end {
                 self.add_new(state, topic);

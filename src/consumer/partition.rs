@@ -179,6 +179,15 @@ impl Partition {
         self.cell.position.load(Ordering::Relaxed)
     }
 
+    /// Whether a lane should ask for it, if there is room.
+    pub(crate) fn wants_records(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Fetching)
+            && self.asked.is_none()
+            && !self.paused
+            && self.not_before.is_none_or(|at| at <= now)
+            && self.until.is_none_or(|until| self.position < until)
+    }
+
     /// Whether `until_end` has nothing more to wait for here.
     pub(crate) fn is_finished(&self) -> bool {
         match self.phase {

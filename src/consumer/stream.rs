@@ -292,7 +292,7 @@ impl Stream {
     ///
     /// `TimedOut` when a thread did not end in time (it will end by itself), `Internal` when one had panicked.
     pub fn close(self, timeout: Duration) -> Result<CloseReport> {
-        let result = self.shut(Deadline::after(timeout, "timeout"));
+        let result = self.shut(&Deadline::after(timeout, "timeout"));
         let state = self.shared.lock();
         let unread = state.partitions.values().filter(|partition| !partition.chunks.is_empty());
         let unread = unread.map(|partition| (partition.name.clone(), partition.delivered())).collect();
@@ -312,10 +312,10 @@ impl Stream {
     }
 
     /// Ends and joins everything; the second time there is nothing left to do.
-    fn shut(&self, deadline: Deadline) -> Result<()> {
+    fn shut(&self, deadline: &Deadline) -> Result<()> {
         self.shared.close();
         let Some(mut keeper) = self.keeper.lock().take() else { return Ok(()) };
-        let kept = keeper.join(deadline.clone());
+        let kept = keeper.join(deadline);
         let workers = {
             let mut state = self.shared.lock();
             let mut workers = std::mem::take(&mut state.ending);
@@ -326,7 +326,7 @@ impl Stream {
         let mut result = kept;
         for mut worker in workers {
             // The first failure is the cause.
-            let joined = worker.join(deadline.clone());
+            let joined = worker.join(deadline);
             result = result.and(joined);
         }
         result
@@ -336,7 +336,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         let limit = if std::thread::panicking() { DROP_LIMIT_IN_PANIC } else { DROP_LIMIT };
-        if let Err(error) = self.shut(Deadline::after(limit, "the limit of a drop")) {
+        if let Err(error) = self.shut(&Deadline::after(limit, "the limit of a drop")) {
             log::warn!("dropping a stream: {error}");
         }
     }

@@ -1,0 +1,252 @@
+//! Keeping the metadata fresh: one request at a time, for everybody who wants one.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration, time::Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use kafka_protocol::{
+    messages::{MetadataRequest, MetadataResponse, TopicName, metadata_request::MetadataRequestTopic},
+    protocol::StrBytes,
+};
+
+use crate::{
+    cluster::{Action, Cluster, Metadata, Topic, action, now},
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+};
+
+/// Of what to ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Topics<'a> {
+    All,
+    Named(&'a [Arc<str>]),
+}
+
+/// Who wants what, and who is asking.
+#[derive(Debug, Default)]
+pub(super) struct Refreshes {
+    /// What the next round will ask for.
+    wanted: Wanted,
+    /// Rounds that have been started, and those that are over.
+    started: u64,
+    succeeded: u64,
+    failed: Option<(u64, Error)>,
+    /// Disconnects when the round that is under way is over.
+    running: Option<Receiver<()>>,
+    last_start: Option<Instant>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Wanted {
+    all: bool,
+    named: BTreeSet<Arc<str>>,
+}
+
+impl Wanted {
+    fn add(&mut self, topics: Topics<'_>) {
+        match topics {
+            Topics::All => self.all = true,
+            Topics::Named(names) => {
+                self.named.extend(names.iter().cloned());
+            }
+        }
+    }
+}
+
+/// What a caller has to do.
+enum Turn {
+    Done(Result<()>),
+    Wait(Receiver<()>),
+    Ask(Sender<()>),
+}
+
+impl Cluster {
+    /// Asks for metadata, because something that was known turned out to be wrong. Not more often than every 100 ms,
+    /// however many partitions find out at the same time. Never creates a topic.
+    ///
+    /// Callers share a request that starts after they have come.
+    pub(crate) fn refresh(&self, topics: Topics<'_>, deadline: &Deadline) -> Result<Arc<Metadata>> {
+        self.refresh_paced(topics, PACE, deadline)
+    }
+
+    /// The same, for something that was not known: at once.
+    pub(crate) fn fetch_metadata(&self, topics: Topics<'_>, deadline: &Deadline) -> Result<Arc<Metadata>> {
+        self.refresh_paced(topics, Duration::ZERO, deadline)
+    }
+
+    fn refresh_paced(&self, topics: Topics<'_>, pace: Duration, deadline: &Deadline) -> Result<Arc<Metadata>> {
+        let deadline = &self.listening(deadline);
+        let mut round = self.join_round(topics);
+        loop {
+            deadline.check("metadata")?;
+            match self.turn(round) {
+                Turn::Done(Ok(())) => return Ok(self.metadata()),
+                // The one who asked had less time than this caller, or was stopped.
+                Turn::Done(Err(error)) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Closed) => {
+                    round = self.join_round(topics);
+                }
+                Turn::Done(Err(error)) => return Err(error),
+                Turn::Wait(done) => drop(deadline.wait(&done)),
+                Turn::Ask(done) => {
+                    let result = self.run_round(pace, deadline);
+                    self.end_round(done, &result);
+                    return result.map(|()| self.metadata());
+                }
+            }
+        }
+    }
+
+    /// Adds to what the next round asks for, and returns its number.
+    fn join_round(&self, topics: Topics<'_>) -> u64 {
+        let mut refreshes = self.0.refreshes.lock();
+        refreshes.wanted.add(topics);
+        refreshes.started + 1
+    }
+
+    fn turn(&self, round: u64) -> Turn {
+        let mut refreshes = self.0.refreshes.lock();
+        if refreshes.succeeded >= round {
+            return Turn::Done(Ok(()));
+        }
+        if let Some((failed, error)) = &refreshes.failed {
+            if *failed >= round {
+                return Turn::Done(Err(error.clone()));
+            }
+        }
+        if let Some(done) = &refreshes.running {
+            return Turn::Wait(done.clone());
+        }
+        let (finished, done) = bounded(0); // nothing is sent: it disconnects
+        refreshes.running = Some(done);
+        Turn::Ask(finished)
+    }
+
+    fn run_round(&self, pace: Duration, deadline: &Deadline) -> Result<()> {
+        let last = self.0.refreshes.lock().last_start;
+        let wait = last.map_or(Duration::ZERO, |last| (last + pace).saturating_duration_since(now()));
+        if !wait.is_zero() {
+            // Whoever comes meanwhile is part of the round.
+            deadline.pause(wait, "metadata")?;
+        }
+        let wanted = {
+            let mut refreshes = self.0.refreshes.lock();
+            refreshes.started += 1;
+            refreshes.last_start = Some(now());
+            std::mem::take(&mut refreshes.wanted)
+        };
+        let request = if wanted.all {
+            request([]).with_topics(None)
+        } else {
+            request(&wanted.named)
+        };
+        let answer = self.call_any(&request, deadline)?;
+        if answer.error_code != 0 {
+            return Err(Error::refused(answer.error_code).in_api("Metadata"));
+        }
+        self.merge(&answer, wanted.all);
+        Ok(())
+    }
+
+    fn end_round(&self, done: Sender<()>, result: &Result<()>) {
+        let mut refreshes = self.0.refreshes.lock();
+        match result {
+            Ok(()) => refreshes.succeeded = refreshes.started,
+            Err(error) => refreshes.failed = Some((refreshes.started, error.clone())),
+        }
+        refreshes.running = None;
+        drop(refreshes);
+        drop(done);
+    }
+
+    pub(super) fn merge(&self, answer: &MetadataResponse, all: bool) {
+        let mut snapshot = self.0.metadata.write();
+        Arc::make_mut(&mut *snapshot).merge(answer, all, now());
+    }
+
+    /// Topics that klamm has created itself are not unknown any more.
+    pub(crate) fn forget_missing<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut snapshot = self.0.metadata.write();
+        Arc::make_mut(&mut *snapshot).forget_missing(names);
+    }
+
+    /// What is known of a topic, asked for if it is not known or older than `metadata_max_age`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::UnknownTopic`] when brokers have denied it for `unknown_topic_ttl`, or until the deadline: a topic
+    /// just created is not known to every broker at once. Who asks again within that time is told so at once.
+    pub(crate) fn topic(&self, name: &str, deadline: &Deadline) -> Result<Arc<Topic>> {
+        let config = self.config();
+        let deadline = &self.listening(deadline);
+        let fresh = |metadata: &Metadata| {
+            let topic = metadata.topic(name)?;
+            topic
+                .is_younger_than(config.metadata_max_age, now())
+                .then(|| Arc::clone(topic))
+        };
+        if let Some(topic) = fresh(&self.metadata()) {
+            return described(topic);
+        }
+        if self.metadata().is_missing(name, now()) {
+            return Err(unknown(name));
+        }
+        let names = [Arc::from(name)];
+        let mut failures = 0;
+        loop {
+            let asked = if failures == 0 {
+                self.fetch_metadata(Topics::Named(&names), deadline)
+            } else {
+                self.refresh(Topics::Named(&names), deadline)
+            };
+            let found = asked.and_then(|metadata| match metadata.topic(name) {
+                Some(topic) => described(Arc::clone(topic)),
+                None => Err(unknown(name)),
+            });
+            let error = match found {
+                Ok(topic) => return Ok(topic),
+                Err(error) => error,
+            };
+            if let Some(stop) = deadline.stopped() {
+                return Err(stop.error());
+            }
+            // What is known of it is old, but better than nothing while no broker can be asked.
+            if error.kind() != ErrorKind::UnknownTopic {
+                if let Some(topic) = self.metadata().topic(name) {
+                    log::warn!("metadata of {name} cannot be refreshed: {error}");
+                    return described(Arc::clone(topic));
+                }
+            }
+            if self.metadata().is_missing(name, now()) || action(&error) == Action::Fail {
+                return Err(error.for_topic(name));
+            }
+            failures += 1;
+            if deadline.pause(self.retry_delay(failures), "metadata").is_err() {
+                return Err(deadline.stopped().map_or(error.for_topic(name), |stop| stop.error()));
+            }
+        }
+    }
+}
+
+/// Metadata is asked for no more often than this because of errors.
+const PACE: Duration = Duration::from_millis(100);
+
+fn unknown(name: &str) -> Error {
+    Error::refused(super::UNKNOWN_TOPIC_OR_PARTITION).for_topic(name)
+}
+
+fn described(topic: Arc<Topic>) -> Result<Arc<Topic>> {
+    match topic.error {
+        0 => Ok(topic),
+        code => Err(Error::refused(code).for_topic(&topic.name)),
+    }
+}
+
+/// Asks for these topics; for none, the brokers alone are told.
+pub(super) fn request<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> MetadataRequest {
+    let topics = names.into_iter().map(|name| {
+        let name = TopicName(StrBytes::from_string(name.to_string()));
+        MetadataRequestTopic::default().with_name(Some(name))
+    });
+    MetadataRequest::default()
+        .with_topics(Some(topics.collect()))
+        .with_allow_auto_topic_creation(false)
+}

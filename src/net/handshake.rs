@@ -1,0 +1,168 @@
+//! From an address to a connection that can be used: TCP, then what the broker speaks; later also who we are.
+
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::{
+    ResponseError,
+    messages::{ApiVersionsRequest, ApiVersionsResponse},
+    protocol::{Request, StrBytes},
+};
+
+use crate::{
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    net::{
+        Address, NetConfig,
+        transport::{self, Hangup, Reader, Writer},
+    },
+    wire::{api, frame, request, versions::Versions},
+};
+
+/// A connection ready for requests, in parts: whoever reads and writes on one thread uses them as they are.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    pub(crate) hangup: Hangup,
+    pub(crate) versions: Arc<Versions>,
+    /// The broker's address, as it was dialled.
+    pub(crate) peer: Arc<str>,
+}
+
+/// Dials and introduces itself, all within `connect_timeout` and the deadline. Its errors name the address.
+pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -> Result<Opened> {
+    let peer: Arc<str> = address.to_string().into();
+    let deadline = deadline.at_most(config.connect_timeout, "connect_timeout");
+    introduce(address, config, &deadline, &peer).map_err(|error| error.at_broker(&peer))
+}
+
+fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &Arc<str>) -> Result<Opened> {
+    let (reader, writer, hangup) = transport::connect(address, &config.socket, deadline)?;
+    let hang_up = || {
+        let hangup = hangup.clone();
+        move || hangup.shutdown()
+    };
+    let _waking: Vec<_> = deadline.stops().iter().map(|stop| stop.on_stop(hang_up())).collect();
+    let mut talk = Talk {
+        reader,
+        writer,
+        config,
+        deadline,
+        next_id: 0,
+    };
+    let versions = ask_versions(&mut talk)?;
+    // Authentication comes here: SaslHandshake and SaslAuthenticate, under the same deadline.
+    let Talk { reader, writer, .. } = talk;
+    reader
+        .set_read_timeout(None)
+        .map_err(|error| Error::io("preparing the socket", error))?;
+    Ok(Opened {
+        reader,
+        writer,
+        hangup,
+        versions: Arc::new(versions),
+        peer: Arc::clone(peer),
+    })
+}
+
+fn ask_versions(talk: &mut Talk<'_>) -> Result<Versions> {
+    let mut answer = ask_versions_at(talk, PREFERRED)?;
+    if answer.error_code == ResponseError::UnsupportedVersion.code() {
+        // Brokers since 2.4 say which versions of this very request they know; older ones know version 0.
+        let known = answer
+            .api_keys
+            .iter()
+            .find(|api| api.api_key == ApiVersionsRequest::KEY);
+        let version = known.map_or(0, |api| api.max_version.clamp(0, PREFERRED - 1));
+        answer = ask_versions_at(talk, version)?;
+    }
+    match answer.error_code {
+        0 => Ok(Versions::new(&answer)),
+        code => Err(Error::refused(code).in_api(api::name(ApiVersionsRequest::KEY))),
+    }
+}
+
+/// The first that carries the client's name. Later ones only tell more about features.
+const PREFERRED: i16 = 3;
+
+fn ask_versions_at(talk: &mut Talk<'_>, version: i16) -> Result<ApiVersionsResponse> {
+    let name = StrBytes::from_static_str(env!("CARGO_PKG_NAME"));
+    let number = StrBytes::from_static_str(env!("CARGO_PKG_VERSION"));
+    let request = match version {
+        3.. => ApiVersionsRequest::default()
+            .with_client_software_name(name)
+            .with_client_software_version(number),
+        _ => ApiVersionsRequest::default(),
+    };
+    let answer = talk.ask(&request, version)?;
+    // A broker that does not know the version answers in the shape of version 0.
+    let refused = answer.get(4..6) == Some(&ResponseError::UnsupportedVersion.code().to_be_bytes());
+    request::decode::<ApiVersionsRequest>(if refused { 0 } else { version }, answer)
+}
+
+/// One request at a time, on the thread that dials.
+struct Talk<'a> {
+    reader: Reader,
+    writer: Writer,
+    config: &'a NetConfig,
+    deadline: &'a Deadline,
+    next_id: i32,
+}
+
+impl Talk<'_> {
+    fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut bytes = BytesMut::new();
+        request::encode(request, version, id, &self.config.client_id, &mut bytes)?;
+        let name = api::name(R::KEY);
+        self.exchange(&bytes, id, name).map_err(|error| {
+            // Whatever broke, a stop or the deadline is the reason if it has come.
+            let waited_for = format!("the broker to answer {name}");
+            let error = self.deadline.check(&waited_for).err().unwrap_or(error);
+            error.in_api(name)
+        })
+    }
+
+    fn exchange(&mut self, bytes: &[u8], id: i32, name: &str) -> Result<Bytes> {
+        let written = self.writer.write_frame(bytes, self.deadline);
+        written.map_err(|unfinished| unfinished.error)?;
+        let mut reader = Timed {
+            reader: &mut self.reader,
+            deadline: self.deadline,
+        };
+        let Some(answer) = frame::read(&mut reader, self.config.frame_limit)? else {
+            return Err(Error::new(
+                ErrorKind::Unreachable,
+                format!("the other side closed the connection instead of answering {name}; does the port expect TLS?"),
+            ));
+        };
+        match request::correlation_id(&answer)? {
+            answered if answered == id => Ok(answer),
+            answered => Err(Error::protocol(format!(
+                "an answer to request {answered} came where request {id} was asked"
+            ))),
+        }
+    }
+}
+
+/// Reads no longer than the deadline.
+struct Timed<'a> {
+    reader: &'a mut Reader,
+    deadline: &'a Deadline,
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let remaining = self.deadline.remaining();
+        if remaining.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.reader.set_read_timeout(Some(remaining))?;
+        self.reader.read(buffer)
+    }
+}

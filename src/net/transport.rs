@@ -1,0 +1,201 @@
+//! A stream of bytes to a broker: a half to read, a half to write, and a handle to end both from any thread.
+//!
+//! This is the only file that knows what carries the bytes. TLS will share one connection state between the halves,
+//! with a lock around it and the socket outside of it; whoever uses the halves will not notice.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+
+use crate::{
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result, plain},
+    net::{Address, SocketOptions},
+};
+
+/// The half that reads. Owned by the one thread that reads.
+#[derive(Debug)]
+pub(crate) struct Reader(Arc<Socket>);
+
+/// The half that writes.
+#[derive(Debug)]
+pub(crate) struct Writer(Arc<Socket>);
+
+/// Ends both directions, and wakes whoever is in them.
+#[derive(Debug, Clone)]
+pub(crate) struct Hangup(Arc<Socket>);
+
+/// A frame that was not written to its end.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    /// Bytes that left; unless it is zero, nothing else can be written to this connection any more.
+    pub(crate) written: usize,
+    pub(crate) error: Error,
+}
+
+/// Connects to each of the addresses that the name stands for, in turn, until one answers.
+///
+/// The name is resolved on this thread by the system's resolver, which knows no deadline: a name server that does not
+/// answer can keep it for longer than the deadline says. Everything after that keeps to it.
+pub(crate) fn connect(
+    address: &Address,
+    options: &SocketOptions,
+    deadline: &Deadline,
+) -> Result<(Reader, Writer, Hangup)> {
+    deadline.check(CONNECTED)?;
+    let resolved = resolve(address)?;
+    let mut reasons: Vec<(SocketAddr, Error)> = Vec::new();
+    for (at, peer) in resolved.iter().enumerate() {
+        deadline.check(CONNECTED)?;
+        // One address that swallows packets must not use up what the others could be reached in.
+        let left = u32::try_from(resolved.len() - at).unwrap_or(1);
+        let share = deadline.remaining() / left;
+        match connect_one(*peer, options, deadline, share.max(Duration::from_millis(1))) {
+            Ok(socket) => {
+                let socket = Arc::new(socket);
+                return Ok((Reader(Arc::clone(&socket)), Writer(Arc::clone(&socket)), Hangup(socket)));
+            }
+            Err(error) => {
+                deadline.check(CONNECTED)?;
+                reasons.push((*peer, unreachable(&error)));
+            }
+        }
+    }
+    Err(summary(reasons))
+}
+
+const CONNECTED: &str = "a TCP connection";
+
+fn unreachable(error: &io::Error) -> Error {
+    Error::new(ErrorKind::Unreachable, plain(error))
+}
+
+fn resolve(address: &Address) -> Result<Vec<SocketAddr>> {
+    let refuse = |why: &str| {
+        let host = &address.host;
+        Error::new(ErrorKind::Unreachable, format!("cannot resolve {host}: {why}"))
+    };
+    match (address.host.as_str(), address.port).to_socket_addrs() {
+        Ok(found) => {
+            let found: Vec<SocketAddr> = found.collect();
+            if found.is_empty() {
+                return Err(refuse("the name stands for no address"));
+            }
+            Ok(found)
+        }
+        Err(error) => {
+            let why = plain(&error);
+            Err(refuse(
+                why.strip_prefix("failed to lookup address information: ")
+                    .unwrap_or(&why),
+            ))
+        }
+    }
+}
+
+fn connect_one(peer: SocketAddr, options: &SocketOptions, deadline: &Deadline, limit: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+    // A small write must not wait for the answer to the one before it.
+    socket.set_tcp_nodelay(true)?;
+    if let Some(silent) = options.keepalive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silent))?;
+    }
+    if let Some(size) = options.send_buffer {
+        socket.set_send_buffer_size(size)?;
+    }
+    if let Some(size) = options.receive_buffer {
+        socket.set_recv_buffer_size(size)?;
+    }
+    socket.set_write_timeout(Some(WRITE_SLICE))?;
+    let waking = deadline.stops().iter().map(|stop| {
+        let socket = socket.try_clone()?;
+        Ok(stop.on_stop(move || drop(socket.shutdown(Shutdown::Both))))
+    });
+    let _waking: Vec<_> = waking.collect::<io::Result<_>>()?;
+    socket.connect_timeout(&SockAddr::from(peer), limit)?;
+    if socket.local_addr()?.as_socket() == Some(peer) {
+        // With nobody listening, a port of the ephemeral range can be connected to itself.
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(socket)
+}
+
+/// A write that finds no room looks at its deadline and its stops this often.
+const WRITE_SLICE: Duration = Duration::from_millis(50);
+
+fn summary(mut reasons: Vec<(SocketAddr, Error)>) -> Error {
+    let (_, last) = reasons.pop().expect("a name stands for at least one address");
+    let reason = last.reason();
+    if reasons.iter().all(|(_, error)| error.reason() == reason) {
+        return last;
+    }
+    reasons.iter().rev().fold(last, |sum, (peer, error)| {
+        sum.explained(&format!("and {} at {}", error.reason(), peer.ip()))
+    })
+}
+
+impl Reader {
+    /// `None` waits for ever, or until the connection is hung up.
+    pub(crate) fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(limit)
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+impl Writer {
+    /// Writes all of it by the deadline. A caller that is stopped gives up within 50 ms.
+    pub(crate) fn write_frame(&mut self, frame: &[u8], deadline: &Deadline) -> Result<(), Unfinished> {
+        let mut written = 0;
+        while written < frame.len() {
+            let result = match self.write(&frame[written..]) {
+                Ok(0) => Err(Error::io("writing a request", io::ErrorKind::WriteZero.into())),
+                Ok(more) => {
+                    written += more;
+                    Ok(())
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+                Err(error) if is_timeout(&error) => deadline.check("room to write a request"),
+                Err(error) => Err(Error::io("writing a request", error)),
+            };
+            result.map_err(|error| Unfinished { written, error })?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Hangup {
+    /// Both halves see the end of the connection from now on. Takes no lock and does not wait.
+    pub(crate) fn shutdown(&self) {
+        // It may already be gone.
+        self.0.shutdown(Shutdown::Both).ok();
+    }
+
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.0.local_addr().ok()?.as_socket()
+    }
+}
+
+/// What a socket's own timeout ends a read or a write with; it differs between systems.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
