@@ -67,7 +67,7 @@ pub(crate) fn decode<R: Request>(version: i16, frame: Bytes) -> Result<R::Respon
 // STAND-IN, until `wire::layout::check` exists; then the body is
 //     layout::check(api_key, version, body).map_err(|error| Error::protocol(format!("…: {error}")))
 fn check_layout(_api_key: i16, _version: i16, _body: &[u8]) -> Result<()> {
-    use layout as _;
+
     Ok(())
 }
 
