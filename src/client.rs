@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
+
 use crate::{
     admin::Admin,
     cluster::{self, Backoff, Cluster, ClusterConfig, CoordinatorKey},
+    consumer::{self, ReaderBuilder},
     deadline::Deadline,
     error::{Error, Result},
     metadata::{Broker, ClusterMetadata},
     net::Address,
     offset::{Isolation, StartAt},
+    stop::Registration,
 };
 
 /// A Kafka cluster, and the connections to it.
@@ -156,8 +160,24 @@ impl Client {
     /// [`UnknownTopic`](crate::ErrorKind::UnknownTopic) when there is no such topic or partition; after
     /// `request_timeout` when its leader cannot be asked.
     pub fn offset_for(&self, topic: &str, partition: i32, start: StartAt) -> Result<Option<i64>> {
+        start.check()?;
         self.cluster
             .offset_for(topic, partition, start, Isolation::default(), &self.deadline())
+    }
+
+    /// Reads topics or partitions without a group: whoever reads says where to start.
+    ///
+    /// ```no_run
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// for message in client.reader().topics(["orders"]).open()? {
+    ///     println!("{:?}", message?.value());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reader(&self) -> ReaderBuilder {
+        ReaderBuilder::new(self.clone(), self.cluster.config().rack.clone())
     }
 
     /// For changes to the cluster: creating and deleting topics, and the like.
@@ -166,9 +186,9 @@ impl Client {
         Admin::new(self.cluster.clone())
     }
 
-    /// Ends this client and all of its clones: every call that waits returns
-    /// [`Closed`](crate::ErrorKind::Closed), and so does every later one. Connections are shut down and their threads
-    /// joined. Calling it again does nothing.
+    /// Ends this client, all of its clones and the streams that were made with them: every call that waits returns
+    /// [`Closed`](crate::ErrorKind::Closed), and so does every later one; iterators end. Connections are shut down and
+    /// their threads joined; a stream joins its own when it is closed or dropped. Calling it again does nothing.
     ///
     /// # Errors
     ///
@@ -181,8 +201,36 @@ impl Client {
         &self.cluster
     }
 
+    /// For what is made with this client and may outlive its last handle.
+    pub(crate) fn hold(&self) -> ClientHold {
+        ClientHold {
+            client: self.clone(),
+            ending: Mutex::new(None),
+        }
+    }
+
     fn deadline(&self) -> Deadline {
         Deadline::after(self.cluster.config().request_timeout, "request_timeout")
+    }
+}
+
+/// Keeps the client for as long as something lives that was made with it, and ends that with the client.
+#[derive(Debug)]
+pub(crate) struct ClientHold {
+    client: Client,
+    ending: Mutex<Option<Registration>>,
+}
+
+impl ClientHold {
+    pub(crate) fn register(&self, stream: &Arc<consumer::buffer::Shared>) {
+        let stream = Arc::downgrade(stream);
+        let closing = self.client.cluster.closing();
+        let registration = closing.on_stop(move || {
+            if let Some(stream) = stream.upgrade() {
+                stream.close();
+            }
+        });
+        *self.ending.lock() = Some(registration);
     }
 }
 

@@ -1,41 +1,120 @@
-//! Where to start reading, and what may be read.
+//! Partitions by name, and places in them.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-/// Where in a partition to start.
+use crate::error::{Error, Result};
+
+/// One partition of one topic.
 ///
 /// ```
-/// use std::time::Duration;
-/// use klamm::StartAt;
-///
-/// assert_eq!(StartAt::default(), StartAt::Earliest);
-/// let yesterday = StartAt::Ago(Duration::from_secs(24 * 60 * 60));
-/// # drop(yesterday);
+/// use klamm::TopicPartition;
+/// let one = TopicPartition::new("orders", 3);
+/// assert_eq!(one, ("orders", 3).into());
+/// assert_eq!(one.to_string(), "orders-3");
 /// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    topic: std::sync::Arc<str>,
+    partition: i32,
+}
+
+impl TopicPartition {
+    /// Names a partition; nothing is looked up.
+    #[must_use]
+    pub fn new(topic: impl AsRef<str>, partition: i32) -> Self {
+        Self { topic: std::sync::Arc::from(topic.as_ref()), partition }
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition's number, from 0.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+}
+
+impl<T: AsRef<str>> From<(T, i32)> for TopicPartition {
+    fn from((topic, partition): (T, i32)) -> Self {
+        Self::new(topic, partition)
+    }
+}
+
+impl From<&Self> for TopicPartition {
+    fn from(other: &Self) -> Self {
+        other.clone()
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// Where to begin reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartAt {
-    /// The oldest message that is still there: nothing is missed.
+    /// The first record that the partition still has: nothing is missed.
     #[default]
     Earliest,
-    /// Behind the newest message: only what comes from now on.
+    /// Behind the last record (under read committed: behind the last one that can be shown), as of now.
     Latest,
-    /// This offset. One that is not there any more, or not yet, is a matter of `out_of_range`.
+    /// This offset: the next record to read. Not negative.
     Offset(i64),
-    /// The first message written at this time or later; behind the newest one if there is none.
+    /// The first record with this timestamp or a later one; the end, when there is none.
+    ///
+    /// Kafka looks at timestamps as they are stored: when producers give them out of order, records behind the found
+    /// one may be older.
     Timestamp(SystemTime),
-    /// The first message written no longer ago than this; behind the newest one if there is none.
+    /// The first record that is no older than this, by this machine's clock. Kafka: `auto.offset.reset=by_duration:`.
     Ago(Duration),
 }
 
-/// Whether to see messages of transactions that are not committed (`isolation.level`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+impl StartAt {
+    pub(crate) fn check(&self) -> Result<()> {
+        match self {
+            Self::Offset(offset) if *offset < 0 => {
+                Err(Error::config(format!("start_at: an offset cannot be negative, as {offset} is")))
+            }
+            Self::Timestamp(time) if time.duration_since(SystemTime::UNIX_EPOCH).is_err() => {
+                Err(Error::config("start_at: Kafka has no times before 1970"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What to do when a position is outside of the partition's log. Kafka: `auto.offset.reset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OutOfRange {
+    /// Go to the nearest record there is: the first one when the position was deleted, the end when it lies behind it.
+    #[default]
+    Nearest,
+    /// Go to the first record there is.
+    Earliest,
+    /// Go to the end.
+    Latest,
+    /// Give the program an error; the partition waits for a `seek`.
+    Fail,
+}
+
+/// Which records of transactions are shown. Kafka: `isolation.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// Everything in the log, also what was aborted or may yet be.
+    /// All of them, also of transactions that are open or were aborted.
     ReadUncommitted,
-    /// Only what is committed, or was written without a transaction. Reading waits in front of the oldest open
-    /// transaction. The default.
+    /// Those of committed transactions, and those outside of any; reading stops before the first open transaction.
     #[default]
     ReadCommitted,
 }

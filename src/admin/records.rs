@@ -14,7 +14,7 @@ use crate::{
     deadline::Deadline,
     error::{Error, Result},
     net::Ask,
-    offset::{Isolation, StartAt},
+    offset::{Isolation, StartAt, TopicPartition},
 };
 
 impl Admin {
@@ -33,15 +33,14 @@ impl Admin {
     ///
     /// Of an item: [`OutOfRange`](crate::ErrorKind::OutOfRange) when the offset lies behind the last record,
     /// [`UnknownTopic`](crate::ErrorKind::UnknownTopic), or that its leader could not be asked in time.
-    pub fn delete_records<T: Into<String>>(
+    pub fn delete_records<T: AsRef<str>>(
         &self,
         before: impl IntoIterator<Item = (T, i32, i64)>,
-    ) -> Result<Results<(String, i32), i64>> {
+    ) -> Result<Results<TopicPartition, i64>> {
         let deadline = self.deadline();
         let items = before.into_iter().map(|(topic, partition, offset)| {
-            let topic = topic.into();
-            let result = self.delete_before(&topic, partition, offset, &deadline);
-            ((topic, partition), result)
+            let result = self.delete_before(topic.as_ref(), partition, offset, &deadline);
+            (TopicPartition::new(topic, partition), result)
         });
         Ok(Results::new(items.collect()))
     }
@@ -79,8 +78,8 @@ impl Admin {
     /// # fn main() -> klamm::Result<()> {
     /// # let client = klamm::Client::connect("localhost:9092")?;
     /// let ends = client.admin().list_offsets([("orders", 0, StartAt::Latest)])?;
-    /// for ((topic, partition), end) in ends {
-    ///     println!("{topic}-{partition} ends at {:?}", end?);
+    /// for (partition, end) in ends {
+    ///     println!("{partition} ends at {:?}", end?);
     /// }
     /// # Ok(())
     /// # }
@@ -89,17 +88,17 @@ impl Admin {
     /// # Errors
     ///
     /// Of an item: [`UnknownTopic`](crate::ErrorKind::UnknownTopic), or that its leader could not be asked in time.
-    pub fn list_offsets<T: Into<String>>(
+    pub fn list_offsets<T: AsRef<str>>(
         &self,
         at: impl IntoIterator<Item = (T, i32, StartAt)>,
-    ) -> Result<Results<(String, i32), Option<i64>>> {
+    ) -> Result<Results<TopicPartition, Option<i64>>> {
         let deadline = self.deadline();
         let items = at.into_iter().map(|(topic, partition, start)| {
-            let topic = topic.into();
-            let result = self
-                .cluster
-                .offset_for(&topic, partition, start, Isolation::default(), &deadline);
-            ((topic, partition), result)
+            let result = start.check().and_then(|()| {
+                self.cluster
+                    .offset_for(topic.as_ref(), partition, start, Isolation::default(), &deadline)
+            });
+            (TopicPartition::new(topic, partition), result)
         });
         Ok(Results::new(items.collect()))
     }

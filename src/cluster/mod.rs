@@ -8,7 +8,7 @@ mod coordinator;
 mod metadata;
 pub(crate) mod offsets;
 pub(crate) mod refresh;
-mod retry;
+pub(crate) mod retry;
 
 #[cfg(test)]
 mod tests;
@@ -398,6 +398,10 @@ impl Cluster {
 
     pub(crate) fn retry_delay(&self, failures: u32) -> Duration {
         self.config().retry_backoff.delay(failures, self.random())
+    }
+
+    pub(crate) fn reconnect_delay(&self, failures: u32) -> Duration {
+        self.config().reconnect_backoff.delay(failures, self.random())
     }
 
     fn random(&self) -> u64 {

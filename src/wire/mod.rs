@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod batch;
+pub(crate) mod fetch;
 pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod request;

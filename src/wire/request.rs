@@ -59,16 +59,11 @@ pub(crate) fn decode<R: Request>(version: i16, frame: Bytes) -> Result<R::Respon
     let mut body = frame;
     skip_header(R::Response::header_version(version), &mut body).map_err(|error| error.in_api(name))?;
     // The decoder reserves memory by the counts it reads, so they must hold before it runs.
-    check_layout(R::KEY, version, &body).map_err(|error| error.in_api(name))?;
+    layout::check(R::KEY, version, &body).map_err(|error| {
+        Error::protocol(format!("an answer (version {version}) does not hold: {error}")).in_api(name)
+    })?;
     R::Response::decode(&mut body, version)
         .map_err(|error| Error::protocol(format!("an answer (version {version}) cannot be read: {error}")).in_api(name))
-}
-
-// STAND-IN, until `wire::layout::check` exists; then the body is
-//     layout::check(api_key, version, body).map_err(|error| Error::protocol(format!("…: {error}")))
-fn check_layout(_api_key: i16, _version: i16, _body: &[u8]) -> Result<()> {
-
-    Ok(())
 }
 
 /// Version 0: the correlation ID; version 1: tagged fields behind it, of which there are none that matter.

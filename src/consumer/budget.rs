@@ -1,0 +1,202 @@
+//! How many bytes each partition may hold: shares, borrowing, and reservations of the total.
+
+use super::config::{FetchConfig, PrefetchRule};
+
+/// No partition's share is smaller, however many there are.
+const LEAST_SHARE: usize = 64 << 10;
+
+/// What one partition holds, in bytes and records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// Asked for by the Fetch that is under way.
+    pub reserved: usize,
+    /// Received, not yet decoded.
+    pub raw: usize,
+    /// Decoded, waiting for the program.
+    pub ready: usize,
+    pub ready_records: usize,
+    /// Handed to the program: counts in the partition's window, not in the total.
+    pub in_hand: usize,
+    pub in_hand_records: usize,
+}
+
+impl Account {
+    fn counted(&self) -> usize {
+        self.raw + self.ready
+    }
+
+    fn window(&self) -> usize {
+        self.reserved + self.counted() + self.in_hand
+    }
+
+    fn records(&self) -> usize {
+        self.ready_records + self.in_hand_records
+    }
+
+    /// Nothing is here, and nothing is on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.window() == 0
+    }
+}
+
+/// The total, and what is used of it.
+///
+/// A Fetch that is under way counts as a whole: many idle partitions in it reserve no more than the one answer that can
+/// come of it.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    total: usize,
+    used: usize,
+    asked: usize,
+    peak: usize,
+    partitions: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(total: usize) -> Self {
+        Self { total, used: 0, asked: 0, peak: 0, partitions: 0 }
+    }
+
+    pub(crate) fn set_partitions(&mut self, partitions: usize) {
+        self.partitions = partitions;
+    }
+
+    /// What a partition may always hold.
+    pub(crate) fn share(&self) -> usize {
+        (self.total / self.partitions.max(1)).max(LEAST_SHARE)
+    }
+
+    /// The most that was ever used at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.peak
+    }
+
+    /// Changes a partition's account; every change goes through here, so that the total holds.
+    pub(crate) fn change(&mut self, account: &mut Account, change: impl FnOnce(&mut Account)) {
+        let before = account.counted();
+        change(account);
+        self.used = self.used - before + account.counted();
+        self.peak = self.peak.max(self.used);
+    }
+
+    /// What may be borrowed now.
+    pub(crate) fn free(&self) -> usize {
+        self.total.saturating_sub(self.used + self.asked)
+    }
+
+    /// A Fetch for at most this many bytes leaves; [`answered`](Self::answered) takes it back.
+    pub(crate) fn ask(&mut self, bytes: usize) {
+        self.asked += bytes;
+    }
+
+    pub(crate) fn answered(&mut self, bytes: usize) {
+        self.asked -= bytes;
+    }
+
+    /// How many bytes more this partition may ask for or decode.
+    pub(crate) fn room(&self, account: &Account, config: &FetchConfig) -> usize {
+        let (bytes, records) = (account.window(), account.records());
+        let full = match config.prefetch_rule {
+            PrefetchRule::Either => records >= config.prefetch_count || bytes >= config.prefetch_bytes,
+            PrefetchRule::Both => records >= config.prefetch_count && bytes >= config.prefetch_bytes,
+        };
+        if full {
+            return 0;
+        }
+        let window = match config.prefetch_rule {
+            PrefetchRule::Either => config.prefetch_bytes,
+            // Small records may go beyond the bytes, as far as the total allows.
+            PrefetchRule::Both => config.prefetch_bytes.max(self.total),
+        };
+        let own = self.share().min(window).saturating_sub(bytes);
+        let borrowed = self.free().min(window.saturating_sub(bytes));
+        own.max(borrowed)
+    }
+
+    /// What a Fetch should reserve for this partition; None when it is not worth asking.
+    pub(crate) fn reservation(&self, account: &Account, config: &FetchConfig) -> Option<usize> {
+        let room = self.room(account, config);
+        // A partition that has plenty is not asked for a little: small answers cost as much as large ones.
+        let least = (self.share().min(config.prefetch_bytes) / 4).min(config.partition_max_bytes).max(1);
+        (room >= least || (room > 0 && account.is_empty())).then(|| room.min(config.partition_max_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn budget(total: usize, partitions: usize) -> Budget {
+        let mut budget = Budget::new(total);
+        budget.set_partitions(partitions);
+        budget
+    }
+
+    #[test]
+    fn one_partition_may_fill_its_window_and_no_more() {
+        let (mut budget, mut account, config) = (budget(64 << 20, 1), Account::default(), FetchConfig::default());
+        assert_eq!(budget.reservation(&account, &config), Some(4 << 20));
+        budget.change(&mut account, |account| account.ready = 4 << 20);
+        assert_eq!(budget.reservation(&account, &config), Some(4 << 20));
+        budget.change(&mut account, |account| account.ready = 8 << 20);
+        assert_eq!(budget.reservation(&account, &config), None);
+    }
+
+    #[test]
+    fn what_is_in_the_program_s_hand_counts_in_the_window_only() {
+        let (mut budget, mut account, config) = (budget(64 << 20, 1), Account::default(), FetchConfig::default());
+        budget.change(&mut account, |account| account.in_hand = 8 << 20);
+        assert_eq!(budget.reservation(&account, &config), None);
+        assert_eq!(budget.used, 0);
+    }
+
+    #[test]
+    fn a_fetch_that_is_under_way_leaves_less_to_borrow() {
+        let (mut budget, config) = (budget(16 << 20, 8), FetchConfig::default());
+        budget.ask(13 << 20);
+        assert_eq!(budget.reservation(&Account::default(), &config), Some(3 << 20));
+        budget.answered(13 << 20);
+        assert_eq!(budget.reservation(&Account::default(), &config), Some(4 << 20));
+    }
+
+    #[test]
+    fn records_fill_the_window_too() {
+        let (mut budget, mut account) = (budget(64 << 20, 1), Account::default());
+        let mut config = FetchConfig::default();
+        budget.change(&mut account, |account| account.ready_records = 100_000);
+        assert_eq!(budget.room(&account, &config), 0);
+        config.prefetch_rule = PrefetchRule::Both;
+        assert!(budget.room(&account, &config) > 0);
+    }
+
+    #[test]
+    fn a_share_is_kept_for_each_when_others_have_borrowed_everything() {
+        let (mut budget, mut greedy, config) = (budget(16 << 20, 4), Account::default(), FetchConfig::default());
+        budget.change(&mut greedy, |account| account.ready = 16 << 20);
+        assert_eq!(budget.reservation(&greedy, &config), None);
+        assert_eq!(budget.reservation(&Account::default(), &config), Some(4 << 20));
+    }
+
+    proptest! {
+        /// The bound that is documented: whatever the order of Fetches, the total and one share each hold.
+        #[test]
+        fn reservations_never_exceed_the_total_and_the_shares(
+            total in (1_usize << 20)..(64 << 20), partitions in 1_usize..200, order in proptest::collection::vec(0_usize..200, 1..400),
+        ) {
+            let config = FetchConfig::default();
+            let mut budget = budget(total, partitions);
+            let mut accounts = vec![Account::default(); partitions];
+            for at in order {
+                let account = &mut accounts[at % partitions];
+                if let Some(bytes) = budget.reservation(account, &config) {
+                    budget.change(account, |account| account.ready += bytes);
+                }
+            }
+            prop_assert_eq!(budget.used, accounts.iter().map(Account::counted).sum::<usize>());
+            prop_assert!(budget.used <= total + partitions * budget.share());
+            prop_assert!(accounts.iter().all(|account| account.window() <= config.prefetch_bytes.max(budget.share())));
+        }
+    }
+}

@@ -1,0 +1,597 @@
+//! The one place where lanes, fetchers and iterators meet: bounded, and under one lock.
+//!
+//! The lock is held for a few lines each time, per batch and never per message, and never while somebody waits for the
+//! network. Everything behind it is decided here; the threads only wait and carry.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Weak, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::{
+    budget::Budget,
+    config::FetchConfig,
+    event::{Event, EventQueue},
+    fetch_lane::{self, LaneEntry, PARKED, Role},
+    message::{Batch, Message, Walker},
+    partition::{Partition, Phase, Task, Trouble},
+};
+use crate::{
+    cluster::Cluster,
+    error::{Error, ErrorKind, Result},
+    offset::{StartAt, TopicPartition},
+    stop::Stop,
+    thread::Worker,
+};
+
+/// Names a partition inside of one stream; never used twice.
+pub(crate) type Slot = u32;
+
+/// While others wait, an iterator gives its partition to them after this time.
+const TURN: Duration = Duration::from_millis(100);
+
+/// What a stream reads.
+#[derive(Debug, Clone)]
+pub(crate) enum Subscription {
+    /// Every partition of these, and those they will have.
+    Topics(Vec<Arc<str>>),
+    /// These and no others.
+    Partitions(Vec<TopicPartition>),
+}
+
+pub(crate) struct Shared {
+    pub cluster: Cluster,
+    pub config: FetchConfig,
+    pub subscription: Subscription,
+    pub until_end: bool,
+    pub stop: Stop,
+    pub events: Arc<EventQueue>,
+    /// For the threads that are started here.
+    me: Weak<Self>,
+    state: Mutex<State>,
+    /// Iterators: something to read, or the end.
+    readable: Condvar,
+    /// Callers who wait for a position.
+    settled: Condvar,
+    /// The keeper.
+    keeper: Condvar,
+}
+
+pub(crate) struct State {
+    pub partitions: BTreeMap<Slot, Partition>,
+    pub index: HashMap<TopicPartition, Slot>,
+    next_slot: Slot,
+    /// Partitions that have something for an iterator and that none has, in turn.
+    ready: VecDeque<Slot>,
+    /// Iterators that wait.
+    waiting: usize,
+    pub budget: Budget,
+    pub lanes: HashMap<(i32, Role), LaneEntry>,
+    /// Whom a plan serves first moves on with each.
+    pub turn: usize,
+    /// Threads that have ended, or are about to.
+    pub ending: Vec<Worker>,
+    /// The keeper should ask for metadata at once.
+    pub metadata_wanted: bool,
+    /// When a lane may need a second one beside it.
+    pub express_at: Option<Instant>,
+    /// What is wrong with the cluster as a whole.
+    pub trouble: Option<Trouble>,
+    /// Ends the stream, once it has been given to an iterator.
+    fatal: Option<Error>,
+    ended: bool,
+}
+
+/// One iterator's exclusive use of one partition, for one chunk.
+pub(crate) struct Lease {
+    slot: Slot,
+    ack_epoch: u64,
+    pub walker: Walker,
+    /// The message that the program has in hand, or the last one of its batch.
+    last: Option<i64>,
+    /// The first message of the batch that the program has in hand.
+    first: Option<i64>,
+    /// Nothing is left of the chunk.
+    finished: bool,
+    cell: Arc<super::message::Cell>,
+}
+
+/// What an iterator gets.
+pub(crate) enum Turn {
+    Lease(Lease),
+    Failed(Error),
+    TimedOut,
+    Ended,
+}
+
+impl Lease {
+    /// The next message, unless the partition is wanted back or the chunk is at its end.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Result<Message>> {
+        if self.cell.recall.load(Ordering::Relaxed) {
+            return None;
+        }
+        match self.walker.next() {
+            Some(Ok(message)) => {
+                let offset = message.offset();
+                self.last = Some(offset);
+                self.cell.position.store(offset.saturating_add(1), Ordering::Relaxed);
+                Some(Ok(message))
+            }
+            other => {
+                self.finished = true;
+                other
+            }
+        }
+    }
+
+    /// All that is left, as one batch; None when nothing is, or the partition is wanted back.
+    pub(crate) fn next_batch(&mut self) -> Option<Result<Batch>> {
+        let rest = self.walker.clone();
+        match self.next()? {
+            Ok(message) => {
+                self.first = Some(message.offset());
+                self.last = Some(rest.chunk.next_offset - 1);
+                self.finished = true;
+                self.cell.position.store(rest.chunk.next_offset, Ordering::Relaxed);
+                Some(Ok(Batch::new(rest, message.offset())))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    pub(crate) fn is_recalled(&self) -> bool {
+        self.cell.recall.load(Ordering::Relaxed)
+    }
+
+    /// Where another iterator would go on if this one went away now.
+    fn resume_at(&self) -> i64 {
+        match self.last {
+            // An acked message is done, also when the iterator is dropped before it was asked for the next.
+            Some(last) => self.cell.acked.load(Ordering::Relaxed).max(self.first.unwrap_or(last)),
+            None => self.walker.chunk.from,
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        cluster: Cluster,
+        config: FetchConfig,
+        subscription: Subscription,
+        until_end: bool,
+    ) -> Arc<Self> {
+        let state = State {
+            partitions: BTreeMap::new(),
+            index: HashMap::new(),
+            next_slot: 0,
+            ready: VecDeque::new(),
+            waiting: 0,
+            budget: Budget::new(config.prefetch_total_bytes),
+            lanes: HashMap::new(),
+            turn: 0,
+            ending: Vec::new(),
+            metadata_wanted: false,
+            express_at: None,
+            trouble: None,
+            fatal: None,
+            ended: false,
+        };
+        Arc::new_cyclic(|me| Self {
+            cluster,
+            config,
+            subscription,
+            until_end,
+            stop: Stop::new("stream"),
+            events: Arc::new(EventQueue::default()),
+            me: Weak::clone(me),
+            state: Mutex::new(state),
+            readable: Condvar::new(),
+            settled: Condvar::new(),
+            keeper: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    // ---- what iterators do ----
+
+    /// Gives back what the iterator holds, and waits for something else until the deadline.
+    #[allow(clippy::disallowed_methods, reason = "an iterator waits here")]
+    pub(crate) fn next_lease(&self, held: Option<Lease>, deadline: Option<Instant>) -> Turn {
+        let mut state = self.state.lock();
+        if let Some(lease) = held {
+            // Asking for the next message says that the last one is done.
+            let from = lease.last.map_or(lease.walker.chunk.from, |last| last.saturating_add(1));
+            let recalled = lease.is_recalled();
+            self.give_back(&mut state, lease, from);
+            if recalled && state.waiting > 0 && state.ready.len() == 1 && !state.ended {
+                // It was somebody else's turn: let them take it.
+                self.readable.notify_one();
+                state.waiting += 1;
+                self.readable.wait_for(&mut state, Duration::from_millis(2));
+                state.waiting -= 1;
+            }
+        }
+        loop {
+            if let Some(error) = state.fatal.take() {
+                self.end(&mut state);
+                return Turn::Failed(error);
+            }
+            if state.ended {
+                return Turn::Ended;
+            }
+            let now = Instant::now();
+            if let Some(turn) = self.take(&mut state, now) {
+                if !state.ready.is_empty() && state.waiting > 0 {
+                    self.readable.notify_one();
+                }
+                return turn;
+            }
+            if self.until_end && state.partitions.values().all(Partition::is_finished) {
+                self.end(&mut state);
+                return Turn::Ended;
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Turn::TimedOut;
+            }
+            state.waiting += 1;
+            if let Some(oldest) = state.partitions.values().filter_map(|partition| partition.leased).min() {
+                let at = (oldest.max(now - TURN.min(now - oldest)) + TURN).max(now + TURN / 10);
+                let until = deadline.map_or(at, |deadline| deadline.min(at));
+                if self.readable.wait_until(&mut state, until).timed_out() {
+                    state.recall_oldest(Instant::now());
+                }
+            } else if let Some(deadline) = deadline {
+                self.readable.wait_until(&mut state, deadline);
+            } else {
+                self.readable.wait(&mut state);
+            }
+            state.waiting -= 1;
+        }
+    }
+
+    /// An iterator is dropped: what it has not finished goes back in front.
+    pub(crate) fn put_back(&self, lease: Lease) {
+        let mut state = self.state.lock();
+        let from = lease.resume_at();
+        self.give_back(&mut state, lease, from);
+    }
+
+    fn give_back(&self, state: &mut State, lease: Lease, from: i64) {
+        let State { partitions, budget, .. } = &mut *state;
+        let Some(partition) = partitions.get_mut(&lease.slot) else { return };
+        let mut chunk = lease.walker.chunk;
+        let is_current = lease.ack_epoch == partition.ack_epoch();
+        let finished = lease.finished && from > lease.last.unwrap_or(i64::MIN) || from >= chunk.next_offset;
+        partition.leased = None;
+        partition.untouched = None;
+        partition.stall_told = false;
+        partition.cell.recall.store(false, Ordering::Relaxed);
+        budget.change(&mut partition.account, |account| {
+            account.in_hand -= chunk.bytes;
+            account.in_hand_records -= chunk.records;
+            if is_current && !finished {
+                account.ready += chunk.bytes;
+                account.ready_records += chunk.records;
+            }
+        });
+        if is_current {
+            if let Some(at) = partition.cut.take() {
+                chunk.cut(at);
+            }
+            if finished || chunk.from >= chunk.next_offset {
+                partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+            } else {
+                chunk.from = chunk.from.max(from);
+                partition.cell.position.store(chunk.from, Ordering::Relaxed);
+                partition.chunks.push_front(chunk);
+            }
+        }
+        partition.wake.notify_one();
+        self.offer(state, lease.slot);
+        self.kick(state, lease.slot);
+        self.advanced(state);
+    }
+
+    fn take(&self, state: &mut State, now: Instant) -> Option<Turn> {
+        while let Some(slot) = state.ready.pop_front() {
+            let State { partitions, budget, .. } = &mut *state;
+            let Some(partition) = partitions.get_mut(&slot) else { continue };
+            partition.queued = false;
+            if partition.paused || partition.leased.is_some() {
+                continue;
+            }
+            let mut advanced = false;
+            while let Some(chunk) = partition.chunks.pop_front() {
+                budget.change(&mut partition.account, |account| {
+                    account.ready -= chunk.bytes;
+                    account.ready_records -= chunk.records;
+                });
+                if chunk.data.spans.is_empty() || chunk.from >= chunk.until {
+                    // Nothing to see: markers, aborted or compacted records. The position goes on.
+                    partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+                    advanced = true;
+                    continue;
+                }
+                budget.change(&mut partition.account, |account| {
+                    account.in_hand += chunk.bytes;
+                    account.in_hand_records += chunk.records;
+                });
+                partition.leased = Some(now);
+                partition.untouched = None;
+                partition.stall_told = false;
+                partition.cell.recall.store(false, Ordering::Relaxed);
+                let lease = Lease {
+                    slot,
+                    ack_epoch: partition.ack_epoch(),
+                    cell: Arc::clone(&partition.cell),
+                    walker: Walker::new(chunk),
+                    last: None,
+                    first: None,
+                    finished: false,
+                };
+                return Some(Turn::Lease(lease));
+            }
+            if let Some(error) = partition.failure.take() {
+                return Some(Turn::Failed(error));
+            }
+            if advanced {
+                partition.wake.notify_one();
+                self.kick(state, slot);
+            }
+        }
+        None
+    }
+
+    // ---- what everybody does ----
+
+    /// A partition may have something for an iterator.
+    pub(crate) fn offer(&self, state: &mut State, slot: Slot) {
+        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        if partition.queued || partition.paused || partition.leased.is_some() || !partition.has_something() {
+            return;
+        }
+        partition.queued = true;
+        state.ready.push_back(slot);
+        if state.waiting > 0 {
+            self.readable.notify_one();
+        }
+    }
+
+    /// A position has moved without a record: perhaps `until_end` has nothing more to wait for.
+    pub(crate) fn advanced(&self, state: &State) {
+        if self.until_end && state.waiting > 0 {
+            self.readable.notify_all();
+        }
+    }
+
+    /// A partition may want records.
+    pub(crate) fn kick(&self, state: &mut State, slot: Slot) {
+        let Some(partition) = state.partitions.get(&slot) else { return };
+        if partition.asked.is_some() || partition.paused || !matches!(partition.phase, Phase::Fetching) {
+            return;
+        }
+        let Some(broker) = partition.source() else {
+            return self.want_metadata(state);
+        };
+        let Some(lane) = state.lanes.get(&(broker, Role::Session)) else {
+            return self.start_lane(state, broker, Role::Session);
+        };
+        lane.wake.notify_one();
+        let Some(since) = lane.asked_since else { return };
+        // That lane may be waiting in the broker, for longer than this partition should.
+        if let Some(express) = state.lanes.get(&(broker, Role::Express)) {
+            express.wake.notify_one();
+        } else if state.express_at.is_none() {
+            state.express_at = Some(since + PARKED);
+            self.wake_keeper();
+        }
+    }
+
+    /// Starts a lane to this broker. Spawning under the lock is what keeps it from being started twice.
+    pub(crate) fn start_lane(&self, state: &mut State, broker: i32, role: Role) {
+        let Some(me) = self.me.upgrade().filter(|_| !state.ended) else { return };
+        match fetch_lane::start(me, broker, role) {
+            Ok(entry) => drop(state.lanes.insert((broker, role), entry)),
+            Err(error) => {
+                log::warn!("{error}");
+                state.metadata_wanted = true; // the keeper tries again
+                self.wake_keeper();
+            }
+        }
+    }
+
+    pub(crate) fn want_metadata(&self, state: &mut State) {
+        state.metadata_wanted = true;
+        self.wake_keeper();
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        self.keeper.notify_one();
+    }
+
+    pub(crate) fn keeper_waits(&self, state: &mut MutexGuard<'_, State>, until: Instant) {
+        self.keeper.wait_until(state, until);
+    }
+
+    /// Wakes those who wait for positions.
+    pub(crate) fn tell_settled(&self) {
+        self.settled.notify_all();
+    }
+
+    /// Waits until `done` has an answer. False when the deadline passed.
+    pub(crate) fn wait_settled(&self, state: &mut MutexGuard<'_, State>, until: Instant) -> bool {
+        !self.settled.wait_until(state, until).timed_out()
+    }
+
+    /// The partition has a problem that only the program can solve.
+    #[allow(clippy::disallowed_methods, reason = "health tells since when")]
+    pub(crate) fn fail(&self, state: &mut State, slot: Slot, error: Error) {
+        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        let error = partition.cell.blame(error);
+        partition.raise_epoch();
+        partition.phase = Phase::Failed;
+        partition.trouble = Some(Trouble { since: Instant::now(), error: error.clone(), times: 1 });
+        partition.failure = Some(error.clone());
+        self.events.push(Event::PartitionFailed { partition: partition.name.clone(), error });
+        state.drop_raw(slot);
+        self.settled.notify_all();
+        self.offer(state, slot);
+    }
+
+    /// An iterator has met a record that does not hold what it claims.
+    pub(crate) fn fail_leased(&self, lease: Lease, error: Error) {
+        let mut state = self.state.lock();
+        let slot = lease.slot;
+        let is_current = state.partitions.get(&slot).is_some_and(|partition| partition.ack_epoch() == lease.ack_epoch);
+        let stands = lease.last.map_or(lease.walker.chunk.from, |last| last + 1);
+        self.give_back(&mut state, lease, i64::MAX);
+        if !is_current {
+            return;
+        }
+        if let Some(partition) = state.partitions.get(&slot) {
+            partition.cell.position.store(stands, Ordering::Relaxed);
+        }
+        state.drop_chunks(slot);
+        self.fail(&mut state, slot, error);
+        // The caller gives the error itself.
+        if let Some(partition) = state.partitions.get_mut(&slot) {
+            partition.failure = None;
+        }
+    }
+
+    /// Ends everything with an error that no seek can mend.
+    pub(crate) fn fail_all(&self, error: Error) {
+        let mut state = self.state.lock();
+        if !state.ended && state.fatal.is_none() {
+            state.fatal = Some(error);
+        }
+        self.readable.notify_all();
+    }
+
+    /// Forgets all that was prefetched and begins elsewhere: a seek, or another topic under the same name.
+    pub(crate) fn restart(&self, state: &mut State, slot: Slot, start: StartAt) {
+        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        partition.raise_epoch();
+        partition.cell.ack_epoch.fetch_add(1, Ordering::Release);
+        partition.cell.acked.store(-1, Ordering::Relaxed);
+        partition.cell.recall.store(partition.leased.is_some(), Ordering::Release);
+        partition.failure = None;
+        partition.cut = None;
+        partition.well();
+        partition.read_epoch = -1;
+        partition.replica = None;
+        match start {
+            StartAt::Offset(offset) if partition.ends.is_some() => {
+                partition.position = offset;
+                partition.cell.position.store(offset, Ordering::Relaxed);
+                partition.phase = Phase::Fetching;
+            }
+            start => partition.phase = Phase::Preparing { task: Task::Start(start), begun: false },
+        }
+        partition.wake.notify_one();
+        state.drop_raw(slot);
+        state.drop_chunks(slot);
+        self.kick(state, slot);
+    }
+
+    /// Takes a partition in. Its fetcher is started by the keeper.
+    pub(crate) fn add(&self, state: &mut State, partition: Partition) -> Slot {
+        let slot = state.next_slot;
+        state.next_slot += 1;
+        state.index.insert(partition.name.clone(), slot);
+        state.partitions.insert(slot, partition);
+        state.budget.set_partitions(state.partitions.len());
+        slot
+    }
+
+    fn end(&self, state: &mut State) {
+        state.ended = true;
+        self.readable.notify_all();
+        self.settled.notify_all();
+        self.keeper.notify_all();
+        self.events.close();
+    }
+
+    /// Everything that waits is woken, and ends. Joins nobody.
+    pub(crate) fn close(&self) {
+        self.stop.stop();
+        let mut state = self.state.lock();
+        self.end(&mut state);
+        for partition in state.partitions.values() {
+            partition.stop.stop();
+            partition.wake.notify_all();
+            partition.cell.recall.store(true, Ordering::Release);
+        }
+        for lane in state.lanes.values() {
+            lane.wake.notify_all();
+            if let Some(hangup) = &lane.hangup {
+                hangup.shutdown();
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, state: &State, partition: &TopicPartition) -> Result<Slot> {
+        state.index.get(partition).copied().ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("{partition} is not one of the partitions of this stream"))
+        })
+    }
+}
+
+impl State {
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Forgets what has arrived and was not decoded.
+    pub(crate) fn drop_raw(&mut self, slot: Slot) {
+        if let Some(partition) = self.partitions.get_mut(&slot) {
+            partition.raw.clear();
+            self.budget.change(&mut partition.account, |account| account.raw = 0);
+        }
+    }
+
+    /// Chunks from this offset on are no longer part of the log.
+    pub(crate) fn cut(&mut self, slot: Slot, at: i64) {
+        let Some(partition) = self.partitions.get_mut(&slot) else { return };
+        partition.cut = Some(at);
+        let Partition { chunks, account, .. } = partition;
+        chunks.retain_mut(|chunk| {
+            chunk.cut(at);
+            let stays = chunk.from < at;
+            if !stays {
+                self.budget.change(account, |account| {
+                    account.ready -= chunk.bytes;
+                    account.ready_records -= chunk.records;
+                });
+            }
+            stays
+        });
+    }
+
+    fn drop_chunks(&mut self, slot: Slot) {
+        if let Some(partition) = self.partitions.get_mut(&slot) {
+            partition.chunks.clear();
+            self.budget.change(&mut partition.account, |account| {
+                account.ready = 0;
+                account.ready_records = 0;
+            });
+        }
+    }
+
+    /// While others wait, the iterator that has had a partition for longest gives it back at its next message.
+    fn recall_oldest(&mut self, now: Instant) {
+        let leased = self.partitions.values().filter(|partition| !partition.cell.recall.load(Ordering::Relaxed));
+        let oldest = leased.min_by_key(|partition| partition.leased.unwrap_or(now));
+        if let Some(partition) = oldest.filter(|partition| partition.leased.is_some_and(|since| now - since >= TURN)) {
+            partition.cell.recall.store(true, Ordering::Relaxed);
+        }
+    }
+}
+

@@ -1,0 +1,253 @@
+//! What users can be told: nothing that happens to a partition is silent.
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{deadline::Deadline, error::Error, offset::TopicPartition};
+
+/// What has happened to a stream. [`Stream::events`](crate::Stream::events) hands it out; nobody has to read it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A partition is being read from now on.
+    #[non_exhaustive]
+    Assigned {
+        /// Which.
+        partition: TopicPartition,
+        /// The first offset that is asked for.
+        position: i64,
+    },
+    /// A position was outside of the log, and reading goes on elsewhere, as `out_of_range` says.
+    #[non_exhaustive]
+    OffsetReset {
+        /// Which.
+        partition: TopicPartition,
+        /// The offset that was asked for.
+        from: i64,
+        /// Where reading goes on.
+        to: i64,
+        /// How many offsets were left out (some of them may have held no record).
+        skipped: u64,
+    },
+    /// A new leader has another history (KIP-320): what was read from `to` on is no longer in the log.
+    #[non_exhaustive]
+    Truncated {
+        /// Which.
+        partition: TopicPartition,
+        /// Where reading stood.
+        from: i64,
+        /// Where the histories part, and reading goes on.
+        to: i64,
+    },
+    /// The topic was deleted and made anew; reading goes on at the first record of the new one.
+    #[non_exhaustive]
+    TopicRecreated {
+        /// Its name.
+        topic: String,
+    },
+    /// Another broker leads the partition now.
+    #[non_exhaustive]
+    LeaderMoved {
+        /// Which.
+        partition: TopicPartition,
+        /// The new leader.
+        broker: i32,
+    },
+    /// Records arrived damaged and are fetched again.
+    #[non_exhaustive]
+    Refetched {
+        /// Which.
+        partition: TopicPartition,
+        /// What was wrong.
+        error: Error,
+    },
+    /// The iterator has given (or will give) this error, and the partition waits for a `seek`.
+    #[non_exhaustive]
+    PartitionFailed {
+        /// Which.
+        partition: TopicPartition,
+        /// Why.
+        error: Error,
+    },
+    /// The program has taken nothing from a full partition for `stall_after`.
+    #[non_exhaustive]
+    Stalled {
+        /// Which.
+        partition: TopicPartition,
+        /// The oldest offset that was handed out, or would be next.
+        oldest: i64,
+        /// For how long.
+        age: Duration,
+    },
+    /// A broker could not be reached, or a connection to it broke; it is tried again.
+    #[non_exhaustive]
+    Disconnected {
+        /// Its ID.
+        broker: i32,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// So many events are kept for a reader; the oldest go first.
+const KEPT: usize = 1000;
+
+#[derive(Debug, Default)]
+struct Kept {
+    events: VecDeque<Event>,
+    dropped: u64,
+    closed: bool,
+}
+
+#[derive(Default)]
+pub(crate) struct EventQueue {
+    kept: Mutex<Kept>,
+    changed: Condvar,
+}
+
+impl EventQueue {
+    pub(crate) fn push(&self, event: Event) {
+        match &event {
+            Event::Assigned { partition, position } => log::info!("reading {partition} from offset {position}"),
+            Event::LeaderMoved { partition, broker } => log::info!("{partition} is led by broker {broker} now"),
+            Event::Disconnected { broker, error } => log::debug!("broker {broker}: {error}"),
+            event => log::warn!("{event:?}"),
+        }
+        let mut kept = self.kept.lock();
+        if kept.events.len() == KEPT {
+            kept.events.pop_front();
+            kept.dropped += 1;
+        }
+        kept.events.push_back(event);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn close(&self) {
+        self.kept.lock().closed = true;
+        self.changed.notify_all();
+    }
+}
+
+/// The events of one stream, oldest first. All handles of a stream share one queue.
+///
+/// At most 1 000 are kept; when nobody reads them, the oldest are dropped and [counted](Self::dropped). As an iterator
+/// it waits for the next event and ends when the stream is closed.
+#[derive(Clone)]
+pub struct Events {
+    queue: Arc<EventQueue>,
+}
+
+impl Events {
+    pub(crate) fn new(queue: Arc<EventQueue>) -> Self {
+        Self { queue }
+    }
+
+    /// The next event if there is one.
+    #[must_use]
+    pub fn try_next(&self) -> Option<Event> {
+        self.queue.kept.lock().events.pop_front()
+    }
+
+    /// The next event; None after this time, or when the stream is closed and all have been read.
+    #[must_use]
+    pub fn next_timeout(&self, timeout: Duration) -> Option<Event> {
+        let deadline = Deadline::after(timeout, "timeout");
+        let mut kept = self.queue.kept.lock();
+        loop {
+            if let Some(event) = kept.events.pop_front() {
+                return Some(event);
+            }
+            if kept.closed || self.queue.changed.wait_until(&mut kept, deadline.at()).timed_out() {
+                return kept.events.pop_front();
+            }
+        }
+    }
+
+    /// How many events were dropped because nobody read them.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.queue.kept.lock().dropped
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        let mut kept = self.queue.kept.lock();
+        loop {
+            if let Some(event) = kept.events.pop_front() {
+                return Some(event);
+            }
+            if kept.closed {
+                return None;
+            }
+            self.queue.changed.wait(&mut kept);
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").field("waiting", &self.queue.kept.lock().events.len()).finish_non_exhaustive()
+    }
+}
+
+/// How a stream is doing, as of now: [`Stream::health`](crate::Stream::health).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Health {
+    /// Nothing is wrong.
+    Healthy,
+    /// Something is; reading may go on elsewhere.
+    Unhealthy(Vec<Problem>),
+}
+
+impl Health {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        matches!(self, Self::Healthy)
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Problem {
+    /// The partition concerned; None concerns the whole stream.
+    pub partition: Option<TopicPartition>,
+    /// For how long.
+    pub age: Duration,
+    /// What is wrong, and what the program or its operator can do.
+    pub error: Error,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recreated(number: usize) -> Event {
+        Event::TopicRecreated { topic: number.to_string() }
+    }
+
+    #[test]
+    fn events_that_nobody_reads_drop_the_oldest_and_are_counted() {
+        let queue = Arc::new(EventQueue::default());
+        for number in 0..KEPT + 3 {
+            queue.push(recreated(number));
+        }
+        let events = Events::new(queue);
+        assert_eq!(events.dropped(), 3);
+        assert!(matches!(events.try_next(), Some(Event::TopicRecreated { topic }) if topic == "3"));
+    }
+
+    #[test]
+    fn waiting_ends_with_the_stream() {
+        let queue = Arc::new(EventQueue::default());
+        queue.push(recreated(1));
+        queue.close();
+        assert_eq!(Events::new(queue).count(), 1);
+    }
+}

@@ -1,0 +1,370 @@
+//! The connection thread of fetching: one Fetch at a time to one broker, for all partitions that have room.
+//!
+//! It writes a Fetch, parses the answer as it reads it, writes the next Fetch, and only then hands the records to the
+//! fetchers, which check and decode in parallel.
+
+use std::{
+    io::{BufReader, Read},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use kafka_protocol::messages::FetchRequest;
+use parking_lot::Condvar;
+
+use super::{
+    buffer::{Shared, Slot},
+    event::Event,
+    fetch_plan::{Asked, Idle, Landed, Plan},
+    fetch_session::Session,
+    partition::{Ends, Raw},
+};
+use crate::{
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    net::{
+        handshake::{self, Opened},
+        transport::{Hangup, Reader, Writer},
+    },
+    thread::Worker,
+    wire::{batch::Walk, fetch, frame, request},
+};
+
+/// Of the two lanes that a stream may have to one broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// Fetches within a session, for everything, and may wait in the broker.
+    Session,
+    /// Fetches what has become ready while the other one waits in the broker: after a seek, for example.
+    Express,
+}
+
+/// A Fetch that has not been answered for this long waits for new records.
+pub(crate) const PARKED: Duration = Duration::from_millis(20);
+/// A lane without any work ends after this time.
+const UNUSED: Duration = Duration::from_secs(10);
+/// How much longer than it may wait a broker has for its answer, and for each pause within it.
+const GRACE: Duration = Duration::from_secs(10);
+/// Enough for the small fields between records; these go around it.
+const READ_AHEAD: usize = 16 << 10;
+
+/// What others know of a lane.
+pub(crate) struct LaneEntry {
+    pub wake: Arc<Condvar>,
+    pub hangup: Option<Hangup>,
+    /// Since when its Fetch is under way.
+    pub asked_since: Option<Instant>,
+    /// How long the broker was last asked to wait, while partitions are left out.
+    pub patience: Duration,
+    pub worker: Option<Worker>,
+}
+
+struct Lane {
+    shared: Arc<Shared>,
+    broker: i32,
+    role: Role,
+    wake: Arc<Condvar>,
+    session: Session,
+    link: Option<Link>,
+    /// Connections that failed in a row.
+    failures: u32,
+}
+
+struct Link {
+    reader: BufReader<Reader>,
+    writer: Writer,
+    version: i16,
+    correlation_id: i32,
+    /// Whether anything was ever answered on it.
+    proven: bool,
+    peer: Arc<str>,
+}
+
+/// A planned Fetch, and whether it is on its way already.
+struct Flight {
+    plan: Plan,
+    is_written: bool,
+}
+
+impl Flight {
+    fn new(plan: Plan) -> Self {
+        Self { plan, is_written: false }
+    }
+}
+
+/// What one exchange came to, beside what landed.
+struct Answered {
+    error: i16,
+    session_id: i32,
+    throttle: Duration,
+    landed: Vec<Landed>,
+}
+
+/// Starts a lane. The caller holds the buffer's lock and enters it there.
+pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<LaneEntry> {
+    let wake = Arc::new(Condvar::new());
+    let session = match role {
+        Role::Session => Session::new(),
+        Role::Express => Session::none(),
+    };
+    let lane = Lane { shared, broker, role, wake: Arc::clone(&wake), session, link: None, failures: 0 };
+    let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
+    Ok(LaneEntry { wake, hangup: None, asked_since: None, patience: Duration::ZERO, worker: Some(worker) })
+}
+
+impl Lane {
+    fn run(mut self) {
+        let mut flight = None;
+        while let Some(now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
+            flight = match self.exchange(&now) {
+                Ok(answered) => self.carry_on(&now.plan, answered),
+                Err(error) => {
+                    self.give_up(&now.plan, error);
+                    None
+                }
+            };
+        }
+        let mut state = self.shared.lock();
+        if let Some(entry) = state.lanes.remove(&(self.broker, self.role)) {
+            state.ending.extend(entry.worker);
+        }
+        self.shared.wake_keeper();
+    }
+
+    /// None ends the lane.
+    #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
+    fn wait_for_work(&mut self) -> Option<Plan> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        let unused_from = Instant::now();
+        loop {
+            if state.is_ended() {
+                return None;
+            }
+            let now = Instant::now();
+            match shared.plan(&mut state, self.broker, self.role, now) {
+                Ok(plan) => return Some(plan),
+                Err(Idle { until, is_unused }) => {
+                    let end = unused_from + UNUSED;
+                    if now >= end && (is_unused || self.role == Role::Express) {
+                        return None;
+                    }
+                    let latest = if is_unused || self.role == Role::Express { end } else { now + GRACE };
+                    self.wake.wait_until(&mut state, until.map_or(latest, |until| until.min(latest)));
+                }
+            }
+        }
+    }
+
+    fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
+        let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
+        let sent = if flight.is_written && self.link.is_some() { Ok(()) } else { self.send(&flight.plan) };
+        match sent.and_then(|()| self.receive(&flight.plan)) {
+            // A broker closes idle connections, which is normal: dial again, once.
+            Err(error) if error.kind() == ErrorKind::Io && was_proven => {
+                log::debug!("fetching anew from broker {}: {error}", self.broker);
+                self.link = None;
+                self.send(&flight.plan)?;
+                self.receive(&flight.plan)
+            }
+            done => done,
+        }
+    }
+
+    fn send(&mut self, plan: &Plan) -> Result<()> {
+        if self.link.is_none() {
+            self.link = Some(self.connect()?);
+            self.session.start_over();
+        }
+        let Self { shared, session, link: Some(link), .. } = self else { return Err(Error::closed("connection")) };
+        #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
+        let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
+        let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
+        request.max_bytes = i32::try_from(plan.max_bytes).unwrap_or(i32::MAX);
+        let written = link.write(&request, &shared.cluster.net_config().client_id);
+        written.map_err(|error| error.in_api("Fetch").at_broker(&link.peer))
+    }
+
+    fn receive(&mut self, plan: &Plan) -> Result<Answered> {
+        let Self { shared, session, link: Some(link), .. } = self else { return Err(Error::closed("connection")) };
+        link.read(plan, session, shared).map_err(|error| error.in_api("Fetch").at_broker(&link.peer))
+    }
+
+    fn connect(&self) -> Result<Link> {
+        let cluster = &self.shared.cluster;
+        let Some(address) = cluster.broker_address(self.broker) else {
+            return Err(Error::new(ErrorKind::Unreachable, format!("broker {} is not in the metadata", self.broker)));
+        };
+        let config = cluster.net_config();
+        let deadline = Deadline::after(config.connect_timeout, "connect_timeout").with_stop(&self.shared.stop);
+        let Opened { reader, writer, hangup, versions, peer, .. } = handshake::open(&address, config, &deadline)?;
+        let version = versions.pick::<FetchRequest>()?;
+        {
+            let mut state = self.shared.lock();
+            if state.is_ended() {
+                return Err(Error::closed("stream"));
+            }
+            if let Some(entry) = state.lanes.get_mut(&(self.broker, self.role)) {
+                entry.hangup = Some(hangup);
+            }
+        }
+        let reader = BufReader::with_capacity(READ_AHEAD, reader);
+        Ok(Link { reader, writer, version, correlation_id: 0, proven: false, peer })
+    }
+
+    /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
+    #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
+    fn carry_on(&mut self, plan: &Plan, answered: Answered) -> Option<Flight> {
+        self.failures = 0;
+        let shared = Arc::clone(&self.shared);
+        let now = Instant::now();
+        if answered.error == 0 {
+            self.session.answered(answered.session_id);
+        } else {
+            // Session not found, or out of step: normal, since brokers keep only so many.
+            log::debug!("broker {}: {}", self.broker, Error::refused(answered.error).in_api("Fetch"));
+            self.session.start_over();
+        }
+        let mut state = shared.lock();
+        shared.unbook(&mut state, self.broker, self.role, plan);
+        let raws = shared.land(&mut state, self.broker, self.role, answered.landed, now);
+        if state.is_ended() {
+            return None;
+        }
+        let next = match answered.throttle.is_zero() {
+            true => shared.plan(&mut state, self.broker, self.role, now).ok(),
+            false => None,
+        };
+        drop(state);
+        let flight = next.map(|plan| {
+            // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for.
+            let is_written = self.send(&plan).inspect_err(|_| self.link = None).is_ok();
+            Flight { plan, is_written }
+        });
+        shared.deliver(raws);
+        if !answered.throttle.is_zero() {
+            log::debug!("broker {} throttles fetching for {:?}", self.broker, answered.throttle);
+            shared.stop.wait(answered.throttle);
+        }
+        flight
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
+    fn give_up(&mut self, plan: &Plan, error: Error) {
+        self.link = None;
+        self.session.start_over();
+        self.failures += 1;
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        if let Some(entry) = state.lanes.get_mut(&(self.broker, self.role)) {
+            entry.hangup = None;
+        }
+        shared.unbook(&mut state, self.broker, self.role, plan);
+        if state.is_ended() {
+            return;
+        }
+        let now = Instant::now();
+        let wait = shared.cluster.reconnect_delay(self.failures);
+        for want in &plan.wants {
+            if let Some(partition) = state.partitions.get_mut(&want.slot) {
+                partition.replica = None;
+                partition.met(error.clone(), now, |_| wait);
+            }
+        }
+        shared.want_metadata(&mut state);
+        drop(state);
+        if matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Unsupported | ErrorKind::Authorization) {
+            shared.fail_all(error);
+        } else {
+            shared.events.push(Event::Disconnected { broker: self.broker, error });
+        }
+    }
+}
+
+impl Link {
+    fn write(&mut self, asked: &FetchRequest, client_id: &str) -> Result<()> {
+        self.correlation_id = self.correlation_id.wrapping_add(1);
+        let mut bytes = BytesMut::with_capacity(256);
+        request::encode(asked, self.version, self.correlation_id, client_id, &mut bytes)?;
+        let deadline = Deadline::after(GRACE, "the time for writing a Fetch");
+        self.writer.write_frame(&bytes, &deadline).map_err(|unfinished| unfinished.error)
+    }
+
+    fn read(&mut self, plan: &Plan, session: &Session, shared: &Shared) -> Result<Answered> {
+        self.wait_at_most(plan.max_wait + GRACE)?;
+        let mut prefix = [0; 4];
+        self.reader.read_exact(&mut prefix).map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+        self.wait_at_most(GRACE)?;
+        let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
+        let expected = plan.max_bytes.max(READ_AHEAD);
+        let answer = fetch::read_answer(
+            &mut self.reader,
+            length,
+            self.version,
+            self.correlation_id,
+            expected,
+            Vec::with_capacity,
+        )?;
+        self.proven = true;
+        let endpoints = answer.endpoints.iter();
+        let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
+        shared.cluster.apply_leader_hints(endpoints, []);
+        #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
+        let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
+        let mut landed = Vec::with_capacity(answer.partitions.len());
+        for partition in answer.partitions {
+            let slot = session.slot_of(&partition.topic, partition.partition);
+            let Some((slot, asked)) = slot.and_then(|slot| Some((slot, *plan.asked.get(&slot)?))) else {
+                log::debug!("broker sent partition {:?}-{} unasked", partition.topic, partition.partition);
+                continue;
+            };
+            landed.push(land(slot, asked, partition, shared));
+        }
+        Ok(Answered { error: answer.error, session_id: answer.session_id, throttle, landed })
+    }
+
+    fn wait_at_most(&self, limit: Duration) -> Result<()> {
+        let set = self.reader.get_ref().set_read_timeout(Some(limit));
+        set.map_err(|error| Error::io("setting a time limit on the connection", error))
+    }
+}
+
+/// Walks the headers of what came for one partition: where it ends is where the next Fetch begins.
+fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer, shared: &Shared) -> Landed {
+    let Asked { offset: from, epoch } = asked;
+    let ends = Ends {
+        high_watermark: answer.high_watermark,
+        last_stable: answer.last_stable_offset,
+        log_start: answer.log_start_offset,
+    };
+    // A header that cannot be ends the walk; its fetcher meets it again, with everything needed to complain.
+    let mut next = None;
+    let mut is_broken = false;
+    for batch in Walk::new(&answer.records) {
+        match batch {
+            Ok(batch) => next = Some((batch.next_offset, batch.leader_epoch)),
+            Err(_) => is_broken = true,
+        }
+    }
+    if is_broken {
+        next = next.or(Some((from, -1)));
+    }
+    let raw = next.is_some().then(|| Raw {
+        epoch,
+        from,
+        bytes: answer.records,
+        aborted: answer.aborted,
+        readable_end: ends.readable(shared.config.isolation),
+    });
+    Landed {
+        slot,
+        epoch,
+        error: answer.error,
+        ends,
+        leader: answer.leader,
+        preferred: answer.preferred_read_replica,
+        raw,
+        next,
+    }
+}

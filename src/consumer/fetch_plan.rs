@@ -1,0 +1,294 @@
+//! What a lane asks for next, and what becomes of the answer. Runs under the buffer's lock; waits for nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    buffer::{Shared, Slot, State},
+    event::Event,
+    fetch_lane::{PARKED, Role},
+    fetch_session::Want,
+    partition::{Ends, Phase, Raw, Task},
+};
+use crate::{
+    cluster::retry::{self, Action},
+    error::Error,
+    wire::fetch::LeaderHint,
+};
+
+/// While partitions are left out of a Fetch that may want to be in soon, the broker is asked to wait this long only.
+const BRIEFLY: Duration = Duration::from_millis(10);
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+
+/// One Fetch to write.
+pub(crate) struct Plan {
+    pub wants: Vec<Want>,
+    /// From which offset each was asked for, and under which fetch epoch.
+    pub asked: HashMap<Slot, Asked>,
+    pub max_bytes: usize,
+    pub max_wait: Duration,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub offset: i64,
+    pub epoch: u64,
+}
+
+/// There is nothing to ask for; perhaps there will be at this time.
+pub(crate) struct Idle {
+    pub until: Option<Instant>,
+    /// This broker has no partition for us at all.
+    pub is_unused: bool,
+}
+
+/// What an answer says of one partition, with its headers walked.
+pub(crate) struct Landed {
+    pub slot: Slot,
+    pub epoch: u64,
+    pub error: i16,
+    pub ends: Ends,
+    pub leader: Option<LeaderHint>,
+    pub preferred: Option<i32>,
+    pub raw: Option<Raw>,
+    /// Behind the last whole batch, and its leader epoch.
+    pub next: Option<(i64, i32)>,
+}
+
+impl Shared {
+    /// Collects what this lane should ask for now, and books it.
+    pub(crate) fn plan(&self, state: &mut State, broker: i32, role: Role, now: Instant) -> Result<Plan, Idle> {
+        let config = &self.config;
+        let mut idle = Idle { until: None, is_unused: true };
+        if role == Role::Express {
+            // Only for what cannot wait until the other lane comes back.
+            match state.lanes.get(&(broker, Role::Session)).and_then(|lane| lane.asked_since) {
+                Some(since) if now >= since + PARKED => {}
+                since => return Err(Idle { until: since.map(|since| since + PARKED), is_unused: false }),
+            }
+        }
+        let mut left_out = false;
+        let mut wants = Vec::new();
+        let mut asked = HashMap::new();
+        let mut own_room = 0;
+        let State { partitions, budget, .. } = &mut *state;
+        for (&slot, partition) in partitions.iter_mut() {
+            if partition.replica.is_some_and(|(_, until)| until <= now) {
+                partition.replica = None;
+            }
+            if partition.source() != Some(broker) {
+                continue;
+            }
+            idle.is_unused = false;
+            if partition.asked.is_some() || partition.paused {
+                continue;
+            }
+            match partition.phase {
+                Phase::Fetching => {}
+                Phase::Preparing { .. } => {
+                    left_out = true;
+                    continue;
+                }
+                Phase::Failed => continue,
+            }
+            if let Some(at) = partition.not_before.filter(|&at| at > now) {
+                idle.until = Some(idle.until.map_or(at, |until| until.min(at)));
+                left_out = true;
+                continue;
+            }
+            if partition.until.is_some_and(|until| partition.position >= until) {
+                continue;
+            }
+            let Some(max_bytes) = budget.reservation(&partition.account, config) else {
+                left_out = true;
+                continue;
+            };
+            own_room += max_bytes.min(budget.share());
+            asked.insert(slot, Asked { offset: partition.position, epoch: partition.epoch() });
+            wants.push(Want {
+                slot,
+                topic: Arc::clone(&partition.cell.topic),
+                topic_id: partition.topic_id,
+                partition: partition.cell.partition,
+                offset: partition.position,
+                leader_epoch: partition.leader.map_or(-1, |(_, epoch)| epoch),
+                max_bytes,
+            });
+        }
+        if wants.is_empty() {
+            return Err(idle);
+        }
+        let all = wants.iter().map(|want| want.max_bytes).sum::<usize>();
+        let max_bytes = config.max_bytes.min(all).min(budget.free().max(own_room));
+        budget.ask(max_bytes);
+        for want in &wants {
+            if let Some(partition) = partitions.get_mut(&want.slot) {
+                partition.account.reserved = want.max_bytes;
+                partition.asked = Some(role);
+            }
+        }
+        let first = state.turn % wants.len();
+        wants.rotate_left(first);
+        state.turn = state.turn.wrapping_add(1);
+        let mut max_wait = config.max_wait;
+        if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
+            if left_out || role == Role::Express {
+                lane.patience = (lane.patience * 2).clamp(BRIEFLY, config.max_wait.max(BRIEFLY));
+                max_wait = lane.patience.min(config.max_wait);
+            } else {
+                lane.patience = Duration::ZERO;
+            }
+            lane.asked_since = Some(now);
+        }
+        Ok(Plan { wants, asked, max_bytes, max_wait })
+    }
+
+    /// The Fetch of this plan is over, with or without an answer.
+    pub(crate) fn unbook(&self, state: &mut State, broker: i32, role: Role, plan: &Plan) {
+        state.budget.answered(plan.max_bytes);
+        if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
+            lane.asked_since = None;
+        }
+        for (slot, asked) in &plan.asked {
+            if let Some(partition) = state.partitions.get_mut(slot).filter(|partition| partition.epoch() == asked.epoch) {
+                partition.asked = None;
+                partition.account.reserved = 0;
+            }
+        }
+    }
+
+    /// Takes in what an answer says. The records themselves come back, for [`deliver`](Self::deliver), so that the next
+    /// Fetch can be written first.
+    pub(crate) fn land(
+        &self,
+        state: &mut State,
+        broker: i32,
+        role: Role,
+        landed: Vec<Landed>,
+        now: Instant,
+    ) -> Vec<(Slot, Raw)> {
+        let mut raws = Vec::new();
+        for landed in landed {
+            let State { partitions, budget, lanes, .. } = &mut *state;
+            let Some(partition) = partitions.get_mut(&landed.slot) else { continue };
+            if partition.epoch() != landed.epoch || !matches!(partition.phase, Phase::Fetching) {
+                continue;
+            }
+            if landed.error != 0 {
+                self.refused(state, broker, landed, now);
+                continue;
+            }
+            partition.ends = Some(landed.ends);
+            if partition.trouble.as_ref().is_some_and(|trouble| trouble.error.kind() != crate::ErrorKind::Corrupt) {
+                partition.well();
+            }
+            if let Some(replica) = landed.preferred {
+                // The leader knows a follower in our rack; it serves us until it says otherwise.
+                partition.replica = Some((replica, now + self.cluster.config().metadata_max_age));
+                self.kick(state, landed.slot);
+                continue;
+            }
+            if let (Some(raw), Some((next, epoch))) = (landed.raw, landed.next) {
+                if let Some(lane) = lanes.get_mut(&(broker, role)) {
+                    lane.patience = Duration::ZERO;
+                }
+                partition.position = partition.position.max(next);
+                partition.read_epoch = epoch;
+                budget.change(&mut partition.account, |account| account.raw += raw.bytes.len());
+                raws.push((landed.slot, raw));
+            }
+        }
+        raws
+    }
+
+    /// Hands records to their fetchers.
+    pub(crate) fn deliver(&self, raws: Vec<(Slot, Raw)>) {
+        if raws.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for (slot, raw) in raws {
+            // A seek in the meantime has set the account to nothing.
+            if let Some(partition) = state.partitions.get_mut(&slot).filter(|partition| partition.epoch() == raw.epoch) {
+                partition.raw.push_back(raw);
+                partition.wake.notify_one();
+            }
+        }
+    }
+
+    /// A partition's own error in an answer.
+    fn refused(&self, state: &mut State, broker: i32, landed: Landed, now: Instant) {
+        let Some(partition) = state.partitions.get_mut(&landed.slot) else { return };
+        let error = partition.cell.blame(Error::refused(landed.error).in_api("Fetch"));
+        log::debug!("{error}, at broker {broker}");
+        if partition.replica.take().is_some() {
+            // A follower's word is no reason for anything but to ask the leader again.
+            return self.kick(state, landed.slot);
+        }
+        if landed.error == OFFSET_OUT_OF_RANGE {
+            if partition.leader.is_some_and(|(leader, _)| leader == broker) {
+                partition.raise_epoch();
+                partition.phase = Phase::Preparing { task: Task::Reset { at: partition.position }, begun: false };
+                partition.wake.notify_one();
+            }
+            return;
+        }
+        let action = retry::action(&error);
+        if action == Action::Fail {
+            return self.fail(state, landed.slot, error);
+        }
+        partition.met(error, now, |times| self.backoff(times));
+        if action != Action::Wait {
+            match landed.leader.filter(|hint| partition.leader.is_none_or(|(_, epoch)| hint.epoch > epoch)) {
+                // The answer names the new leader: no need to ask (KIP-951).
+                Some(hint) => {
+                    partition.well();
+                    self.lead(state, landed.slot, (hint.leader, hint.epoch));
+                }
+                None => self.want_metadata(state),
+            }
+        }
+    }
+
+    /// Another broker (or the same one, elected again) leads the partition.
+    pub(crate) fn lead(&self, state: &mut State, slot: Slot, leader: (i32, i32)) {
+        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        let before = partition.leader.replace(leader);
+        partition.replica = None;
+        if before.is_some_and(|(broker, _)| broker != leader.0) {
+            self.events.push(Event::LeaderMoved { partition: partition.name.clone(), broker: leader.0 });
+        }
+        let is_new = before.is_none_or(|(_, epoch)| epoch < leader.1);
+        if is_new && partition.read_epoch >= 0 && matches!(partition.phase, Phase::Fetching) {
+            partition.phase = Phase::Preparing { task: Task::Validate { epoch: partition.read_epoch }, begun: false };
+            partition.wake.notify_one();
+        }
+        self.kick(state, slot);
+    }
+
+    /// The new leader's history parts from what was read: everything from `at` on is not in the log any more.
+    pub(crate) fn truncate(&self, state: &mut State, slot: Slot, at: i64) {
+        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        self.events.push(Event::Truncated { partition: partition.name.clone(), from: partition.position, to: at });
+        partition.raise_epoch();
+        state.drop_raw(slot);
+        state.cut(slot, at);
+        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        partition.cell.recall.store(partition.leased.is_some(), Ordering::Release);
+        partition.position = at;
+        partition.read_epoch = -1;
+        partition.phase = Phase::Fetching;
+        if partition.delivered() > at && partition.leased.is_none() {
+            partition.cell.position.store(at, Ordering::Relaxed);
+        }
+        self.kick(state, slot);
+    }
+
+    pub(crate) fn backoff(&self, times: u32) -> Duration {
+        self.cluster.retry_delay(times)
+    }
+}

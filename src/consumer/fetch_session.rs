@@ -1,0 +1,251 @@
+//! Incremental fetch sessions (KIP-227): what to add, what to forget, when to start over.
+//!
+//! A broker remembers the partitions of a session, so that a request names only what has changed. It sends the data of
+//! a remembered partition again and again until its position moves. So the session holds exactly the partitions that
+//! want records now: a partition whose window is full is forgotten until it has room.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use kafka_protocol::{
+    messages::{
+        BrokerId, FetchRequest, TopicName,
+        fetch_request::{FetchPartition, FetchTopic, ForgottenTopic},
+    },
+    protocol::StrBytes,
+};
+use uuid::Uuid;
+
+use super::{buffer::Slot, config::FetchConfig};
+use crate::{offset::Isolation, wire::fetch::TopicKey};
+
+/// Version from which topics travel as IDs.
+const TOPIC_IDS: i16 = 13;
+/// Ends or avoids a session: everything is named, nothing remembered.
+const NO_SESSION: i32 = -1;
+
+/// One partition that wants records, and how many bytes were reserved for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub slot: Slot,
+    pub topic: Arc<str>,
+    pub topic_id: Uuid,
+    pub partition: i32,
+    pub offset: i64,
+    pub leader_epoch: i32,
+    pub max_bytes: usize,
+}
+
+impl Want {
+    fn is_same_topic(&self, other: &Self) -> bool {
+        self.topic_id == other.topic_id
+    }
+}
+
+/// The broker's memory of what one lane asks for, as this side knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    id: i32,
+    /// Of the next request: 0 asks for a new session, -1 is outside of any.
+    epoch: i32,
+    held: HashMap<Slot, Want>,
+    slots: HashMap<(TopicKey, i32), Slot>,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every request stands for itself.
+    pub(crate) fn none() -> Self {
+        Self { epoch: NO_SESSION, ..Self::default() }
+    }
+
+    /// Whose answer this is; None for a partition that was not asked for.
+    pub(crate) fn slot_of(&self, topic: &TopicKey, partition: i32) -> Option<Slot> {
+        // The key is cloned only here, once per partition that has something to say.
+        self.slots.get(&(topic.clone(), partition)).copied()
+    }
+
+    /// The connection is gone or the broker has lost the thread: the next request starts over.
+    pub(crate) fn start_over(&mut self) {
+        self.held.clear();
+        self.slots.clear();
+        if self.epoch != NO_SESSION {
+            // The old ID travels along once more, so that the broker can forget that session.
+            self.epoch = 0;
+        }
+    }
+
+    /// A broker has answered without an error for the whole session.
+    pub(crate) fn answered(&mut self, session_id: i32) {
+        if self.epoch == NO_SESSION {
+            return;
+        }
+        if session_id == 0 {
+            // Its cache of sessions is full, which is normal: everything is named each time.
+            self.id = 0;
+            self.start_over();
+            return;
+        }
+        self.id = session_id;
+        self.epoch = self.epoch.checked_add(1).unwrap_or(1);
+    }
+
+    /// The request for exactly these wants.
+    pub(crate) fn request(&mut self, wants: Vec<Want>, config: &FetchConfig, max_wait_ms: i32, version: i16) -> FetchRequest {
+        if self.epoch <= 0 {
+            self.held.clear();
+            self.slots.clear();
+        }
+        let mut named: BTreeMap<Arc<str>, FetchTopic> = BTreeMap::new();
+        let mut order: Vec<Arc<str>> = Vec::new();
+        let mut forgotten: BTreeMap<(Arc<str>, Uuid), Vec<i32>> = BTreeMap::new();
+        let mut kept: HashMap<Slot, Want> = HashMap::with_capacity(wants.len());
+        for want in wants {
+            let before = self.held.remove(&want.slot);
+            let is_new = before.as_ref() != Some(&want);
+            if let Some(before) = before.filter(|before| !before.is_same_topic(&want)) {
+                forgotten.entry((before.topic, before.topic_id)).or_default().push(before.partition);
+            }
+            if is_new {
+                let topic = named.entry(Arc::clone(&want.topic)).or_insert_with(|| {
+                    order.push(Arc::clone(&want.topic));
+                    topic(&want, version)
+                });
+                topic.partitions.push(partition(&want));
+            }
+            kept.insert(want.slot, want);
+        }
+        for (_, gone) in self.held.drain() {
+            forgotten.entry((gone.topic, gone.topic_id)).or_default().push(gone.partition);
+        }
+        if !forgotten.is_empty() || kept.len() != self.slots.len() || !named.is_empty() {
+            self.slots = kept.values().map(|want| (key(want, version), want.slot)).collect();
+        }
+        self.held = kept;
+        let mut request = FetchRequest::default()
+            .with_max_wait_ms(max_wait_ms)
+            .with_min_bytes(i32::try_from(config.min_bytes).unwrap_or(i32::MAX))
+            .with_max_bytes(i32::try_from(config.max_bytes).unwrap_or(i32::MAX))
+            .with_isolation_level(i8::from(config.isolation == Isolation::ReadCommitted))
+            .with_replica_id(BrokerId(-1))
+            // In the order of the wants: whom the broker serves first rotates with it.
+            .with_topics(order.iter().filter_map(|name| named.remove(name)).collect());
+        if version >= 7 {
+            request.session_id = if self.epoch == NO_SESSION { 0 } else { self.id };
+            request.session_epoch = self.epoch;
+            request.forgotten_topics_data = forgotten
+                .into_iter()
+                .map(|((name, id), partitions)| {
+                    let topic = ForgottenTopic::default().with_partitions(partitions);
+                    if version >= TOPIC_IDS { topic.with_topic_id(id) } else { topic.with_topic(topic_name(&name)) }
+                })
+                .collect();
+        }
+        if version >= 11 {
+            if let Some(rack) = &config.rack {
+                request.rack_id = StrBytes::from_string(rack.clone());
+            }
+        }
+        request
+    }
+}
+
+fn key(want: &Want, version: i16) -> (TopicKey, i32) {
+    let topic =
+        if version >= TOPIC_IDS { TopicKey::Id(want.topic_id) } else { TopicKey::Name((*want.topic).to_owned()) };
+    (topic, want.partition)
+}
+
+fn topic(want: &Want, version: i16) -> FetchTopic {
+    let topic = FetchTopic::default();
+    if version >= TOPIC_IDS { topic.with_topic_id(want.topic_id) } else { topic.with_topic(topic_name(&want.topic)) }
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+fn partition(want: &Want) -> FetchPartition {
+    FetchPartition::default()
+        .with_partition(want.partition)
+        .with_current_leader_epoch(want.leader_epoch)
+        .with_fetch_offset(want.offset)
+        .with_partition_max_bytes(i32::try_from(want.max_bytes).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn want(slot: Slot, offset: i64) -> Want {
+        Want {
+            slot,
+            topic: Arc::from("orders"),
+            topic_id: Uuid::from_u128(1),
+            partition: slot as i32,
+            offset,
+            leader_epoch: 0,
+            max_bytes: 1000,
+        }
+    }
+
+    fn ask(session: &mut Session, wants: &[Want]) -> (i32, i32, Vec<i32>, Vec<i32>) {
+        let request = session.request(wants.to_vec(), &FetchConfig::default(), 500, 18);
+        let named = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| p.partition)).collect();
+        let gone = request.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone()).collect();
+        (request.session_id, request.session_epoch, named, gone)
+    }
+
+    #[test]
+    fn only_what_has_changed_is_named_again() {
+        let mut session = Session::new();
+        assert_eq!(ask(&mut session, &[want(0, 5), want(1, 7)]), (0, 0, vec![0, 1], vec![]));
+        session.answered(99);
+        assert_eq!(ask(&mut session, &[want(0, 6), want(1, 7)]), (99, 1, vec![0], vec![]));
+        session.answered(99);
+        assert_eq!(ask(&mut session, &[want(1, 7)]), (99, 2, vec![], vec![0]));
+        session.answered(99);
+        assert_eq!(ask(&mut session, &[want(0, 6), want(1, 7)]), (99, 3, vec![0], vec![]));
+    }
+
+    #[test]
+    fn a_broker_without_room_for_sessions_is_told_everything_each_time() {
+        let mut session = Session::new();
+        ask(&mut session, &[want(0, 5)]);
+        session.answered(0);
+        assert_eq!(ask(&mut session, &[want(0, 5)]), (0, 0, vec![0], vec![]));
+    }
+
+    #[test]
+    fn after_a_session_error_everything_is_named_under_epoch_zero() {
+        let mut session = Session::new();
+        ask(&mut session, &[want(0, 5)]);
+        session.answered(99);
+        session.start_over();
+        assert_eq!(ask(&mut session, &[want(0, 5)]), (99, 0, vec![0], vec![]));
+    }
+
+    #[test]
+    fn a_recreated_topic_is_forgotten_under_its_old_id() {
+        let mut session = Session::new();
+        ask(&mut session, &[want(0, 5)]);
+        session.answered(99);
+        let again = Want { topic_id: Uuid::from_u128(2), ..want(0, 5) };
+        assert_eq!(ask(&mut session, &[again]), (99, 1, vec![0], vec![0]));
+        assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(1)), 0), None);
+        assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(2)), 0), Some(0));
+    }
+
+    #[test]
+    fn a_lane_without_a_session_names_everything() {
+        let mut session = Session::none();
+        assert_eq!(ask(&mut session, &[want(0, 5)]), (0, -1, vec![0], vec![]));
+        session.answered(0);
+        assert_eq!(ask(&mut session, &[want(0, 6)]), (0, -1, vec![0], vec![]));
+    }
+}

@@ -1,0 +1,532 @@
+//! One thread per partition: finds out where to begin, and makes checked, decoded, filtered chunks of what was fetched.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+
+use super::{
+    aborted::Aborted,
+    buffer::{Shared, Slot, State},
+    event::Event,
+    message::{Cell, Chunk, ChunkData},
+    partition::{Partition, Phase, Raw, Task},
+};
+use crate::{
+    cluster::{
+        EpochEnd, ListAt,
+        retry::{self, Action},
+    },
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    offset::{Isolation, OutOfRange, StartAt},
+    thread::Worker,
+    wire::batch::{self, BatchError, Decoder, Place, RawBatch, Span, Walk},
+};
+
+/// Inflated batches are handed over when this much has come together.
+const CHUNK: usize = 1 << 20;
+/// A damaged batch is fetched again this often before the program is told.
+const REFETCHES: u32 = 3;
+
+/// What a fetcher does next.
+enum Job {
+    Prepare { task: Task, epoch: u64 },
+    Decode(Raw),
+    End,
+}
+
+/// What preparing came to.
+enum Prepared {
+    /// Read from here, and under `until_end` to there.
+    Start { at: i64, until: Option<i64> },
+    /// The position was in range after all.
+    InRange,
+    /// The position was out of range; go on there.
+    Reset { from: i64, to: i64 },
+    /// The histories part here.
+    Diverged(i64),
+    /// What was read is still part of the log.
+    Valid,
+}
+
+struct Fetcher {
+    shared: Arc<Shared>,
+    slot: Slot,
+    cell: Arc<Cell>,
+    decoder: Decoder,
+}
+
+/// Starts the fetcher of a partition.
+pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result<Worker> {
+    let decoder = Decoder::new(shared.config.decoded_batch_limit);
+    let fetcher = Fetcher { shared: Arc::clone(shared), slot, cell, decoder };
+    Worker::start(format!("klamm-fetch-{slot}"), move || fetcher.run())
+}
+
+impl Fetcher {
+    fn run(mut self) {
+        loop {
+            match self.wait() {
+                Job::Prepare { task, epoch } => self.prepare(&task, epoch),
+                Job::Decode(raw) => self.decode(raw),
+                Job::End => return,
+            }
+        }
+    }
+
+    fn wait(&self) -> Job {
+        let mut state = self.shared.lock();
+        loop {
+            if state.is_ended() {
+                return Job::End;
+            }
+            let Some(partition) = state.partitions.get_mut(&self.slot) else { return Job::End };
+            if partition.stop.is_stopped() {
+                return Job::End;
+            }
+            let epoch = partition.epoch();
+            if let Phase::Preparing { task, begun } = &mut partition.phase {
+                if !*begun {
+                    *begun = true;
+                    return Job::Prepare { task: task.clone(), epoch };
+                }
+            }
+            if let Some(raw) = partition.raw.pop_front() {
+                return Job::Decode(raw);
+            }
+            let wake = Arc::clone(&partition.wake);
+            wake.wait(&mut state);
+        }
+    }
+
+    // ---- where to begin ----
+
+    #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
+    fn prepare(&self, task: &Task, epoch: u64) {
+        let shared = &self.shared;
+        let deadline = Deadline::after(shared.cluster.config().request_timeout, "request_timeout").with_stop(&shared.stop);
+        let outcome = self.find_out(task, &deadline);
+        let mut state = shared.lock();
+        let Some(partition) = state.partitions.get_mut(&self.slot) else { return };
+        if state_moved_on(partition, task, epoch) {
+            return;
+        }
+        match outcome {
+            Ok(prepared) => self.prepared(&mut state, prepared),
+            Err(error) if error.kind() == ErrorKind::Closed => {}
+            Err(error) if retry::action(&error) == Action::Fail && error.kind() != ErrorKind::TimedOut => {
+                shared.fail(&mut state, self.slot, error);
+            }
+            Err(error) => {
+                // Tried until the deadline, and to be tried again: only health tells.
+                partition.met(partition.cell.blame(error), Instant::now(), |times| shared.backoff(times));
+                let wait = shared.backoff(1);
+                partition.phase = Phase::Preparing { task: task.clone(), begun: false };
+                drop(state);
+                shared.stop.wait(wait);
+            }
+        }
+    }
+
+    fn find_out(&self, task: &Task, deadline: &Deadline) -> Result<Prepared> {
+        match *task {
+            Task::Start(start) => {
+                // The end first: what is written meanwhile lies behind it.
+                let until = match self.shared.until_end {
+                    true => Some(self.edge(ListAt::Latest, self.shared.config.isolation, deadline)?),
+                    false => None,
+                };
+                Ok(Prepared::Start { at: self.resolve(start, deadline)?, until })
+            }
+            Task::Reset { at } => self.reset(at, deadline),
+            Task::Validate { epoch } => {
+                let Cell { topic, partition, .. } = &*self.cell;
+                match self.shared.cluster.end_of_epoch(topic, *partition, epoch, deadline) {
+                    Ok(EpochEnd { epoch: found, end_offset }) if end_offset >= 0 => {
+                        let state = self.shared.lock();
+                        let position = state.partitions.get(&self.slot).map_or(0, |partition| partition.position);
+                        let diverged = end_offset < position || found < epoch;
+                        Ok(if diverged { Prepared::Diverged(end_offset.min(position)) } else { Prepared::Valid })
+                    }
+                    // A log that knows nothing of this epoch, or a broker that does not keep epochs: the position itself
+                    // is checked by the next Fetch.
+                    Ok(_) => Ok(Prepared::Valid),
+                    Err(error) if error.kind() == ErrorKind::Unsupported => Ok(Prepared::Valid),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    fn resolve(&self, start: StartAt, deadline: &Deadline) -> Result<i64> {
+        let isolation = self.shared.config.isolation;
+        match start {
+            StartAt::Offset(offset) => Ok(offset),
+            StartAt::Earliest => self.edge(ListAt::Earliest, isolation, deadline),
+            StartAt::Latest => self.edge(ListAt::Latest, isolation, deadline),
+            StartAt::Timestamp(time) => self.at_time(time, isolation, deadline),
+            StartAt::Ago(ago) => {
+                let time = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+                self.at_time(time, isolation, deadline)
+            }
+        }
+    }
+
+    fn at_time(&self, time: SystemTime, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let at = ListAt::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        let Cell { topic, partition, .. } = &*self.cell;
+        match self.shared.cluster.list_offset(topic, *partition, at, isolation, deadline)? {
+            Some(found) => Ok(found.offset),
+            None => self.edge(ListAt::Latest, isolation, deadline),
+        }
+    }
+
+    fn edge(&self, at: ListAt, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
+        let Cell { topic, partition, .. } = &*self.cell;
+        let found = self.shared.cluster.list_offset(topic, *partition, at, isolation, deadline)?;
+        found.map(|found| found.offset).ok_or_else(|| {
+            Error::protocol("the broker gave no offset for the edge of a partition").for_partition(topic, *partition)
+        })
+    }
+
+    fn reset(&self, at: i64, deadline: &Deadline) -> Result<Prepared> {
+        let first = self.edge(ListAt::Earliest, Isolation::ReadUncommitted, deadline)?;
+        let end = self.edge(ListAt::Latest, Isolation::ReadUncommitted, deadline)?;
+        if (first..=end).contains(&at) {
+            // The log has moved meanwhile, or a leader that was behind has answered.
+            return Ok(Prepared::InRange);
+        }
+        let to = match self.shared.config.out_of_range {
+            OutOfRange::Nearest => at.clamp(first, end.max(first)),
+            OutOfRange::Earliest => first,
+            OutOfRange::Latest => self.edge(ListAt::Latest, self.shared.config.isolation, deadline)?,
+            OutOfRange::Fail => {
+                return Err(Error::new(
+                    ErrorKind::OutOfRange,
+                    format!("offset {at} is outside of the log, which goes from {first} to {end}: seek, or set out_of_range"),
+                ));
+            }
+        };
+        Ok(Prepared::Reset { from: at, to })
+    }
+
+    fn prepared(&self, state: &mut State, prepared: Prepared) {
+        let shared = &self.shared;
+        let Some(partition) = state.partitions.get_mut(&self.slot) else { return };
+        partition.well();
+        match prepared {
+            Prepared::Diverged(at) if shared.config.out_of_range == OutOfRange::Fail => {
+                let message = format!(
+                    "a new leader's log parts from what was read at offset {at}; what was read from there on is gone"
+                );
+                return shared.fail(state, self.slot, Error::new(ErrorKind::Truncated, message));
+            }
+            Prepared::Diverged(at) => return shared.truncate(state, self.slot, at),
+            Prepared::Valid | Prepared::InRange => partition.phase = Phase::Fetching,
+            Prepared::Start { at, until } => {
+                partition.phase = Phase::Fetching;
+                partition.position = at;
+                partition.until = partition.until.or(until);
+                partition.cell.position.store(at, Ordering::Relaxed);
+                shared.events.push(Event::Assigned { partition: partition.name.clone(), position: at });
+            }
+            Prepared::Reset { from, to } => {
+                partition.phase = Phase::Fetching;
+                partition.position = to;
+                partition.read_epoch = -1;
+                if partition.chunks.is_empty() && partition.leased.is_none() {
+                    partition.cell.position.store(to, Ordering::Relaxed);
+                }
+                let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
+                shared.events.push(Event::OffsetReset { partition: partition.name.clone(), from, to, skipped });
+            }
+        }
+        shared.tell_settled();
+        shared.advanced(state);
+        shared.kick(state, self.slot);
+    }
+
+    // ---- what was fetched ----
+
+    fn decode(&mut self, raw: Raw) {
+        let size = raw.bytes.len();
+        let Raw { epoch, from, bytes, aborted, readable_end } = raw;
+        let fetched = Bytes::from(bytes);
+        let mut aborted = Aborted::new(aborted);
+        let shared = Arc::clone(&self.shared);
+        let mut maker = Maker::new(&shared, self.slot, Arc::clone(&self.cell), epoch, from, readable_end, size);
+        for batch in Walk::new(&fetched) {
+            if self.cell.fetch_epoch.load(Ordering::Acquire) != epoch {
+                return;
+            }
+            let done = batch.map_err(BatchError::into_error).and_then(|batch| {
+                if batch.next_offset <= maker.from {
+                    return Ok(true);
+                }
+                self.one(&fetched, &batch, &mut aborted, &mut maker)
+            });
+            match done {
+                Ok(true) => {}
+                // Nobody wants it any more.
+                Ok(false) => return,
+                Err(error) => {
+                    let at = maker.next_offset;
+                    maker.hand_over();
+                    return self.damaged(epoch, at, error);
+                }
+            }
+        }
+        maker.hand_over();
+    }
+
+    fn one(&mut self, fetched: &Bytes, batch: &RawBatch, aborted: &mut Aborted, maker: &mut Maker<'_>) -> Result<bool> {
+        let filters = self.shared.config.isolation == Isolation::ReadCommitted;
+        if batch.is_control() {
+            // Checked as everything is, since a marker decides what is shown.
+            self.decoder.decode(fetched, batch, &mut maker.spare).map_err(BatchError::into_error)?;
+            let marker = batch::marker(fetched, batch).map_err(BatchError::into_error)?;
+            aborted.marked(batch.producer_id(), &marker, batch.next_offset - 1);
+            maker.skip(batch);
+            return Ok(true);
+        }
+        if filters && batch.is_transactional() && aborted.hides(batch.producer_id(), batch.next_offset - 1) {
+            maker.skip(batch);
+            return Ok(true);
+        }
+        if !maker.make_room() {
+            return Ok(false);
+        }
+        let (place, span) =
+            self.decoder.decode(fetched, batch, &mut maker.inflated).map_err(BatchError::into_error)?;
+        maker.take(fetched, batch, &place, span);
+        Ok(true)
+    }
+
+    /// A batch does not hold what it claims: perhaps the network's fault, and then the next answer is better.
+    #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
+    fn damaged(&self, epoch: u64, at: i64, error: Error) {
+        let shared = &self.shared;
+        let mut state = shared.lock();
+        let Some(partition) = state.partitions.get_mut(&self.slot).filter(|partition| partition.epoch() == epoch) else {
+            return;
+        };
+        let error = partition.cell.blame(error);
+        partition.damaged += 1;
+        partition.position = at;
+        if error.kind() != ErrorKind::Corrupt || partition.damaged > REFETCHES {
+            let error = error.explained(&format!("seek beyond offset {at} to go on"));
+            return shared.fail(&mut state, self.slot, error);
+        }
+        partition.raise_epoch();
+        partition.met(error.clone(), Instant::now(), |times| shared.backoff(times));
+        shared.events.push(Event::Refetched { partition: partition.name.clone(), error });
+        state.drop_raw(self.slot);
+        shared.kick(&mut state, self.slot);
+    }
+}
+
+/// Whether what was prepared is no longer what is asked for.
+fn state_moved_on(partition: &Partition, task: &Task, epoch: u64) -> bool {
+    partition.epoch() != epoch || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
+}
+
+/// Puts decoded batches together into chunks, within the partition's room.
+struct Maker<'a> {
+    shared: &'a Shared,
+    slot: Slot,
+    cell: Arc<Cell>,
+    epoch: u64,
+    /// Records below it are not wanted.
+    from: i64,
+    readable_end: i64,
+    /// Fetched bytes that are still counted as such.
+    raw: usize,
+    /// Behind the last batch that was looked at.
+    next_offset: i64,
+    leader_epoch: i32,
+    /// Of the chunk that is being made; its bytes are `inflated`, or the fetched ones when that is empty.
+    spans: Vec<Span>,
+    fetched: Option<Bytes>,
+    inflated: Vec<u8>,
+    spare: Vec<u8>,
+    records: usize,
+    /// Whether something was passed over that the position must pass over too.
+    passed: bool,
+}
+
+impl<'a> Maker<'a> {
+    fn new(
+        shared: &'a Shared,
+        slot: Slot,
+        cell: Arc<Cell>,
+        epoch: u64,
+        from: i64,
+        readable_end: i64,
+        raw: usize,
+    ) -> Self {
+        Self {
+            shared,
+            slot,
+            cell,
+            epoch,
+            from,
+            readable_end,
+            raw,
+            next_offset: from,
+            leader_epoch: -1,
+            spans: Vec::new(),
+            fetched: None,
+            inflated: Vec::new(),
+            spare: Vec::new(),
+            records: 0,
+            passed: false,
+        }
+    }
+
+    /// A batch without anything to see.
+    fn skip(&mut self, batch: &RawBatch) {
+        self.spare.clear();
+        self.next_offset = batch.next_offset;
+        self.leader_epoch = batch.leader_epoch;
+        self.passed = true;
+    }
+
+    fn take(&mut self, fetched: &Bytes, batch: &RawBatch, place: &Place, span: Span) {
+        if span.start >= span.end {
+            return self.skip(batch);
+        }
+        let is_fetched = matches!(place, Place::InFetched);
+        if !self.spans.is_empty() && is_fetched != self.fetched.is_some() {
+            // One chunk has one buffer. What was just inflated belongs to the next.
+            let rest = match is_fetched {
+                true => Vec::new(),
+                false => std::mem::take(&mut self.inflated),
+            };
+            self.hand_over_part();
+            self.inflated = rest;
+        }
+        self.fetched = is_fetched.then(|| fetched.clone());
+        self.next_offset = batch.next_offset;
+        self.leader_epoch = batch.leader_epoch;
+        self.records += usize::try_from(batch.records()).unwrap_or(0);
+        self.spans.push(span);
+    }
+
+    /// Before a batch is inflated: hands over what has come together, and waits for the program to take it.
+    fn make_room(&mut self) -> bool {
+        if self.inflated.len() < CHUNK {
+            return true;
+        }
+        self.hand_over_part();
+        self.shared.wait_for_room(self.slot, self.epoch)
+    }
+
+    fn hand_over_part(&mut self) {
+        self.push(0);
+    }
+
+    /// The answer is done with.
+    fn hand_over(mut self) {
+        let raw = self.raw;
+        self.push(raw);
+    }
+
+    fn push(&mut self, raw_done: usize) {
+        let fetched = self.fetched.take();
+        let (data, bytes) = match fetched {
+            // The fetched bytes live on in the chunk: they only change their account.
+            Some(fetched) => {
+                let bytes = fetched.len();
+                (fetched, bytes)
+            }
+            None => {
+                let inflated = std::mem::take(&mut self.inflated);
+                let bytes = inflated.capacity();
+                (Bytes::from(inflated), bytes)
+            }
+        };
+        let spans = std::mem::take(&mut self.spans);
+        let records = std::mem::take(&mut self.records);
+        if spans.is_empty() && !std::mem::take(&mut self.passed) {
+            self.shared.decoded(self.slot, self.epoch, None, raw_done);
+            return;
+        }
+        let bytes = if spans.is_empty() { 0 } else { bytes + spans.len() * size_of::<Span>() };
+        let data = ChunkData {
+            cell: Arc::clone(&self.cell),
+            ack_epoch: self.cell.ack_epoch.load(Ordering::Acquire),
+            data,
+            spans,
+            readable_end: self.readable_end,
+        };
+        let chunk = Chunk {
+            data: Arc::new(data),
+            from: self.from,
+            until: i64::MAX,
+            next_offset: self.next_offset,
+            leader_epoch: self.leader_epoch,
+            bytes,
+            records,
+        };
+        self.from = self.next_offset;
+        self.shared.decoded(self.slot, self.epoch, Some(chunk), raw_done);
+    }
+}
+
+impl Shared {
+    /// Takes in what was decoded; `raw_done` of the fetched bytes need no counting any more.
+    fn decoded(&self, slot: Slot, epoch: u64, chunk: Option<Chunk>, raw_done: usize) {
+        let mut state = self.lock();
+        let State { partitions, budget, .. } = &mut *state;
+        let Some(partition) = partitions.get_mut(&slot).filter(|partition| partition.epoch() == epoch) else { return };
+        budget.change(&mut partition.account, |account| {
+            account.raw -= raw_done;
+            if let Some(chunk) = &chunk {
+                account.ready += chunk.bytes;
+                account.ready_records += chunk.records;
+            }
+        });
+        if let Some(mut chunk) = chunk {
+            partition.damaged = 0;
+            if partition.trouble.as_ref().is_some_and(|trouble| trouble.error.kind() == ErrorKind::Corrupt) {
+                partition.well();
+            }
+            if let Some(until) = partition.until {
+                chunk.until = until;
+            }
+            if chunk.data.spans.is_empty() && partition.chunks.is_empty() && partition.leased.is_none() {
+                partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+                self.advanced(&state);
+            } else {
+                partition.chunks.push_back(chunk);
+                self.offer(&mut state, slot);
+            }
+        }
+        self.kick(&mut state, slot);
+    }
+
+    /// Waits until the partition may hold more; false when nobody wants it any more.
+    fn wait_for_room(&self, slot: Slot, epoch: u64) -> bool {
+        let mut state = self.lock();
+        loop {
+            if state.is_ended() {
+                return false;
+            }
+            let Some(partition) = state.partitions.get(&slot).filter(|partition| partition.epoch() == epoch) else {
+                return false;
+            };
+            let account = &partition.account;
+            // Whoever has nothing to read may always have one piece more, whatever the others hold.
+            let has_nothing = account.ready == 0 && account.in_hand == 0;
+            if has_nothing || state.budget.room(account, &self.config) > 0 {
+                return true;
+            }
+            let wake = Arc::clone(&partition.wake);
+            wake.wait(&mut state);
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! One thread per stream that looks after it: metadata by age and on demand, new partitions, topics that went away or
+//! came back, partitions that the program has forgotten.
+//!
+//! It does nothing on the path of a record, and may wait for a broker.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    buffer::{Shared, Slot, State, Subscription},
+    config::FetchConfig,
+    event::Event,
+    fetch_lane::Role,
+    fetcher,
+    message::Cell,
+    partition::{Partition, Phase, Trouble},
+};
+use crate::{
+    cluster::{Metadata, Topic, Topics},
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    offset::{StartAt, TopicPartition},
+    thread::Worker,
+};
+
+struct Keeper {
+    shared: Arc<Shared>,
+    topics: Vec<Arc<str>>,
+    refreshed: Instant,
+    /// Refreshes in a row that failed, or that left something to be asked again.
+    tries: u32,
+    /// A refresh on demand comes no earlier.
+    wanted_at: Instant,
+    /// Since when a topic is not there.
+    missing: HashMap<Arc<str>, Instant>,
+}
+
+/// Starts the keeper, and the fetchers of the partitions that are there.
+#[allow(clippy::disallowed_methods, reason = "the keeper is a driver")]
+pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
+    start_fetchers(shared)?;
+    let topics = match &shared.subscription {
+        Subscription::Topics(topics) => topics.clone(),
+        Subscription::Partitions(partitions) => {
+            let mut names: Vec<Arc<str>> = partitions.iter().map(|partition| Arc::from(partition.topic())).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        }
+    };
+    let now = Instant::now();
+    let keeper =
+        Keeper { shared: Arc::clone(shared), topics, refreshed: now, tries: 0, wanted_at: now, missing: HashMap::new() };
+    Worker::start("klamm-keep", move || keeper.run())
+}
+
+/// Starts a fetcher for each partition that has none.
+fn start_fetchers(shared: &Arc<Shared>) -> Result<()> {
+    let waiting: Vec<(Slot, Arc<Cell>)> = {
+        let state = shared.lock();
+        let waiting = state.partitions.iter().filter(|(_, partition)| partition.fetcher.is_none());
+        waiting.map(|(&slot, partition)| (slot, Arc::clone(&partition.cell))).collect()
+    };
+    for (slot, cell) in waiting {
+        let worker = fetcher::start(shared, slot, cell)?;
+        let mut state = shared.lock();
+        match state.partitions.get_mut(&slot) {
+            Some(partition) => partition.fetcher = Some(worker),
+            None => state.ending.push(worker),
+        }
+    }
+    Ok(())
+}
+
+/// The oldest offset that the program has in hand (or leaves waiting), when it has taken nothing for `stall_after`.
+pub(crate) fn stalled(partition: &Partition, config: &FetchConfig, now: Instant) -> Option<(i64, Duration)> {
+    let since = partition.leased.or(partition.untouched)?;
+    let age = now.saturating_duration_since(since);
+    (age >= config.stall_after && !partition.paused).then(|| (partition.delivered(), age))
+}
+
+impl Keeper {
+    #[allow(clippy::disallowed_methods, reason = "the keeper waits here")]
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let mut state = shared.lock();
+            loop {
+                if state.is_ended() {
+                    return;
+                }
+                let now = Instant::now();
+                self.express(&mut state, now);
+                let stalls_at = self.tell_stalls(&mut state, now);
+                let metadata_at = self.metadata_at(&state);
+                if metadata_at <= now || !state.ending.is_empty() {
+                    break;
+                }
+                let until = metadata_at.min(stalls_at).min(state.express_at.unwrap_or(metadata_at));
+                shared.keeper_waits(&mut state, until);
+            }
+            let ending = std::mem::take(&mut state.ending);
+            let is_due = self.metadata_at(&state) <= Instant::now();
+            drop(state);
+            for mut worker in ending {
+                // They are on their last lines.
+                if let Err(error) = worker.join(&Deadline::after(Duration::from_secs(1), "the keeper")) {
+                    log::warn!("{error}");
+                }
+            }
+            if is_due {
+                self.refresh();
+            }
+        }
+    }
+
+    fn metadata_at(&self, state: &State) -> Instant {
+        if state.metadata_wanted {
+            return self.wanted_at;
+        }
+        self.refreshed + self.shared.cluster.config().metadata_max_age
+    }
+
+    /// Starts a second lane where the first one waits in the broker while a partition wants records.
+    fn express(&self, state: &mut State, now: Instant) {
+        if state.express_at.is_none_or(|at| at > now) {
+            return;
+        }
+        state.express_at = None;
+        let wanting = state.partitions.values().filter(|partition| {
+            partition.wants_records(now) && state.budget.reservation(&partition.account, &self.shared.config).is_some()
+        });
+        let mut brokers: Vec<i32> = wanting.filter_map(Partition::source).collect();
+        brokers.sort_unstable();
+        brokers.dedup();
+        for broker in brokers {
+            let parked = state.lanes.get(&(broker, Role::Session)).and_then(|lane| lane.asked_since);
+            if parked.is_some_and(|since| now >= since + super::fetch_lane::PARKED)
+                && !state.lanes.contains_key(&(broker, Role::Express))
+            {
+                self.shared.start_lane(state, broker, Role::Express);
+            }
+        }
+    }
+
+    fn tell_stalls(&self, state: &mut State, now: Instant) -> Instant {
+        let stall_after = self.shared.config.stall_after;
+        let mut next = now + stall_after;
+        for partition in state.partitions.values_mut() {
+            if partition.has_something() && partition.leased.is_none() {
+                partition.untouched.get_or_insert(now);
+            }
+            if let Some((oldest, age)) = stalled(partition, &self.shared.config, now) {
+                if !std::mem::replace(&mut partition.stall_told, true) {
+                    self.shared.events.push(Event::Stalled { partition: partition.name.clone(), oldest, age });
+                }
+            } else if let Some(since) = partition.leased.or(partition.untouched) {
+                next = next.min(since + stall_after);
+            }
+        }
+        next.max(now + Duration::from_millis(50))
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "metadata has an age")]
+    fn refresh(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        shared.lock().metadata_wanted = false;
+        let limit = shared.cluster.config().request_timeout;
+        let deadline = Deadline::after(limit, "request_timeout").with_stop(&shared.stop);
+        let outcome = shared.cluster.refresh(Topics::Named(&self.topics), &deadline);
+        let now = Instant::now();
+        self.refreshed = now;
+        self.tries += 1;
+        let mut state = shared.lock();
+        match outcome {
+            Ok(metadata) => {
+                state.trouble = None;
+                let is_settled = self.place(&mut state, &metadata, now);
+                if is_settled {
+                    self.tries = 0;
+                } else {
+                    state.metadata_wanted = true;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => {}
+            Err(error) => {
+                state.metadata_wanted = true;
+                let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);
+                log::warn!("{error}");
+                state.trouble = Some(Trouble { since, error, times: self.tries });
+            }
+        }
+        self.wanted_at = now + shared.backoff(self.tries.max(1));
+        drop(state);
+        if let Err(error) = start_fetchers(&shared) {
+            log::warn!("{error}");
+            shared.lock().metadata_wanted = true;
+        }
+    }
+
+    /// Brings the partitions in line with the metadata. False when something is missing that should come back.
+    fn place(&mut self, state: &mut State, metadata: &Metadata, now: Instant) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let mut is_settled = true;
+        for name in self.topics.clone() {
+            let Some(topic) = metadata.topic(&name).filter(|topic| topic.error == 0) else {
+                is_settled &= self.miss(&name, state, metadata, now);
+                continue;
+            };
+            self.missing.remove(&name);
+            is_settled &= self.place_topic(state, topic);
+            if matches!(shared.subscription, Subscription::Topics(_)) && !shared.until_end {
+                self.add_new(state, topic);
+            }
+        }
+        is_settled
+    }
+
+    /// True when there is nothing to ask for any more.
+    fn miss(&mut self, name: &Arc<str>, state: &mut State, metadata: &Metadata, now: Instant) -> bool {
+        let since = *self.missing.entry(Arc::clone(name)).or_insert(now);
+        let error = metadata.topic(name).map_or(0, |topic| topic.error);
+        let error = match error {
+            0 => Error::refused(3), // it is not in the answer
+            code => Error::refused(code),
+        };
+        let is_final = !error.is_retriable() && error.kind() != ErrorKind::UnknownTopic;
+        if !is_final && now - since < self.shared.cluster.config().unknown_topic_ttl {
+            return false;
+        }
+        let ours: Vec<Slot> = slots_of(state, name);
+        for slot in ours {
+            let failed = state.partitions.get(&slot).is_some_and(|partition| matches!(partition.phase, Phase::Failed));
+            if !failed {
+                self.shared.fail(state, slot, error.clone().explained("it may have been deleted"));
+            }
+        }
+        // It may come back, which the next refresh by age notices; a seek asks at once.
+        true
+    }
+
+    fn place_topic(&self, state: &mut State, topic: &Topic) -> bool {
+        let shared = &self.shared;
+        let mut is_settled = true;
+        let mut recreated = false;
+        for slot in slots_of(state, &topic.name) {
+            let Some(partition) = state.partitions.get_mut(&slot) else { continue };
+            let is_other = !partition.topic_id.is_nil() && !topic.id.is_nil() && partition.topic_id != topic.id;
+            let was_failed = matches!(partition.phase, Phase::Failed);
+            partition.topic_id = topic.id;
+            let leader = topic.partition(partition.cell.partition).filter(|partition| partition.leader >= 0);
+            if is_other {
+                recreated = true;
+                partition.leader = None;
+                partition.ends = None;
+                if !was_failed {
+                    // Offsets of the old topic mean nothing in the new one.
+                    shared.restart(state, slot, StartAt::Earliest);
+                }
+            }
+            match leader {
+                Some(found) => {
+                    let found = (found.leader, found.leader_epoch);
+                    let known = state.partitions.get(&slot).and_then(|partition| partition.leader);
+                    if known.is_none_or(|known| known != found && found.1 >= known.1) {
+                        shared.lead(state, slot, found);
+                    }
+                }
+                None => is_settled = was_failed && is_settled,
+            }
+        }
+        if recreated {
+            shared.events.push(Event::TopicRecreated { topic: topic.name.to_string() });
+        }
+        is_settled
+    }
+
+    /// Partitions that were added to a topic are read from their first record: nothing is missed.
+    fn add_new(&self, state: &mut State, topic: &Topic) {
+        for partition in &topic.partitions {
+            let name = TopicPartition::new(&topic.name, partition.index);
+            if !state.index.contains_key(&name) {
+                let leader = (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch));
+                self.shared.add(state, Partition::new(name, topic.id, StartAt::Earliest, leader));
+            }
+        }
+    }
+}
+
+fn slots_of(state: &State, topic: &str) -> Vec<Slot> {
+    let ours = state.partitions.iter().filter(|(_, partition)| &*partition.cell.topic == topic);
+    ours.map(|(&slot, _)| slot).collect()
+}

@@ -1,0 +1,470 @@
+//! Message and Batch: views into one decoded buffer.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Error, Result},
+    wire::batch::{Cursor, Headers, RecordView, Span, TimestampType},
+};
+
+/// What all who hold something of one partition share. Written under the buffer's lock, read without.
+#[derive(Debug)]
+pub(crate) struct Cell {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    /// Rises when what was asked for is no longer wanted: a seek, a reset, a truncation, a refetch.
+    pub fetch_epoch: AtomicU64,
+    /// Rises when acks of earlier messages must not count any more: a seek, a loss.
+    pub ack_epoch: AtomicU64,
+    /// Asks the iterator that has this partition to give it back at its next message.
+    pub recall: AtomicBool,
+    /// The next offset that an iterator will be given.
+    pub position: AtomicI64,
+    /// Behind the highest message that the program has acked itself.
+    pub acked: AtomicI64,
+}
+
+impl Cell {
+    pub(crate) fn new(topic: Arc<str>, partition: i32) -> Self {
+        Self {
+            topic,
+            partition,
+            fetch_epoch: AtomicU64::new(0),
+            ack_epoch: AtomicU64::new(0),
+            recall: AtomicBool::new(false),
+            position: AtomicI64::new(-1),
+            acked: AtomicI64::new(-1),
+        }
+    }
+
+    /// Attaches topic and partition to an error.
+    pub(crate) fn blame(&self, error: Error) -> Error {
+        error.for_partition(&self.topic, self.partition)
+    }
+}
+
+/// Decoded record batches of one partition, which lie in one buffer.
+pub(crate) struct ChunkData {
+    pub cell: Arc<Cell>,
+    pub ack_epoch: u64,
+    pub data: Bytes,
+    /// In order of their offsets; no empty ones.
+    pub spans: Vec<Span>,
+    /// Up to where this partition could be read when the chunk was fetched.
+    pub readable_end: i64,
+}
+
+/// What travels from a fetcher to an iterator, and back when the iterator is dropped.
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    pub data: Arc<ChunkData>,
+    /// Records below it were seen before.
+    pub from: i64,
+    /// Records from here on are not to be seen.
+    pub until: i64,
+    /// The position behind the chunk.
+    pub next_offset: i64,
+    pub leader_epoch: i32,
+    pub bytes: usize,
+    pub records: usize,
+}
+
+impl Chunk {
+    /// Leaves out everything from this offset on.
+    pub(crate) fn cut(&mut self, at: i64) {
+        self.until = self.until.min(at);
+        self.next_offset = self.next_offset.min(at);
+    }
+}
+
+/// Goes over the records of a chunk.
+#[derive(Clone)]
+pub(crate) struct Walker {
+    pub chunk: Chunk,
+    span: usize,
+    cursor: Option<Cursor>,
+}
+
+impl Walker {
+    pub(crate) fn new(chunk: Chunk) -> Self {
+        // What lies before `from` as a whole need not be decoded.
+        let span = chunk.data.spans.partition_point(|span| span.next_offset <= chunk.from);
+        let cursor = chunk.data.spans.get(span).map(Cursor::new);
+        Self { chunk, span, cursor }
+    }
+
+    #[inline]
+    pub(crate) fn next(&mut self) -> Option<Result<Message>> {
+        loop {
+            let span = self.chunk.data.spans.get(self.span)?;
+            match self.cursor.as_mut()?.next(&self.chunk.data.data, span) {
+                Some(Ok(record)) if record.offset < self.chunk.from => {}
+                Some(Ok(record)) if record.offset >= self.chunk.until => {
+                    self.cursor = None;
+                    return None;
+                }
+                Some(Ok(record)) => {
+                    let chunk = Arc::clone(&self.chunk.data);
+                    #[allow(clippy::cast_possible_truncation, reason = "a chunk of 4 billion batches is beyond its bytes")]
+                    return Some(Ok(Message { chunk, record, span: self.span as u32 }));
+                }
+                Some(Err(error)) => {
+                    self.cursor = None;
+                    return Some(Err(self.chunk.data.cell.blame(error.into_error())));
+                }
+                None => {
+                    self.span += 1;
+                    self.cursor = self.chunk.data.spans.get(self.span).map(Cursor::new);
+                }
+            }
+        }
+    }
+}
+
+/// One record as it was read: a view into its batch.
+///
+/// A message keeps its batch in memory (up to some megabytes). To keep a few messages for long, [`detach`](Self::detach)
+/// them; to keep one value, take [`value_bytes`](Self::value_bytes).
+///
+/// ```no_run
+/// # fn main() -> klamm::Result<()> {
+/// let client = klamm::Client::connect("localhost:9092")?;
+/// for message in client.reader().topics(["orders"]).open()? {
+///     let message = message?;
+///     println!("{}: {:?}", message.offset(), message.value());
+/// }
+/// # Ok(()) }
+/// ```
+pub struct Message {
+    chunk: Arc<ChunkData>,
+    record: RecordView,
+    span: u32,
+}
+
+impl Message {
+    /// The topic it was read from.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.chunk.cell.topic
+    }
+
+    /// The partition it was read from.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.chunk.cell.partition
+    }
+
+    /// Its place in the partition.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.record.offset
+    }
+
+    /// When it was written, as far as [`timestamp_type`](Self::timestamp_type) says; milliseconds are all Kafka keeps.
+    ///
+    /// None when the record has none, or one that the system's clock cannot express.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        system_time(self.record.timestamp)
+    }
+
+    /// Whether the timestamp is the producer's or the broker's. Kafka: `message.timestamp.type`.
+    #[must_use]
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.span().timestamp_type
+    }
+
+    /// Its key; None is no key, which is not the same as an empty one.
+    #[must_use]
+    #[inline]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.record.key.of(&self.chunk.data)
+    }
+
+    /// Its value; None is a tombstone, which is not the same as an empty one.
+    #[must_use]
+    #[inline]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.record.value.of(&self.chunk.data)
+    }
+
+    /// Its headers, in order, with duplicates.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        self.record.headers.iter(&self.chunk.data)
+    }
+
+    /// The leader's epoch when it was written; None for old formats.
+    #[must_use]
+    pub fn leader_epoch(&self) -> Option<i32> {
+        Some(self.span().leader_epoch).filter(|&epoch| epoch >= 0)
+    }
+
+    /// The value without a copy. It keeps the whole batch in memory as long as it lives.
+    #[must_use]
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        self.record.value.range().map(|range| self.chunk.data.slice(range))
+    }
+
+    /// Says that the program is done with this message. False when that does not count any more, since the stream has
+    /// been told to seek in the meantime.
+    ///
+    /// In a stream without a group nothing is committed; an acked message is not given again when an iterator is dropped
+    /// before it asked for the next one.
+    #[allow(clippy::must_use_candidate, reason = "whoever does not commit elsewhere need not care")]
+    pub fn ack(&self) -> bool {
+        if !self.is_current() {
+            return false;
+        }
+        self.chunk.cell.acked.fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
+        true
+    }
+
+    /// Gives up the message's place in the prefetch window, and commits nothing.
+    ///
+    /// Without a group the window moves on by itself as soon as an iterator has gone through a batch, so this does nothing.
+    pub fn release(&self) {}
+
+    /// Whether an ack of this message would still count.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.chunk.cell.ack_epoch.load(Ordering::Acquire) == self.chunk.ack_epoch
+    }
+
+    /// A copy in a small allocation of its own, which keeps nothing else in memory.
+    #[must_use]
+    pub fn detach(&self) -> OwnedMessage {
+        OwnedMessage {
+            topic: Arc::clone(&self.chunk.cell.topic),
+            partition: self.partition(),
+            offset: self.record.offset,
+            timestamp: self.record.timestamp,
+            timestamp_type: self.timestamp_type(),
+            leader_epoch: self.leader_epoch(),
+            key: self.key().map(Box::from),
+            value: self.value().map(Box::from),
+            headers: self.headers().map(|header| (header.key_bytes().into(), header.value().map(Box::from))).collect(),
+        }
+    }
+
+    fn span(&self) -> &Span {
+        &self.chunk.spans[self.span as usize]
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset())
+            .field("key_bytes", &self.key().map(<[u8]>::len))
+            .field("value_bytes", &self.value().map(<[u8]>::len))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A message that stands for itself: [`Message::detach`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedMessage {
+    topic: Arc<str>,
+    partition: i32,
+    offset: i64,
+    timestamp: i64,
+    timestamp_type: TimestampType,
+    leader_epoch: Option<i32>,
+    key: Option<Box<[u8]>>,
+    value: Option<Box<[u8]>>,
+    headers: Box<[(Box<[u8]>, Option<Box<[u8]>>)]>,
+}
+
+impl OwnedMessage {
+    /// The topic it was read from.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The partition it was read from.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Its place in the partition.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// As [`Message::timestamp`].
+    #[must_use]
+    pub fn timestamp(&self) -> Option<SystemTime> {
+        system_time(self.timestamp)
+    }
+
+    /// As [`Message::timestamp_type`].
+    #[must_use]
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.timestamp_type
+    }
+
+    /// As [`Message::leader_epoch`].
+    #[must_use]
+    pub fn leader_epoch(&self) -> Option<i32> {
+        self.leader_epoch
+    }
+
+    /// As [`Message::key`].
+    #[must_use]
+    pub fn key(&self) -> Option<&[u8]> {
+        self.key.as_deref()
+    }
+
+    /// As [`Message::value`].
+    #[must_use]
+    pub fn value(&self) -> Option<&[u8]> {
+        self.value.as_deref()
+    }
+
+    /// The headers in order: key bytes, and the value.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&[u8], Option<&[u8]>)> {
+        self.headers.iter().map(|(key, value)| (&**key, value.as_deref()))
+    }
+}
+
+/// Messages of one partition that lie next to each other, in order; never empty.
+///
+/// Offsets may have gaps, from compaction and transactions. Iterating by value or by reference gives a `Result` per
+/// message, since records are decoded on the way.
+pub struct Batch {
+    walker: Walker,
+    first_offset: i64,
+}
+
+impl Batch {
+    /// From a walker that stands before its first visible message.
+    pub(crate) fn new(walker: Walker, first_offset: i64) -> Self {
+        Self { walker, first_offset }
+    }
+
+    /// The topic it was read from.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.walker.chunk.data.cell.topic
+    }
+
+    /// The partition it was read from.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.walker.chunk.data.cell.partition
+    }
+
+    /// The offset of its first message.
+    #[must_use]
+    pub fn first_offset(&self) -> i64 {
+        self.first_offset
+    }
+
+    /// The position behind it: where reading goes on.
+    #[must_use]
+    pub fn next_offset(&self) -> i64 {
+        self.walker.chunk.next_offset
+    }
+
+    /// Up to where the partition could be read when this batch was fetched: the high watermark, or under read committed
+    /// the last stable offset.
+    #[must_use]
+    pub fn high_watermark(&self) -> i64 {
+        self.walker.chunk.data.readable_end
+    }
+
+    /// How many bytes its records take, decompressed.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.walker.chunk.bytes
+    }
+
+    /// Its messages, from the first one.
+    #[must_use]
+    pub fn iter(&self) -> BatchIter {
+        BatchIter { walker: self.walker.clone() }
+    }
+
+    /// Says that the program is done with all of it: [`Message::ack`] for each of its messages.
+    #[allow(clippy::must_use_candidate, reason = "as for a message")]
+    pub fn ack(&self) -> bool {
+        let data = &self.walker.chunk.data;
+        let current = data.cell.ack_epoch.load(Ordering::Acquire) == data.ack_epoch;
+        if current {
+            data.cell.acked.fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
+        }
+        current
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offsets", &(self.first_offset..self.next_offset()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = Result<Message>;
+    type IntoIter = BatchIter;
+
+    fn into_iter(self) -> BatchIter {
+        BatchIter { walker: self.walker }
+    }
+}
+
+impl IntoIterator for &Batch {
+    type Item = Result<Message>;
+    type IntoIter = BatchIter;
+
+    fn into_iter(self) -> BatchIter {
+        self.iter()
+    }
+}
+
+/// The messages of a [`Batch`], in order.
+pub struct BatchIter {
+    walker: Walker,
+}
+
+impl fmt::Debug for BatchIter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchIter").finish_non_exhaustive()
+    }
+}
+
+impl Iterator for BatchIter {
+    type Item = Result<Message>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Message>> {
+        self.walker.next()
+    }
+}
+
+fn system_time(milliseconds: i64) -> Option<SystemTime> {
+    let since = Duration::from_millis(milliseconds.unsigned_abs());
+    match milliseconds {
+        -1 => None,
+        0.. => SystemTime::UNIX_EPOCH.checked_add(since),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(since),
+    }
+}

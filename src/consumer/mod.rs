@@ -1,0 +1,31 @@
+//! Reading partitions.
+//!
+//! ```text
+//! broker ▸ fetch_lane ● ▸ fetcher ● ▸ wire/batch ▸ buffer ▸ stream ▸ the program
+//!              ▴ fetch_session, fetch_plan, budget ○      ▴ keeper ● (metadata, new partitions)
+//! ```
+//!
+//! A *lane* asks one broker for all partitions that have room, and parses the answer as it reads it. A *fetcher* per
+//! partition checks, inflates and filters what came. The *buffer* holds chunks of decoded batches, bounded, until an
+//! *iterator* takes a lease on a partition and goes through a chunk without any further synchronisation.
+
+mod aborted;
+mod budget;
+pub(crate) mod buffer;
+mod config;
+mod event;
+mod fetch_lane;
+mod fetch_plan;
+mod fetch_session;
+mod fetcher;
+mod keeper;
+mod message;
+mod partition;
+mod reader;
+mod stream;
+
+pub use config::PrefetchRule;
+pub use event::{Event, Events, Health, Problem};
+pub use message::{Batch, BatchIter, Message, OwnedMessage};
+pub use reader::ReaderBuilder;
+pub use stream::{Batches, CloseReport, Closer, Iter, Next, Stream};

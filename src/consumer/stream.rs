@@ -1,0 +1,512 @@
+//! Stream: records of many partitions, one after the other.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    iter::FusedIterator,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    buffer::{Lease, Shared, Turn},
+    event::{Event, Events, Health, Problem},
+    keeper,
+    message::{Batch, Message},
+    partition::{Phase, Task},
+};
+use crate::{
+    client::ClientHold,
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    offset::{Isolation, StartAt, TopicPartition},
+    thread::Worker,
+};
+
+/// How long a dropped stream may take to end its threads.
+const DROP_LIMIT: Duration = Duration::from_secs(5);
+const DROP_LIMIT_IN_PANIC: Duration = Duration::from_secs(1);
+
+/// Records of one or more partitions, as an iterator.
+///
+/// Iterate it by value for the usual `for` loop, or by reference, also from several threads at once: each iterator has
+/// one partition at a time to itself, so that order within a partition always holds.
+///
+/// What is prefetched is bounded per partition and in total; a partition that nobody reads from holds up no other. All
+/// trouble with brokers is retried inside. An `Err` concerns one partition, which then waits for a
+/// [`seek`](Self::seek), or, when it is not retriable by anybody (authentication), ends the stream.
+///
+/// ```no_run
+/// # fn main() -> klamm::Result<()> {
+/// # let client = klamm::Client::connect("localhost:9092")?;
+/// let stream = client.reader().topics(["orders"]).open()?;
+/// for message in &stream {
+///     let message = message?;
+///     println!("{}-{}: {:?}", message.topic(), message.partition(), message.key());
+/// }
+/// # Ok(()) }
+/// ```
+///
+/// Dropping it ends its threads, within 5 s (1 s while panicking); [`close`](Self::close) does the same and reports.
+pub struct Stream {
+    shared: Arc<Shared>,
+    keeper: Mutex<Option<Worker>>,
+    _client: ClientHold,
+}
+
+/// What [`Iter::next_timeout`] brings.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Next {
+    /// The next message.
+    Message(Message),
+    /// Nothing came in time.
+    TimedOut,
+    /// The stream is closed, or has reached its end.
+    Ended,
+}
+
+/// What a closed stream has left behind.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Records that were prefetched and that no iterator has given out, per partition: where to go on.
+    pub unread: Vec<(TopicPartition, i64)>,
+}
+
+/// Closes a stream from anywhere: another thread, or a signal handler's thread.
+#[derive(Clone)]
+pub struct Closer {
+    shared: Arc<Shared>,
+}
+
+impl Closer {
+    /// Signals the end, and returns at once: iterators end with `None`, also those that wait. More than once is fine.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl fmt::Debug for Closer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closer").finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    pub(crate) fn start(shared: Arc<Shared>, client: ClientHold) -> Result<Self> {
+        let keeper = keeper::start(&shared)?;
+        client.register(&shared);
+        Ok(Self { shared, keeper: Mutex::new(Some(keeper)), _client: client })
+    }
+
+    /// An iterator over the messages; as many as there are threads may be used at a time.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter::new(Arc::clone(&self.shared), Owner::Borrowed(self))
+    }
+
+    /// Iterates over batches: all that was decoded together, of one partition.
+    #[must_use]
+    pub fn batches(&self) -> Batches<'_> {
+        Batches { iter: self.iter() }
+    }
+
+    /// Moves one partition to another place. What was prefetched or is in an iterator's hand is forgotten: the next
+    /// message of this partition is the first one at the new place. Acks of earlier messages are refused.
+    ///
+    /// It returns at once; a place that must be looked up (all but `Offset`) is resolved in the background.
+    ///
+    /// # Errors
+    ///
+    /// `Config` when this partition is not of this stream or the place is invalid, `Closed`.
+    pub fn seek(&self, partition: impl Into<TopicPartition>, to: StartAt) -> Result<()> {
+        to.check()?;
+        let mut state = self.open_state()?;
+        let slot = self.shared.find(&state, &partition.into())?;
+        self.shared.restart(&mut state, slot, to);
+        Ok(())
+    }
+
+    /// Gives nothing more of these partitions until [`resume`](Self::resume). What was prefetched is kept.
+    ///
+    /// A message that an iterator has already given out stays valid.
+    ///
+    /// # Errors
+    ///
+    /// `Config` when one is not of this stream (then none is paused), `Closed`.
+    pub fn pause<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>) -> Result<()> {
+        self.set_paused(partitions, true)
+    }
+
+    /// Ends [`pause`](Self::pause).
+    ///
+    /// # Errors
+    ///
+    /// As `pause`.
+    pub fn resume<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>) -> Result<()> {
+        self.set_paused(partitions, false)
+    }
+
+    fn set_paused<T: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = T>,
+        paused: bool,
+    ) -> Result<()> {
+        let mut state = self.open_state()?;
+        let slots = partitions.into_iter().map(|partition| self.shared.find(&state, &partition.into()));
+        for slot in slots.collect::<Result<Vec<_>>>()? {
+            let Some(partition) = state.partitions.get_mut(&slot) else { continue };
+            partition.paused = paused;
+            if paused && partition.leased.is_some() {
+                partition.cell.recall.store(true, Ordering::Release);
+            }
+            if !paused {
+                self.shared.offer(&mut state, slot);
+                self.shared.kick(&mut state, slot);
+            }
+        }
+        Ok(())
+    }
+
+    /// The partitions that this stream reads, in order.
+    #[must_use]
+    pub fn assignment(&self) -> Vec<TopicPartition> {
+        let mut all: Vec<_> = self.shared.lock().index.keys().cloned().collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The next offset that an iterator will give, for each of these partitions.
+    ///
+    /// It waits, up to `request_timeout`, for places that are still being looked up.
+    ///
+    /// # Errors
+    ///
+    /// `Config` when one is not of this stream, `TimedOut`, `Closed`.
+    pub fn position<T: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = T>,
+    ) -> Result<HashMap<TopicPartition, i64>> {
+        let deadline = Deadline::after(self.shared.cluster.config().request_timeout, "request_timeout");
+        let mut state = self.open_state()?;
+        let mut found = HashMap::new();
+        for partition in partitions {
+            let name = partition.into();
+            let slot = self.shared.find(&state, &name)?;
+            loop {
+                if state.is_ended() {
+                    return Err(Error::closed("stream"));
+                }
+                let Some(partition) = state.partitions.get(&slot) else { break };
+                if !matches!(partition.phase, Phase::Preparing { task: Task::Start(_), .. }) {
+                    found.insert(name, partition.delivered());
+                    break;
+                }
+                if !self.shared.wait_settled(&mut state, deadline.at()) {
+                    return Err(deadline.error(&format!("the position of {name}")));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many offsets each partition is behind its end, as its last answer told; 0 when all has been read.
+    ///
+    /// Under read committed the end is the last stable offset. Partitions that have not been fetched from yet are asked
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// As [`position`](Self::position), and what goes wrong in asking.
+    pub fn lag(&self) -> Result<HashMap<TopicPartition, u64>> {
+        let names = self.assignment();
+        let positions = self.position(names.iter())?;
+        let deadline = Deadline::after(self.shared.cluster.config().request_timeout, "request_timeout");
+        let isolation = self.shared.config.isolation;
+        let mut lags = HashMap::new();
+        for name in names {
+            let Some(&position) = positions.get(&name) else { continue };
+            let known = {
+                let state = self.open_state()?;
+                let slot = self.shared.find(&state, &name)?;
+                state.partitions.get(&slot).and_then(|partition| partition.ends).map(|ends| ends.readable(isolation))
+            };
+            let end = match known {
+                Some(end) => end,
+                None => self.ask_end(&name, isolation, &deadline)?,
+            };
+            lags.insert(name, u64::try_from(end - position).unwrap_or(0));
+        }
+        Ok(lags)
+    }
+
+    fn ask_end(&self, name: &TopicPartition, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
+        let deadline = deadline.clone().with_stop(&self.shared.stop);
+        let at = crate::cluster::ListAt::Latest;
+        let listed = self.shared.cluster.list_offset(name.topic(), name.partition(), at, isolation, &deadline)?;
+        Ok(listed.map_or(0, |listed| listed.offset))
+    }
+
+    /// How the stream is doing, as of now; never waits.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "ages are a matter of now")]
+    pub fn health(&self) -> Health {
+        let state = self.shared.lock();
+        let now = Instant::now();
+        let mut problems = Vec::new();
+        if let Some(trouble) = &state.trouble {
+            problems.push(Problem { partition: None, age: now - trouble.since, error: trouble.error.clone() });
+        }
+        for partition in state.partitions.values() {
+            if let Some(trouble) = &partition.trouble {
+                let age = now.saturating_duration_since(trouble.since);
+                problems.push(Problem { partition: Some(partition.name.clone()), age, error: trouble.error.clone() });
+            }
+            if let Some((oldest, age)) = keeper::stalled(partition, &self.shared.config, now) {
+                let message = format!("the program has taken nothing for {age:?}; the oldest offset in hand is {oldest}");
+                let error = partition.cell.blame(Error::new(ErrorKind::TimedOut, message));
+                problems.push(Problem { partition: Some(partition.name.clone()), age, error });
+            }
+        }
+        if problems.is_empty() { Health::Healthy } else { Health::Unhealthy(problems) }
+    }
+
+    /// What happens to the partitions. Nobody has to read it.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        Events::new(Arc::clone(&self.shared.events))
+    }
+
+    /// A handle that ends this stream from elsewhere.
+    #[must_use]
+    pub fn closer(&self) -> Closer {
+        Closer { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Ends the stream: iterators (of other threads) end, threads are joined.
+    ///
+    /// # Errors
+    ///
+    /// `TimedOut` when a thread did not end in time (it will end by itself), `Internal` when one had panicked.
+    pub fn close(self, timeout: Duration) -> Result<CloseReport> {
+        let result = self.shut(&Deadline::after(timeout, "timeout"));
+        let state = self.shared.lock();
+        let unread = state.partitions.values().filter(|partition| !partition.chunks.is_empty());
+        let unread = unread.map(|partition| (partition.name.clone(), partition.delivered())).collect();
+        result.map(|()| CloseReport { unread })
+    }
+
+    /// The most bytes that were prefetched at once, as the budget counts them.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn prefetch_peak(&self) -> usize {
+        self.shared.lock().budget.peak()
+    }
+
+    fn open_state(&self) -> Result<parking_lot::MutexGuard<'_, super::buffer::State>> {
+        let state = self.shared.lock();
+        if state.is_ended() { Err(Error::closed("stream")) } else { Ok(state) }
+    }
+
+    /// Ends and joins everything; the second time there is nothing left to do.
+    fn shut(&self, deadline: &Deadline) -> Result<()> {
+        self.shared.close();
+        let Some(mut keeper) = self.keeper.lock().take() else { return Ok(()) };
+        let kept = keeper.join(deadline);
+        let workers = {
+            let mut state = self.shared.lock();
+            let mut workers = std::mem::take(&mut state.ending);
+            workers.extend(state.lanes.values_mut().filter_map(|lane| lane.worker.take()));
+            workers.extend(state.partitions.values_mut().filter_map(|partition| partition.fetcher.take()));
+            workers
+        };
+        let mut result = kept;
+        for mut worker in workers {
+            // The first failure is the cause.
+            let joined = worker.join(deadline);
+            result = result.and(joined);
+        }
+        result
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let limit = if std::thread::panicking() { DROP_LIMIT_IN_PANIC } else { DROP_LIMIT };
+        if let Err(error) = self.shut(&Deadline::after(limit, "the limit of a drop")) {
+            log::warn!("dropping a stream: {error}");
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("assignment", &self.assignment()).finish_non_exhaustive()
+    }
+}
+
+impl IntoIterator for Stream {
+    type Item = Result<Message>;
+    type IntoIter = Iter<'static>;
+
+    fn into_iter(self) -> Iter<'static> {
+        Iter::new(Arc::clone(&self.shared), Owner::Owned { _stream: self })
+    }
+}
+
+impl<'s> IntoIterator for &'s Stream {
+    type Item = Result<Message>;
+    type IntoIter = Iter<'s>;
+
+    fn into_iter(self) -> Iter<'s> {
+        self.iter()
+    }
+}
+
+/// What keeps the stream alive while it is iterated.
+enum Owner<'s> {
+    Owned { _stream: Stream },
+    #[allow(dead_code, reason = "held for its lifetime: a stream cannot be closed while it is iterated by reference")]
+    Borrowed(&'s Stream),
+}
+
+/// The messages of a [`Stream`]. It waits for the next one without a limit, and ends when the stream is closed or has
+/// reached its end.
+///
+/// Asking for the next message says that the program is done with the last one. When an iterator is dropped before, that
+/// message and what came with it are given again, to the next iterator that asks.
+pub struct Iter<'s> {
+    // Before the owner: it goes back into a stream that is still there.
+    lease: Option<Lease>,
+    shared: Arc<Shared>,
+    owner: Owner<'s>,
+}
+
+impl<'s> Iter<'s> {
+    fn new(shared: Arc<Shared>, owner: Owner<'s>) -> Self {
+        Self { lease: None, shared, owner }
+    }
+
+    /// The next message, if one comes within this time; zero looks without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As the iterator itself.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Next> {
+        let deadline = Deadline::after(timeout, "timeout");
+        match self.advance(Some(deadline.at()), Lease::next) {
+            Step::Item(item) => item.map(Next::Message),
+            Step::TimedOut => Ok(Next::TimedOut),
+            Step::Ended => Ok(Next::Ended),
+        }
+    }
+
+    /// The next batch: all that is decoded of one partition, from where this iterator stands.
+    ///
+    /// Asking for more says that the program is done with it.
+    pub fn next_batch(&mut self) -> Option<Result<Batch>> {
+        match self.advance(None, Lease::next_batch) {
+            Step::Item(item) => Some(item),
+            Step::TimedOut | Step::Ended => None,
+        }
+    }
+
+    #[cold]
+    fn next_slow(&mut self) -> Option<Result<Message>> {
+        match self.advance(None, Lease::next) {
+            Step::Item(item) => Some(item),
+            Step::TimedOut | Step::Ended => None,
+        }
+    }
+
+    fn advance<T>(&mut self, until: Option<Instant>, take: impl Fn(&mut Lease) -> Option<Result<T>>) -> Step<T> {
+        loop {
+            if let Some(lease) = &mut self.lease {
+                match take(lease) {
+                    Some(Ok(item)) => return Step::Item(Ok(item)),
+                    Some(Err(error)) => return Step::Item(Err(self.fail(error))),
+                    None => {}
+                }
+            }
+            match self.shared.next_lease(self.lease.take(), until) {
+                Turn::Lease(lease) => self.lease = Some(lease),
+                Turn::Failed(error) => return Step::Item(Err(error)),
+                Turn::TimedOut => return Step::TimedOut,
+                Turn::Ended => return Step::Ended,
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        if let Some(lease) = self.lease.take() {
+            self.shared.fail_leased(lease, error.clone());
+        }
+        error
+    }
+}
+
+enum Step<T> {
+    Item(Result<T>),
+    TimedOut,
+    Ended,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Result<Message>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Result<Message>> {
+        match self.lease.as_mut().and_then(Lease::next) {
+            Some(Ok(message)) => Some(Ok(message)),
+            Some(Err(error)) => Some(Err(self.fail(error))),
+            None => self.next_slow(),
+        }
+    }
+}
+
+impl FusedIterator for Iter<'_> {}
+
+impl Drop for Iter<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.shared.put_back(lease);
+        }
+    }
+}
+
+impl fmt::Debug for Iter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owned = matches!(self.owner, Owner::Owned { .. });
+        f.debug_struct("Iter").field("owned", &owned).finish_non_exhaustive()
+    }
+}
+
+/// The batches of a [`Stream`]: [`Stream::batches`].
+#[derive(Debug)]
+pub struct Batches<'s> {
+    iter: Iter<'s>,
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        self.iter.next_batch()
+    }
+}
+
+impl FusedIterator for Batches<'_> {}
+
+/// For the compiler: whether an event can travel between threads matters to users.
+const _: fn() = || {
+    fn shared<T: Send + Sync>() {}
+    fn sent<T: Send>() {}
+    shared::<Stream>();
+    shared::<Closer>();
+    shared::<Event>();
+    sent::<Message>();
+    sent::<Batch>();
+};

@@ -1,0 +1,192 @@
+//! The other direction, for the producer.
+
+use std::fmt;
+
+use super::Compression;
+use crate::{Error, ErrorKind, Result};
+
+/// Compresses, and keeps what a codec needs for that. One per thread.
+pub(crate) struct Compressor {
+    compression: Compression,
+    level: Option<i32>,
+    context: Context,
+}
+
+enum Context {
+    None,
+    #[cfg(feature = "gzip")]
+    Gzip(flate2::Compress),
+    #[cfg(feature = "snappy")]
+    Snappy(Box<snap::raw::Encoder>),
+    #[cfg(feature = "lz4")]
+    Lz4,
+    #[cfg(feature = "zstd")]
+    Zstd(zstd::zstd_safe::CCtx<'static>),
+}
+
+impl Compressor {
+    /// `level` counts for gzip (0 to 9) and zstd; without one, what the codec's authors chose. Fails for a codec whose
+    /// feature is off.
+    pub(crate) fn new(compression: Compression, level: Option<i32>) -> Result<Self> {
+        let context = match compression {
+            Compression::None => Context::None,
+            #[cfg(feature = "gzip")]
+            Compression::Gzip => Context::Gzip(gzip::context(level)),
+            #[cfg(feature = "snappy")]
+            Compression::Snappy => Context::Snappy(Box::new(snap::raw::Encoder::new())),
+            #[cfg(feature = "lz4")]
+            Compression::Lz4 => Context::Lz4,
+            #[cfg(feature = "zstd")]
+            Compression::Zstd => Context::Zstd(zstd::zstd_safe::CCtx::create()),
+            #[cfg(not(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")))]
+            off => return Err(left_out(off)),
+        };
+        Ok(Self {
+            compression,
+            level,
+            context,
+        })
+    }
+
+    pub(crate) fn compression(&self) -> Compression {
+        self.compression
+    }
+
+    /// Appends `records` in the codec's format.
+    pub(crate) fn compress(&mut self, records: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        match &mut self.context {
+            Context::None => {
+                out.extend_from_slice(records);
+                Ok(())
+            }
+            #[cfg(feature = "gzip")]
+            Context::Gzip(context) => gzip::compress(context, records, out),
+            #[cfg(feature = "snappy")]
+            Context::Snappy(context) => snappy::compress(context, records, out),
+            #[cfg(feature = "lz4")]
+            Context::Lz4 => lz4::compress(records, out),
+            #[cfg(feature = "zstd")]
+            Context::Zstd(context) => zstd_frame::compress(context, self.level, records, out),
+        }
+    }
+}
+
+impl fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Compressor")
+            .field("compression", &self.compression)
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(not(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")))]
+fn left_out(compression: Compression) -> Error {
+    let name = format!("{compression:?}").to_lowercase();
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("cannot compress with {name}: klamm was built without its feature `{name}`"),
+    )
+}
+
+#[cfg(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"))]
+fn failed(codec: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("compressing with {codec} failed"))
+}
+
+#[cfg(feature = "gzip")]
+mod gzip {
+    use flate2::{Compress, Compression, FlushCompress, Status};
+
+    use super::{Result, failed};
+
+    pub(super) fn context(level: Option<i32>) -> Compress {
+        const WINDOW_BITS: u8 = 15;
+        let level = level.map_or(Compression::default(), |level| {
+            Compression::new(level.clamp(0, 9).unsigned_abs())
+        });
+        Compress::new_gzip(level, WINDOW_BITS)
+    }
+
+    pub(super) fn compress(context: &mut Compress, records: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        context.reset();
+        loop {
+            let consumed = context.total_in() as usize;
+            out.reserve((records.len() - consumed) / 4 + 1024);
+            match context.compress_vec(&records[consumed..], out, FlushCompress::Finish) {
+                Ok(Status::StreamEnd) => return Ok(()),
+                Ok(_) => {}
+                Err(_) => return Err(failed("gzip")),
+            }
+        }
+    }
+}
+
+#[cfg(feature = "snappy")]
+mod snappy {
+    use snap::raw::{Encoder, max_compress_len};
+
+    use super::{super::snappy::MAGIC, Result, failed};
+
+    /// In the Java library's framing and with its block size, which every client reads.
+    pub(super) fn compress(context: &mut Encoder, records: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        const BLOCK: usize = 32 * 1024;
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+        for block in records.chunks(BLOCK) {
+            let length_at = out.len();
+            let start = length_at + 4;
+            out.resize(start + max_compress_len(block.len()), 0);
+            let written = context
+                .compress(block, &mut out[start..])
+                .map_err(|_| failed("snappy"))?;
+            out.truncate(start + written);
+            out[length_at..start].copy_from_slice(&(written as u32).to_be_bytes());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "lz4")]
+mod lz4 {
+    use std::io::Write;
+
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+
+    use super::{Result, failed};
+
+    /// With independent blocks: the Java client reads no others.
+    pub(super) fn compress(records: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let frame = FrameInfo::new()
+            .block_mode(BlockMode::Independent)
+            .block_size(BlockSize::Max64KB);
+        let mut encoder = FrameEncoder::with_frame_info(frame, out);
+        encoder.write_all(records).map_err(|_| failed("lz4"))?;
+        encoder.finish().map(drop).map_err(|_| failed("lz4"))
+    }
+}
+
+#[cfg(feature = "zstd")]
+mod zstd_frame {
+    use std::io::Cursor;
+
+    use zstd::zstd_safe::{CCtx, compress_bound};
+
+    use super::{Result, failed};
+
+    pub(super) fn compress(
+        context: &mut CCtx<'static>,
+        level: Option<i32>,
+        records: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.reserve(compress_bound(records.len()));
+        let before = out.len() as u64;
+        let mut tail = Cursor::new(out);
+        tail.set_position(before);
+        context
+            .compress(&mut tail, records, level.unwrap_or(zstd::DEFAULT_COMPRESSION_LEVEL))
+            .map(drop)
+            .map_err(|_| failed("zstd"))
+    }
+}

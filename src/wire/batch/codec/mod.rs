@@ -1,0 +1,162 @@
+//! Compression: one file per codec, each behind a cargo feature, each bounded in what it may inflate to.
+
+#[cfg(feature = "gzip")]
+mod gzip;
+#[cfg(feature = "lz4")]
+mod lz4;
+#[cfg(feature = "snappy")]
+mod snappy;
+#[cfg(feature = "zstd")]
+mod zstd;
+
+#[cfg(any(test, feature = "unstable-internals"))] // until the producer uses it
+mod compressor;
+
+#[cfg(any(test, feature = "unstable-internals"))]
+pub(crate) use compressor::Compressor;
+
+use super::Problem;
+
+/// Kafka's codecs, by their number on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None = 0,
+    Gzip = 1,
+    Snappy = 2,
+    Lz4 = 3,
+    Zstd = 4,
+}
+
+impl Compression {
+    /// From the attributes of a batch or an old message.
+    pub(super) fn of(attributes: i16) -> Option<Self> {
+        match attributes & 7 {
+            0 => Some(Self::None),
+            1 => Some(Self::Gzip),
+            2 => Some(Self::Snappy),
+            3 => Some(Self::Lz4),
+            4 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// Inflates, and keeps what a codec needs for that: setting it up takes longer than inflating a small batch.
+#[derive(Debug)]
+pub(super) struct Inflater {
+    limit: usize,
+    #[cfg(feature = "gzip")]
+    gzip: gzip::Inflater,
+    #[cfg(feature = "zstd")]
+    zstd: zstd::Inflater,
+}
+
+impl Inflater {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            #[cfg(feature = "gzip")]
+            gzip: gzip::Inflater::default(),
+            #[cfg(feature = "zstd")]
+            zstd: zstd::Inflater::default(),
+        }
+    }
+
+    /// Appends what `input` inflates to. After an `Err`, `out` holds what it held before.
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "zstd")),
+        expect(clippy::needless_pass_by_ref_mut, reason = "the codecs that keep something are off")
+    )]
+    pub(super) fn inflate(&mut self, attributes: i16, input: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+        let before = out.len();
+        let ceiling = before.saturating_add(self.limit);
+        let inflated = match Compression::of(attributes) {
+            Some(Compression::None) => copy(input, out, ceiling),
+            #[cfg(feature = "gzip")]
+            Some(Compression::Gzip) => self.gzip.inflate(input, out, ceiling),
+            #[cfg(feature = "snappy")]
+            Some(Compression::Snappy) => snappy::inflate(input, out, ceiling),
+            #[cfg(feature = "lz4")]
+            Some(Compression::Lz4) => lz4::inflate(input, out, ceiling),
+            #[cfg(feature = "zstd")]
+            Some(Compression::Zstd) => self.zstd.inflate(input, out, ceiling),
+            #[cfg(not(feature = "gzip"))]
+            Some(Compression::Gzip) => Err(Stop::Off("gzip")),
+            #[cfg(not(feature = "snappy"))]
+            Some(Compression::Snappy) => Err(Stop::Off("snappy")),
+            #[cfg(not(feature = "lz4"))]
+            Some(Compression::Lz4) => Err(Stop::Off("lz4")),
+            #[cfg(not(feature = "zstd"))]
+            Some(Compression::Zstd) => Err(Stop::Off("zstd")),
+            None => Err(Stop::Unknown),
+        };
+        // A codec that writes into spare capacity may have passed the ceiling by what was spare.
+        let inflated = inflated.and(if out.len() > ceiling {
+            Err(Stop::AtCeiling)
+        } else {
+            Ok(())
+        });
+        inflated.map_err(|stop| {
+            out.truncate(before);
+            match stop {
+                Stop::AtCeiling => Problem::TooLarge(self.limit),
+                Stop::Damaged(codec) => Problem::Inflate(codec),
+                Stop::Off(codec) => Problem::CodecOff(codec),
+                Stop::Unknown => Problem::UnknownCodec((attributes & 7) as u8),
+            }
+        })
+    }
+}
+
+/// Why a codec stopped before the end.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// The output would become longer than it may.
+    AtCeiling,
+    Damaged(&'static str),
+    #[cfg_attr(
+        all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd"),
+        expect(dead_code, reason = "only a codec that was left out is off")
+    )]
+    Off(&'static str),
+    Unknown,
+}
+
+fn copy(input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+    if input.len() > ceiling - out.len() {
+        return Err(Stop::AtCeiling);
+    }
+    out.extend_from_slice(input);
+    Ok(())
+}
+
+/// How much room a codec makes before it knows what comes.
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+#[derive(Debug)]
+struct Growth {
+    /// By how many eighths of itself the last batch grew, and a little more: the next one is likely to be similar.
+    eighths: usize,
+}
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+impl Default for Growth {
+    fn default() -> Self {
+        Self { eighths: 32 }
+    }
+}
+
+#[cfg(any(feature = "gzip", feature = "zstd"))]
+impl Growth {
+    /// Makes room behind `out`: what is expected, or as much again as has come since `before`. Not past the ceiling,
+    /// except for the byte that tells a batch which just fits from one that goes on.
+    fn make_room(&self, out: &mut Vec<u8>, before: usize, input: usize, ceiling: usize) {
+        let expected = input.saturating_mul(self.eighths) / 8;
+        let wanted = (out.len() - before).max(expected).max(1024);
+        out.reserve(wanted.min((ceiling - out.len()).saturating_add(1)));
+    }
+
+    /// Bounded, so that one batch of zeros does not make all others ask for memory that they do not need.
+    fn learn(&mut self, input: usize, output: usize) {
+        self.eighths = output.saturating_mul(9).div_ceil(input.max(1)).clamp(16, 128);
+    }
+}

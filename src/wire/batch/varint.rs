@@ -1,0 +1,96 @@
+//! Kafka's variable-length integers: zigzag, seven bits a byte, lowest first.
+
+use super::Problem;
+
+/// An integer of up to five bytes at `at`, and where it ends. If `SHORT`, only one of up to two bytes is accepted.
+#[inline(always)]
+pub(super) fn read_i32<const SHORT: bool>(bytes: &[u8], at: usize) -> Result<(i32, usize), Problem> {
+    let (value, end) = match read_short(bytes, at)? {
+        Some((value, end)) => (value as u32, end),
+        None if SHORT => return Err(Problem::Varint),
+        None => {
+            let (value, end) = read_long(bytes, at, 5)?;
+            (u32::try_from(value).map_err(|_| Problem::Varint)?, end)
+        }
+    };
+    Ok(((value >> 1) as i32 ^ -((value & 1) as i32), end))
+}
+
+/// An integer of up to ten bytes at `at`, and where it ends. If `SHORT`, only one of up to two bytes is accepted.
+#[inline(always)]
+pub(super) fn read_i64<const SHORT: bool>(bytes: &[u8], at: usize) -> Result<(i64, usize), Problem> {
+    let (value, end) = match read_short(bytes, at)? {
+        Some(short) => short,
+        None if SHORT => return Err(Problem::Varint),
+        None => read_long(bytes, at, 10)?,
+    };
+    Ok(((value >> 1) as i64 ^ -((value & 1) as i64), end))
+}
+
+/// Nearly all lengths, deltas and counts take one byte or two. `None` for those that take more.
+#[inline(always)]
+fn read_short(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Problem> {
+    let Some(&first) = bytes.get(at) else {
+        return Err(Problem::FieldBeyondRecord);
+    };
+    if first < 0x80 {
+        return Ok(Some((u64::from(first), at + 1)));
+    }
+    let Some(&second) = bytes.get(at + 1) else {
+        return Err(Problem::FieldBeyondRecord);
+    };
+    if second < 0x80 {
+        return Ok(Some((u64::from(first & 0x7f) | u64::from(second) << 7, at + 2)));
+    }
+    Ok(None)
+}
+
+// Takes and gives values only: were `at` a reference, it would live in memory on the short path too.
+#[cold]
+#[inline(never)]
+fn read_long(bytes: &[u8], at: usize, longest: usize) -> Result<(u64, usize), Problem> {
+    let rest = bytes.get(at..).unwrap_or_default();
+    let mut value = 0;
+    for (index, &byte) in rest.iter().take(longest).enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        // The tenth byte has room for one bit only.
+        if index == 9 && bits > 1 {
+            return Err(Problem::Varint);
+        }
+        value |= bits << (7 * index);
+        if byte < 0x80 {
+            return Ok((value, at + index + 1));
+        }
+    }
+    Err(if rest.len() < longest {
+        Problem::FieldBeyondRecord
+    } else {
+        Problem::Varint
+    })
+}
+
+#[cfg(any(test, feature = "unstable-internals"))]
+pub(super) use write::{size_i64, write_i64};
+
+#[cfg(any(test, feature = "unstable-internals"))]
+mod write {
+    /// Writes an integer of either width: both take the same bytes.
+    pub(in super::super) fn write_i64(out: &mut Vec<u8>, value: i64) {
+        let mut rest = zigzag(value);
+        while rest >= 0x80 {
+            out.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        out.push(rest as u8);
+    }
+
+    /// How many bytes [`write_i64`] takes.
+    pub(in super::super) fn size_i64(value: i64) -> usize {
+        let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
+        bits.div_ceil(7)
+    }
+
+    fn zigzag(value: i64) -> u64 {
+        ((value << 1) ^ (value >> 63)) as u64
+    }
+}

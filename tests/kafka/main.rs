@@ -1,0 +1,7 @@
+//! klamm against a real Apache Kafka, which these tests start themselves (or `KLAMM_TEST_BOOTSTRAP`).
+//!
+//! `support` brings Kafka's jars, starts and hurts brokers, and asks Kafka's own Java programs for a
+//! second opinion. Every other module holds the tests of one promise.
+
+mod harness;
+mod support;

@@ -1,0 +1,648 @@
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.HashMap;
+import java.util.HexFormat;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.Properties;
+import java.util.Set;
+import java.util.TreeMap;
+import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
+
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ListOffsetsOptions;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
+import org.apache.kafka.clients.admin.NewPartitions;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.ElectionType;
+import org.apache.kafka.common.IsolationLevel;
+import org.apache.kafka.common.Node;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
+import org.apache.kafka.common.header.Header;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/**
+ * Makes in a real Kafka what no command line tool can make, and tells what Java's clients see.
+ *
+ * Without arguments it serves: each line on standard input is BOOTSTRAP, COMMAND and its arguments, separated by
+ * tabs; it answers with lines that begin with a bar, and then either "ok" or "failed" and a reason. Each test
+ * process keeps such a server, because starting a JVM costs more than any command here.
+ *
+ * With arguments BOOTSTRAP COMMAND ... it runs that one command.
+ */
+public final class Corner {
+    private static final Duration PATIENCE = Duration.ofSeconds(60);
+    private static final String FILLER = filler();
+
+    /** Producers whose transactions stay open: by topic, kept from the collector. */
+    private static final Map<String, KafkaProducer<byte[], byte[]>> OPEN = new HashMap<>();
+
+    private final String bootstrap;
+    private final PrintStream out;
+
+    private Corner(String bootstrap, PrintStream out) {
+        this.bootstrap = bootstrap;
+        this.out = out;
+    }
+
+    public static void main(String[] args) throws Exception {
+        // Answers go to the real standard output; whatever else prints is sent to the log.
+        PrintStream answers = new PrintStream(System.out, false, StandardCharsets.UTF_8);
+        System.setOut(System.err);
+        if (args.length > 0) {
+            new Corner(args[0], answers).run(args[1], List.of(args).subList(2, args.length));
+            answers.flush();
+            // Not exit: an open transaction must stay open.
+            Runtime.getRuntime().halt(0);
+        }
+        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+            String[] words = line.split("\t", -1);
+            try {
+                new Corner(words[0], answers).run(words[1], List.of(words).subList(2, words.length));
+                answers.print("ok\n");
+            } catch (Throwable failure) {
+                failure.printStackTrace();
+                answers.print("failed\t" + String.valueOf(failure).replace('\n', ' ') + "\n");
+            }
+            answers.flush();
+        }
+        Runtime.getRuntime().halt(0);
+    }
+
+    private void run(String command, List<String> args) throws Exception {
+        switch (command) {
+            case "format" -> format(args.get(0), args.get(1));
+            case "create" -> create(args.get(0), args.get(1), Short.parseShort(args.get(2)), args.subList(3, args.size()));
+            case "create-on" -> createOn(args.get(0), args.get(1), args.subList(2, args.size()));
+            case "delete" -> admin(admin -> admin.deleteTopics(List.of(args.get(0))).all().get());
+            case "grow" -> admin(admin -> admin.createPartitions(
+                Map.of(args.get(0), NewPartitions.increaseTo(Integer.parseInt(args.get(1))))).all().get());
+            case "set" -> set(args.get(0), args.subList(1, args.size()));
+            case "delete-records" -> admin(admin -> admin.deleteRecords(
+                Map.of(partition(args), RecordsToDelete.beforeOffset(Long.parseLong(args.get(2))))).all().get());
+            case "partitions" -> partitions(args.get(0));
+            case "elect" -> elect(partition(args));
+            case "reassign" -> reassign(partition(args), args.get(2));
+            case "list-offsets" -> listOffsets(args.get(0));
+            case "committed" -> committed(args.get(0));
+            case "commit" -> commit(args.get(0), new TopicPartition(args.get(1), Integer.parseInt(args.get(2))),
+                Long.parseLong(args.get(3)));
+            case "group" -> group(args.get(0));
+            case "consume" -> consume(args.get(0), Integer.parseInt(args.get(1)), args.get(2));
+            case "fill" -> fill(args.get(0), Integer.parseInt(args.get(1)), Long.parseLong(args.get(2)), args.get(3),
+                Integer.parseInt(args.get(4)), Long.parseLong(args.get(5)));
+            case "send" -> send(partition(args), args.subList(2, args.size()));
+            case "corner" -> corner(partition(args));
+            case "transactions" -> transactions(partition(args));
+            case "finish" -> finish(args.get(0), args.get(1));
+            case "compact" -> compact(args.get(0));
+            default -> throw new IllegalArgumentException("no command " + command);
+        }
+    }
+
+    private static TopicPartition partition(List<String> args) {
+        return new TopicPartition(args.get(0), Integer.parseInt(args.get(1)));
+    }
+
+    // ---------------------------------------------------------------- cluster upkeep
+
+    private static void format(String clusterId, String properties) {
+        PrintStream log = System.err;
+        int status = kafka.tools.StorageTool.execute(new String[] {"format", "-t", clusterId, "-c", properties}, log);
+        if (status != 0) {
+            throw new IllegalStateException("StorageTool ended with " + status);
+        }
+    }
+
+    private void create(String topic, String partitions, short copies, List<String> configs) throws Exception {
+        NewTopic wanted = new NewTopic(topic, Integer.parseInt(partitions), copies).configs(configs(configs));
+        admin(admin -> admin.createTopics(List.of(wanted)).all().get());
+    }
+
+    /** The assignment is written as 1,2,3/2,3,1: the brokers of each partition, the leader first. */
+    private void createOn(String topic, String assignment, List<String> configs) throws Exception {
+        Map<Integer, List<Integer>> replicas = new TreeMap<>();
+        for (String brokers : assignment.split("/")) {
+            replicas.put(replicas.size(), brokers(brokers));
+        }
+        NewTopic wanted = new NewTopic(topic, replicas).configs(configs(configs));
+        admin(admin -> admin.createTopics(List.of(wanted)).all().get());
+    }
+
+    private static List<Integer> brokers(String list) {
+        return List.of(list.split(",")).stream().map(Integer::parseInt).collect(Collectors.toList());
+    }
+
+    private static Map<String, String> configs(List<String> pairs) {
+        Map<String, String> configs = new HashMap<>();
+        for (String pair : pairs) {
+            int at = pair.indexOf('=');
+            configs.put(pair.substring(0, at), pair.substring(at + 1));
+        }
+        return configs;
+    }
+
+    private void set(String topic, List<String> pairs) throws Exception {
+        Collection<AlterConfigOp> changes = new ArrayList<>();
+        configs(pairs).forEach((name, value) ->
+            changes.add(new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
+        admin(admin -> admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get());
+    }
+
+    /** Lines: partition, leader or -1, replicas, in-sync replicas. */
+    private void partitions(String topic) throws Exception {
+        admin(admin -> {
+            var described = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
+            for (var partition : described.partitions()) {
+                Node leader = partition.leader();
+                say(partition.partition(), leader == null ? -1 : leader.id(), ids(partition.replicas()), ids(partition.isr()));
+            }
+            return null;
+        });
+    }
+
+    private static String ids(List<Node> nodes) {
+        return nodes.stream().map(Node::idString).collect(Collectors.joining(","));
+    }
+
+    private void elect(TopicPartition partition) throws Exception {
+        admin(admin -> {
+            var failure = admin.electLeaders(ElectionType.PREFERRED, Set.of(partition)).partitions().get().get(partition);
+            if (failure.isPresent() && !(failure.get() instanceof ElectionNotNeededException)) {
+                throw new IllegalStateException(failure.get());
+            }
+            return null;
+        });
+    }
+
+    private void reassign(TopicPartition partition, String brokers) throws Exception {
+        admin(admin -> {
+            admin.alterPartitionReassignments(
+                Map.of(partition, Optional.of(new NewPartitionReassignment(brokers(brokers))))).all().get();
+            long end = System.nanoTime() + PATIENCE.toNanos();
+            while (!admin.listPartitionReassignments(Set.of(partition)).reassignments().get().isEmpty()) {
+                if (System.nanoTime() > end) {
+                    throw new IllegalStateException("the reassignment does not end");
+                }
+                Thread.sleep(50);
+            }
+            return null;
+        });
+    }
+
+    // ---------------------------------------------------------------- what Java sees
+
+    /** Lines: partition, earliest, last stable, latest. */
+    private void listOffsets(String topic) throws Exception {
+        admin(admin -> {
+            var described = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
+            for (var info : described.partitions()) {
+                TopicPartition partition = new TopicPartition(topic, info.partition());
+                say(info.partition(),
+                    offset(admin, partition, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED),
+                    offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED),
+                    offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED));
+            }
+            return null;
+        });
+    }
+
+    private static long offset(Admin admin, TopicPartition partition, OffsetSpec spec, IsolationLevel level) throws Exception {
+        return admin.listOffsets(Map.of(partition, spec), new ListOffsetsOptions(level)).partitionResult(partition).get().offset();
+    }
+
+    /** Lines: topic, partition, offset, metadata. */
+    private void committed(String group) throws Exception {
+        admin(admin -> {
+            admin.listConsumerGroupOffsets(group).partitionsToOffsetAndMetadata().get().forEach((partition, committed) -> {
+                if (committed != null) {
+                    say(partition.topic(), partition.partition(), committed.offset(), committed.metadata());
+                }
+            });
+            return null;
+        });
+    }
+
+    private void commit(String group, TopicPartition partition, long offset) throws Exception {
+        admin(admin -> admin.alterConsumerGroupOffsets(group, Map.of(partition, new OffsetAndMetadata(offset))).all().get());
+    }
+
+    /** A line with the group's type and state, then a line for each member: id, instance, client, topic:partition,... */
+    private void group(String group) throws Exception {
+        admin(admin -> {
+            var described = admin.describeConsumerGroups(List.of(group)).all().get().get(group);
+            say(described.type(), described.groupState());
+            for (var member : described.members()) {
+                String assigned = member.assignment().topicPartitions().stream()
+                    .map(partition -> partition.topic() + ":" + partition.partition()).sorted().collect(Collectors.joining(","));
+                say(member.consumerId(), member.groupInstanceId().orElse(""), member.clientId(), assigned);
+            }
+            return null;
+        });
+    }
+
+    /** Reads all partitions from their beginning, up to COUNT records or the end as it is now. */
+    private void consume(String topic, int count, String isolation) {
+        Properties config = new Properties();
+        config.put("bootstrap.servers", bootstrap);
+        config.put("isolation.level", isolation);
+        config.put("auto.offset.reset", "earliest");
+        config.put("enable.auto.commit", "false");
+        try (var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            List<TopicPartition> partitions = consumer.partitionsFor(topic, PATIENCE).stream()
+                .map(info -> new TopicPartition(topic, info.partition())).collect(Collectors.toList());
+            consumer.assign(partitions);
+            Map<TopicPartition, Long> ends = consumer.endOffsets(partitions, PATIENCE);
+            consumer.seekToBeginning(partitions);
+            int seen = 0;
+            long end = System.nanoTime() + PATIENCE.toNanos();
+            while (seen < count && !partitions.stream().allMatch(p -> consumer.position(p) >= ends.get(p))) {
+                if (System.nanoTime() > end) {
+                    throw new IllegalStateException("the end of " + topic + " is not reached");
+                }
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(100))) {
+                    if (seen < count && record.offset() < ends.get(new TopicPartition(topic, record.partition()))) {
+                        sayRecord(record.partition(), record.offset(), record.timestamp(), record.key(), record.value(),
+                            record.headers());
+                        seen += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------- what tools cannot write
+
+    /**
+     * COUNT records from number START on, taking turns over the partitions: key = the number within the partition
+     * as decimal text, value = "partition:number:" and filler up to the wanted size. START is a number within each
+     * partition, and continues an earlier fill.
+     */
+    private void fill(String topic, int partitions, long count, String codec, int valueBytes, long start) throws Exception {
+        Properties config = producing();
+        config.put("compression.type", codec);
+        config.put("batch.size", "131072");
+        config.put("linger.ms", "5");
+        config.put("buffer.memory", "67108864");
+        AtomicReference<Exception> failure = new AtomicReference<>();
+        try (var producer = producer(config)) {
+            for (long n = 0; n < count && failure.get() == null; n++) {
+                int partition = (int) (n % partitions);
+                long number = start + n / partitions;
+                producer.send(new ProducerRecord<>(topic, partition, text(String.valueOf(number)),
+                    filled(partition, number, valueBytes)), (metadata, exception) -> {
+                        if (exception != null) {
+                            failure.set(exception);
+                        }
+                    });
+            }
+            producer.flush();
+        }
+        if (failure.get() != null) {
+            throw failure.get();
+        }
+    }
+
+    private static byte[] filled(int partition, long number, int size) {
+        byte[] head = text(partition + ":" + number + ":");
+        byte[] value = new byte[Math.max(size, head.length)];
+        System.arraycopy(head, 0, value, 0, head.length);
+        int from = (int) (number * 31 % 4096);
+        for (int at = head.length; at < value.length; ) {
+            int length = Math.min(value.length - at, FILLER_BYTES.length - from);
+            System.arraycopy(FILLER_BYTES, from, value, at, length);
+            at += length;
+            from = 0;
+        }
+        return value;
+    }
+
+    private static final byte[] FILLER_BYTES = text(FILLER);
+
+    /** Text like what programs log, so that codecs find about as much to do as in life. */
+    private static String filler() {
+        StringBuilder text = new StringBuilder();
+        int seed = 1;
+        while (text.length() < 65536) {
+            seed = seed * 1103515245 + 12345;
+            text.append("{\"id\":").append(seed & 0xffffff).append(",\"user\":\"user-").append((seed >>> 8) % 1000)
+                .append("\",\"action\":\"").append((seed & 64) == 0 ? "view" : "purchase").append("\",\"amount\":")
+                .append((seed >>> 4) % 10000 / 100.0).append(",\"ok\":").append((seed & 128) == 0).append("}");
+        }
+        return text.toString();
+    }
+
+    /** Each text is a record of its own, in a batch of its own. Lines: offsets. */
+    private void send(TopicPartition to, List<String> values) throws Exception {
+        Properties config = producing();
+        config.put("linger.ms", "0");
+        try (var producer = producer(config)) {
+            for (String value : values) {
+                say(producer.send(record(to, null, value)).get().offset());
+            }
+        }
+    }
+
+    /**
+     * Records at the corners of the format, in two batches. Says each as `consume` would:
+     *
+     * <pre>
+     * batch 1  null key, null value, timestamp 0
+     *          empty key, empty value, timestamp 1
+     *          null key, empty value, timestamp far in the future (year 9999)
+     *          empty key, null value, timestamp 1000, before the one above
+     *          key "headers", headers in this order: a=1, b=null, a=2, ""="empty name", a=null, empty=""
+     *          key of all 256 bytes, value of all 256 bytes backwards
+     * batch 2  one record: key "large", a value of 100000 bytes of 'x'
+     *          then key "ünï©ode ☃", value "日本語", header "ключ"="значение"
+     * </pre>
+     */
+    private void corner(TopicPartition to) throws Exception {
+        Properties config = producing();
+        // Nothing is sent before the flush, so that each group of records is one batch.
+        config.put("linger.ms", "60000");
+        config.put("batch.size", "1000000");
+        String topic = to.topic();
+        int partition = to.partition();
+        byte[] empty = {};
+        byte[] up = new byte[256];
+        byte[] down = new byte[256];
+        IntStream.range(0, 256).forEach(n -> {
+            up[n] = (byte) n;
+            down[n] = (byte) (255 - n);
+        });
+        var headers = new ProducerRecord<>(topic, partition, 2000L, text("headers"), text("see the headers"));
+        headers.headers().add("a", text("1")).add("b", null).add("a", text("2")).add("", text("empty name"))
+            .add("a", null).add("empty", empty);
+        byte[] large = new byte[100_000];
+        java.util.Arrays.fill(large, (byte) 'x');
+        var unicode = new ProducerRecord<>(topic, partition, 5000L, text("ünï©ode ☃"), text("日本語"));
+        unicode.headers().add("ключ", text("значение"));
+        List<List<ProducerRecord<byte[], byte[]>>> batches = List.of(
+            List.of(
+                new ProducerRecord<byte[], byte[]>(topic, partition, Long.valueOf(0), null, null),
+                new ProducerRecord<>(topic, partition, 1L, empty, empty),
+                new ProducerRecord<>(topic, partition, 253_402_300_799_000L, null, empty),
+                new ProducerRecord<byte[], byte[]>(topic, partition, Long.valueOf(1000), empty, null),
+                headers,
+                new ProducerRecord<>(topic, partition, 3000L, up, down)),
+            List.of(new ProducerRecord<>(topic, partition, 4000L, text("large"), large), unicode));
+        try (var producer = producer(config)) {
+            for (var batch : batches) {
+                List<Future<RecordMetadata>> sent = new ArrayList<>();
+                for (var record : batch) {
+                    sent.add(producer.send(record));
+                }
+                producer.flush();
+                for (int n = 0; n < batch.size(); n++) {
+                    var record = batch.get(n);
+                    sayRecord(partition, sent.get(n).get().offset(), record.timestamp(), record.key(), record.value(),
+                        record.headers());
+                }
+            }
+        }
+    }
+
+    /**
+     * Three producers' transactions in one partition, interleaved, and plain records between them. In each of eight
+     * rounds every producer writes three batches, of one, two and three records, taking turns; a plain record follows; then
+     * the producers end their transactions in turn: committed or aborted, so that every mix of three occurs once.
+     * Between two rounds a transaction of one batch commits, so that two markers and a batch meet at their borders.
+     * At last producer 0 begins a transaction that stays open, with plain records before and after it.
+     *
+     * Values tell their fate: committed-…, aborted-…, plain-…, open-…, after-… (plain, but past the last stable
+     * offset). Lines: offset, value.
+     */
+    private void transactions(TopicPartition to) throws Exception {
+        List<KafkaProducer<byte[], byte[]>> producers = new ArrayList<>();
+        Properties config = producing();
+        config.put("linger.ms", "60000");
+        try (var plain = producer(config)) {
+            for (int n = 0; n < 3; n++) {
+                Properties transactional = producing();
+                transactional.put("linger.ms", "60000");
+                transactional.put("transactional.id", to + "-" + n);
+                transactional.put("transaction.timeout.ms", "900000");
+                producers.add(producer(transactional));
+                producers.get(n).initTransactions();
+            }
+            for (int round = 0; round < 8; round++) {
+                for (var producer : producers) {
+                    producer.beginTransaction();
+                }
+                for (int size = 1; size <= 3; size++) {
+                    for (int n = 0; n < 3; n++) {
+                        String fate = (round >> n & 1) == 0 ? "committed" : "aborted";
+                        List<String> values = new ArrayList<>();
+                        for (int i = 0; i < size; i++) {
+                            values.add(fate + "-" + round + "-" + n + "-" + size + "-" + i);
+                        }
+                        batch(producers.get(n), to, values);
+                    }
+                }
+                batch(plain, to, List.of("plain-" + round));
+                for (int n = 0; n < 3; n++) {
+                    if ((round >> n & 1) == 0) {
+                        producers.get(n).commitTransaction();
+                    } else {
+                        producers.get(n).abortTransaction();
+                    }
+                }
+                producers.get(1).beginTransaction();
+                batch(producers.get(1), to, List.of("committed-between-" + round));
+                producers.get(1).commitTransaction();
+            }
+            batch(plain, to, List.of("plain-last"));
+            var open = producers.remove(0);
+            OPEN.put(to.topic(), open);
+            open.beginTransaction();
+            batch(open, to, List.of("open-0", "open-1"));
+            batch(plain, to, List.of("after-0"));
+            batch(open, to, List.of("open-2"));
+            batch(plain, to, List.of("after-1"));
+        } finally {
+            for (var producer : producers) {
+                producer.close();
+            }
+        }
+    }
+
+    private void batch(KafkaProducer<byte[], byte[]> producer, TopicPartition to, List<String> values) throws Exception {
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        for (String value : values) {
+            sent.add(producer.send(record(to, null, value)));
+        }
+        producer.flush();
+        for (int n = 0; n < values.size(); n++) {
+            say(sent.get(n).get().offset(), values.get(n));
+        }
+    }
+
+    /** Ends the transaction that `transactions` left open in the topic: "commit" or "abort". */
+    private void finish(String topic, String how) {
+        try (var producer = OPEN.remove(topic)) {
+            if (how.equals("commit")) {
+                producer.commitTransaction();
+            } else {
+                producer.abortTransaction();
+            }
+        }
+    }
+
+    /**
+     * Partition 0 of a compacted topic (with segment.ms = 1000 or less and min.cleanable.dirty.ratio near 0) full of holes:
+     * batches that are gone, that are empty, that lost single records, at the head and in the middle, and an aborted
+     * transaction at the tail, so that the log ends in offsets without records. Waits until the cleaner has done its
+     * work. Says what is left as `consume` would.
+     *
+     * Kafka keeps the last batch of each producer id even when no record of it is left: the first two producers
+     * here leave an empty batch each.
+     */
+    private void compact(String topic) throws Exception {
+        TopicPartition to = new TopicPartition(topic, 0);
+        for (String round : List.of("head", "middle")) {
+            Properties config = producing();
+            config.put("linger.ms", "60000");
+            try (var producer = producer(config)) {
+                for (int batch = 0; batch < 4; batch++) {
+                    for (int key = 0; key < 5; key++) {
+                        producer.send(record(to, "key-" + key, round + "-" + batch + "-" + key));
+                    }
+                    // The middle keeps every second record of two batches in its midst.
+                    if (round.equals("middle") && batch < 2) {
+                        producer.send(record(to, "kept-" + batch, "kept-" + batch));
+                        producer.send(record(to, "key-0", "middle-too"));
+                    }
+                    producer.flush();
+                }
+            }
+        }
+        Properties config = producing();
+        config.put("linger.ms", "60000");
+        config.put("transactional.id", topic);
+        try (var producer = producer(config)) {
+            producer.initTransactions();
+            producer.beginTransaction();
+            for (int key = 0; key < 5; key++) {
+                producer.send(record(to, "key-" + key, "last-" + key));
+            }
+            producer.commitTransaction();
+            producer.beginTransaction();
+            for (int key = 0; key < 7; key++) {
+                producer.send(record(to, "key-" + key, "aborted-" + key));
+            }
+            producer.flush();
+            // The marker comes late enough to open a segment of its own: only closed segments are cleaned.
+            Thread.sleep(1500);
+            producer.abortTransaction();
+        }
+        long end = System.nanoTime() + PATIENCE.toNanos();
+        List<ConsumerRecord<byte[], byte[]>> left = readAll(to);
+        while (left.size() > 7) {
+            if (System.nanoTime() > end) {
+                throw new IllegalStateException(left.size() + " records are left: the cleaner has not run");
+            }
+            Thread.sleep(200);
+            left = readAll(to);
+        }
+        for (var record : left) {
+            sayRecord(record.partition(), record.offset(), record.timestamp(), record.key(), record.value(), record.headers());
+        }
+    }
+
+    private List<ConsumerRecord<byte[], byte[]>> readAll(TopicPartition partition) {
+        Properties config = new Properties();
+        config.put("bootstrap.servers", bootstrap);
+        config.put("enable.auto.commit", "false");
+        List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
+        try (var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.assign(List.of(partition));
+            consumer.seekToBeginning(List.of(partition));
+            long end = consumer.endOffsets(List.of(partition), PATIENCE).get(partition);
+            while (consumer.position(partition) < end) {
+                consumer.poll(Duration.ofMillis(100)).forEach(records::add);
+            }
+        }
+        return records;
+    }
+
+    // ---------------------------------------------------------------- words
+
+    private interface Work {
+        Object with(Admin admin) throws Exception;
+    }
+
+    private void admin(Work work) throws Exception {
+        Properties config = new Properties();
+        config.put("bootstrap.servers", bootstrap);
+        try (Admin admin = Admin.create(config)) {
+            work.with(admin);
+        }
+    }
+
+    private Properties producing() {
+        Properties config = new Properties();
+        config.put("bootstrap.servers", bootstrap);
+        config.put("acks", "all");
+        return config;
+    }
+
+    private static KafkaProducer<byte[], byte[]> producer(Properties config) {
+        return new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    private static ProducerRecord<byte[], byte[]> record(TopicPartition to, String key, String value) {
+        return new ProducerRecord<>(to.topic(), to.partition(), key == null ? null : text(key), text(value));
+    }
+
+    private static byte[] text(String text) {
+        return text.getBytes(StandardCharsets.UTF_8);
+    }
+
+    /** Partition, offset, timestamp, key, value, then name and value of each header: bytes as hex, null as "null". */
+    private void sayRecord(int partition, long offset, long timestamp, byte[] key, byte[] value, Headers headers) {
+        List<Object> words = new ArrayList<>(List.of(partition, offset, timestamp, hex(key), hex(value)));
+        for (Header header : headers) {
+            words.add(hex(text(header.key())));
+            words.add(hex(header.value()));
+        }
+        say(words.toArray());
+    }
+
+    private static String hex(byte[] bytes) {
+        return bytes == null ? "null" : HexFormat.of().formatHex(bytes);
+    }
+
+    private void say(Object... words) {
+        StringBuilder line = new StringBuilder("|");
+        for (int n = 0; n < words.length; n++) {
+            line.append(n == 0 ? "" : "\t").append(words[n]);
+        }
+        out.print(line.append('\n'));
+    }
+}

@@ -1,0 +1,36 @@
+//! A real Kafka for tests: brokers that can be killed and frozen, a proxy that breaks connections, and
+//! Java programs that write what klamm must read and read what klamm has written.
+//!
+//! | Variable | Meaning |
+//! |---|---|
+//! | `KLAMM_TEST_BOOTSTRAP` | A running cluster that `shared()` uses instead of starting a broker |
+//! | `KLAMM_TEST_JAVA` | The `java` program (17 or newer, a JDK); else `JAVA_HOME`, else the `PATH` |
+//! | `KLAMM_TEST_KAFKA_LIBS` | A folder with Kafka's jars, instead of asking Maven for them |
+//! | `KLAMM_TEST_KEEP` | If set, the brokers' folders under `target/kafka/run` stay for a look |
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "test support polls real processes and sockets; it has no close that a sleep could delay"
+)]
+#![allow(dead_code, reason = "a tool box: not every test needs every tool")]
+#![allow(
+    unreachable_pub,
+    unused_imports,
+    reason = "the tool box offers its tools to all test modules"
+)]
+
+mod corner;
+mod jars;
+mod kafka;
+mod process;
+mod proxy;
+mod raw;
+mod tools;
+mod wait;
+mod watchdog;
+
+pub use corner::{GroupMember, Offsets, PartitionState, Seen, Transactions};
+pub use kafka::{Kafka, KafkaBuilder, shared};
+pub use proxy::{Asked, Direction, Fate, Proxy, Then};
+pub use tools::{dump_log_segments, java_tool};
+pub use wait::{unique, wait_until};

@@ -1,0 +1,142 @@
+//! Kafka's own Java programs: the second opinion. Each run starts a JVM, about a second of one core.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::process::Process;
+use super::{Kafka, jars, watchdog};
+
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Runs a program of Kafka's class path, and returns what it printed.
+///
+/// # Panics
+///
+/// When it fails or takes longer than three minutes, with all it said.
+pub fn java_tool(main_class: &str, args: &[&str], stdin: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(1);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let file = |kind: &str| watchdog::run_folder().join(format!("tool-{count}-{kind}.txt"));
+    let create = |kind: &str| File::create(file(kind)).expect("a file can be made");
+    // Files instead of pipes: no thread is needed to keep a talkative program going.
+    std::fs::write(file("in"), stdin).expect("the input can be written");
+    let mut command = jars::java_command(320);
+    command
+        .args(["-cp", jars::class_path(), main_class])
+        .args(args)
+        .stdin(Stdio::from(File::open(file("in")).expect("the input was written")))
+        .stdout(Stdio::from(create("out")))
+        .stderr(Stdio::from(create("err")));
+    let mut process = Process::start(&mut command);
+    let status = process.wait(LIMIT);
+    let read = |kind: &str| String::from_utf8_lossy(&std::fs::read(file(kind)).unwrap_or_default()).into_owned();
+    let output = read("out");
+    match status {
+        Some(status) if status.success() => output,
+        Some(status) => panic!("{main_class} {args:?} ended with {status}:\n{output}{}", read("err")),
+        None => panic!(
+            "{main_class} {args:?} did not end within {LIMIT:?}:\n{output}{}",
+            read("err")
+        ),
+    }
+}
+
+/// A partition's segments as Kafka itself describes them, batch by batch and record by record.
+pub fn dump_log_segments(partition_folder: &Path) -> String {
+    let mut segments: Vec<String> = std::fs::read_dir(partition_folder)
+        .unwrap_or_else(|error| panic!("cannot list {}: {error}", partition_folder.display()))
+        .filter_map(Result::ok)
+        .map(|entry| entry.path().display().to_string())
+        .filter(|path| path.ends_with(".log"))
+        .collect();
+    segments.sort();
+    java_tool(
+        "org.apache.kafka.tools.DumpLogSegments",
+        &["--print-data-log", "--files", &segments.join(",")],
+        "",
+    )
+}
+
+impl Kafka {
+    /// `TopicCommand --bootstrap-server …` with these arguments, such as `["--describe", "--topic", topic]`.
+    pub fn topic_command(&self, args: &[&str]) -> String {
+        self.tool("org.apache.kafka.tools.TopicCommand", args, "")
+    }
+
+    /// `ConfigCommand` with these arguments.
+    pub fn config_command(&self, args: &[&str]) -> String {
+        self.tool("kafka.admin.ConfigCommand", args, "")
+    }
+
+    /// `ConsumerGroupCommand` with these arguments.
+    pub fn group_command(&self, args: &[&str]) -> String {
+        self.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", args, "")
+    }
+
+    /// `ConsoleProducer` sends each line of `lines` as a record.
+    pub fn console_producer(&self, topic: &str, args: &[&str], lines: &str) -> String {
+        let mut all = vec!["--topic", topic];
+        all.extend(args);
+        self.tool("org.apache.kafka.tools.ConsoleProducer", &all, lines)
+    }
+
+    /// `ConsoleConsumer` reads so many records from the beginning and prints them.
+    pub fn console_consumer(&self, topic: &str, records: usize, args: &[&str]) -> String {
+        let records = records.to_string();
+        let mut all = vec![
+            "--topic",
+            topic,
+            "--from-beginning",
+            "--timeout-ms",
+            "60000",
+            "--max-messages",
+            &records,
+        ];
+        all.extend(args);
+        self.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &all, "")
+    }
+
+    /// `ProducerPerformance` writes records as fast as it can; `settings` are the producer's, such as
+    /// `["acks=all", "compression.type=lz4"]`.
+    pub fn producer_performance(&self, topic: &str, records: usize, value_bytes: usize, settings: &[&str]) -> String {
+        let bootstrap = format!("bootstrap.servers={}", self.internal_bootstrap());
+        let [records, value_bytes] = [records, value_bytes].map(|n| n.to_string());
+        let mut args = vec![
+            "--topic",
+            topic,
+            "--num-records",
+            &records,
+            "--record-size",
+            &value_bytes,
+        ];
+        args.extend(["--throughput", "-1", "--producer-props", &bootstrap]);
+        args.extend(settings);
+        java_tool("org.apache.kafka.tools.ProducerPerformance", &args, "")
+    }
+
+    /// `ReassignPartitionsCommand` with these arguments.
+    pub fn reassign_command(&self, args: &[&str]) -> String {
+        self.tool("org.apache.kafka.tools.reassign.ReassignPartitionsCommand", args, "")
+    }
+
+    /// `LeaderElectionCommand` with these arguments.
+    pub fn leader_election_command(&self, args: &[&str]) -> String {
+        self.tool("org.apache.kafka.tools.LeaderElectionCommand", args, "")
+    }
+
+    /// `DeleteRecordsCommand` with these arguments.
+    pub fn delete_records_command(&self, args: &[&str]) -> String {
+        self.tool("org.apache.kafka.tools.DeleteRecordsCommand", args, "")
+    }
+
+    /// Any tool that takes `--bootstrap-server`.
+    pub fn tool(&self, main_class: &str, args: &[&str], stdin: &str) -> String {
+        let bootstrap = self.internal_bootstrap();
+        let mut all = vec!["--bootstrap-server", &bootstrap];
+        all.extend(args);
+        java_tool(main_class, &all, stdin)
+    }
+}
