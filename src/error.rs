@@ -190,7 +190,7 @@ impl Error {
     pub(crate) fn explained(self, more: &str) -> Self {
         self.edit(|inner| {
             inner.message.push_str(": ");
-            inner.message.push_str(more);
+            inner.message.push_str(more.trim_end_matches('.'));
         })
     }
 

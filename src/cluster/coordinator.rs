@@ -34,10 +34,7 @@ impl Cluster {
                 return Err(error);
             }
             failures += 1;
-            log::debug!("asking again for {waited_for}: {error}");
-            if let Err(ended) = deadline.pause(self.retry_delay(failures), &waited_for) {
-                return Err(Self::last_word(ended, &error));
-            }
+            self.before_retry(failures, &error, &waited_for, deadline)?;
         }
     }
 

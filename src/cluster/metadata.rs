@@ -135,6 +135,15 @@ impl Metadata {
         }
     }
 
+    /// Forgets what is known of these topics.
+    pub(crate) fn forget_topics<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        for name in names {
+            if self.topics.remove(name).is_some() {
+                self.generation += 1;
+            }
+        }
+    }
+
     /// Takes over a broker's answer. With `all`, topics that are not in it do not exist.
     pub(crate) fn merge(&mut self, answer: &MetadataResponse, all: bool, now: Instant) {
         self.generation += 1;

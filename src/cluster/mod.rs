@@ -7,7 +7,7 @@ mod connections;
 mod coordinator;
 mod metadata;
 pub(crate) mod offsets;
-mod refresh;
+pub(crate) mod refresh;
 pub(crate) mod retry;
 
 #[cfg(test)]
@@ -309,6 +309,9 @@ impl Cluster {
             log::debug!("{address} cannot be asked: {error}");
             failures.push((address.clone(), error));
         }
+        // Tried in random order, told in the order in which they were given.
+        let place = |address: &Address| self.config().bootstrap.iter().position(|given| given == address);
+        failures.sort_by_key(|(address, _)| place(address));
         // What no retry can help against, such as a port that speaks TLS, is told at once.
         let hopeless = failures.iter().all(|(_, error)| action(error) == Action::Fail);
         Err(none_reachable(kind, &failures).retriable(!hopeless))
@@ -364,11 +367,8 @@ impl Cluster {
                 first_missed = None;
             }
             failures += 1;
-            log::debug!("trying again to reach {waited_for}: {error}");
-            let paused = deadline.pause(self.retry_delay(failures), &waited_for);
-            if let Err(ended) = paused {
-                return Err(Self::last_word(ended, &error).for_partition(topic, partition));
-            }
+            self.before_retry(failures, &error, &waited_for, deadline)
+                .map_err(|ended| ended.for_partition(topic, partition))?;
             if helps != Action::Wait {
                 // Its failure shows in the next attempt, which then works on what is known.
                 if let Err(failed) = self.refresh(Topics::Named(&[Arc::clone(&known.name)]), deadline) {
@@ -378,12 +378,22 @@ impl Cluster {
         }
     }
 
-    /// What a caller is told whose time was up while something was being retried.
-    fn last_word(ended: Error, last: &Error) -> Error {
-        match ended.kind() {
-            ErrorKind::TimedOut => ended.after_last(last),
-            _ => ended,
-        }
+    /// Waits before the next try; an error when there is no time for one, which then tells of the last error.
+    pub(crate) fn before_retry(
+        &self,
+        failures: u32,
+        error: &Error,
+        waited_for: &str,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let deadline = self.listening(deadline);
+        log::debug!("trying again to reach {waited_for}: {error}");
+        deadline
+            .pause(self.retry_delay(failures), waited_for)
+            .map_err(|ended| match ended.kind() {
+                ErrorKind::TimedOut => ended.after_last(error),
+                _ => ended,
+            })
     }
 
     pub(crate) fn retry_delay(&self, failures: u32) -> Duration {

@@ -1,5 +1,7 @@
 //! Questions about a partition's log, put to its leader.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use kafka_protocol::{
     messages::{
         BrokerId, ListOffsetsRequest, OffsetForLeaderEpochRequest, TopicName,
@@ -13,7 +15,7 @@ use crate::{
     cluster::{Cluster, Purpose},
     deadline::Deadline,
     error::{Error, Result},
-    offset::Isolation,
+    offset::{Isolation, StartAt},
 };
 
 /// Which offset to ask for.
@@ -25,6 +27,25 @@ pub(crate) enum ListAt {
     Latest,
     /// The first at or after this time, in milliseconds since 1970.
     Timestamp(i64),
+}
+
+impl ListAt {
+    /// What to ask for to start there; the offset itself where it is given.
+    pub(crate) fn of(start: StartAt, now: SystemTime) -> Result<Self, i64> {
+        match start {
+            StartAt::Earliest => Ok(Self::Earliest),
+            StartAt::Latest => Ok(Self::Latest),
+            StartAt::Offset(offset) => Err(offset),
+            StartAt::Timestamp(time) => Ok(Self::Timestamp(since_1970(time))),
+            StartAt::Ago(age) => Ok(Self::Timestamp(now.checked_sub(age).map_or(0, since_1970))),
+        }
+    }
+}
+
+/// In milliseconds. Times before 1970 are as good as 0: nothing is older.
+fn since_1970(time: SystemTime) -> i64 {
+    let passed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +67,23 @@ pub(crate) struct EpochEnd {
 }
 
 impl Cluster {
+    /// Where reading from there would start. `None` when no record is as new as the time asked for.
+    pub(crate) fn offset_for(
+        &self,
+        topic: &str,
+        partition: i32,
+        start: StartAt,
+        isolation: Isolation,
+        deadline: &Deadline,
+    ) -> Result<Option<i64>> {
+        let at = match ListAt::of(start, SystemTime::now()) {
+            Ok(at) => at,
+            Err(offset) => return Ok(Some(offset)),
+        };
+        let listed = self.list_offset(topic, partition, at, isolation, deadline)?;
+        Ok(listed.map(|listed| listed.offset))
+    }
+
     /// Asks the leader for an offset. `None` when no record is as new as the time asked for.
     pub(crate) fn list_offset(
         &self,

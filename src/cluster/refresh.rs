@@ -157,7 +157,7 @@ impl Cluster {
         drop(done);
     }
 
-    pub(super) fn merge(&self, answer: &MetadataResponse, all: bool) {
+    pub(crate) fn merge(&self, answer: &MetadataResponse, all: bool) {
         let mut snapshot = self.0.metadata.write();
         Arc::make_mut(&mut *snapshot).merge(answer, all, now());
     }
@@ -166,6 +166,12 @@ impl Cluster {
     pub(crate) fn forget_missing<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
         let mut snapshot = self.0.metadata.write();
         Arc::make_mut(&mut *snapshot).forget_missing(names);
+    }
+
+    /// Topics that klamm has deleted itself are not known any more.
+    pub(crate) fn forget_topics<'a>(&self, names: impl IntoIterator<Item = &'a str>) {
+        let mut snapshot = self.0.metadata.write();
+        Arc::make_mut(&mut *snapshot).forget_topics(names);
     }
 
     /// What is known of a topic, asked for if it is not known or older than `metadata_max_age`.
@@ -241,7 +247,7 @@ fn described(topic: Arc<Topic>) -> Result<Arc<Topic>> {
 }
 
 /// Asks for these topics; for none, the brokers alone are told.
-pub(super) fn request<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> MetadataRequest {
+pub(crate) fn request<'a>(names: impl IntoIterator<Item = &'a Arc<str>>) -> MetadataRequest {
     let topics = names.into_iter().map(|name| {
         let name = TopicName(StrBytes::from_string(name.to_string()));
         MetadataRequestTopic::default().with_name(Some(name))

@@ -90,10 +90,10 @@ fn resolve(address: &Address) -> Result<Vec<SocketAddr>> {
         }
         Err(error) => {
             let why = plain(&error);
-            Err(refuse(
-                why.strip_prefix("failed to lookup address information: ")
-                    .unwrap_or(&why),
-            ))
+            let why = why
+                .strip_prefix("failed to lookup address information: ")
+                .unwrap_or(&why);
+            Err(refuse(&why.to_lowercase()))
         }
     }
 }
