@@ -73,7 +73,6 @@ pub(crate) struct Chunk {
     pub until: i64,
     /// The position behind the chunk.
     pub next_offset: i64,
-    pub leader_epoch: i32,
     pub bytes: usize,
     pub records: usize,
 }
