@@ -161,7 +161,7 @@ impl Lane {
 
     /// None ends the lane.
     #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
-    fn wait_for_work(&mut self) -> Option<Plan> {
+    fn wait_for_work(&self) -> Option<Plan> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let unused_from = Instant::now();
