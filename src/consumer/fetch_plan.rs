@@ -373,6 +373,7 @@ impl Shared {
         });
         // What was not decoded yet is fetched again, as far as it is still there.
         partition.position = partition.decoded.min(at);
+        partition.decoded = partition.position;
         partition.raise_epoch();
         state.drop_raw(slot);
         state.cut(slot, at);
