@@ -384,6 +384,8 @@ impl Shared {
             .cell
             .recall
             .store(partition.leased.is_some(), Ordering::Release);
+        // Offsets come again, for other records.
+        partition.cell.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;
         if partition.delivered() > at && partition.leased.is_none() {

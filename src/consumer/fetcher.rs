@@ -285,6 +285,7 @@ impl Fetcher {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
                 partition.decoded = partition.decoded.min(to);
+                partition.cell.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
                     partition.cell.position.store(to, Ordering::Relaxed);
