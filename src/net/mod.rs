@@ -8,6 +8,8 @@ pub(crate) mod transport;
 
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::time::Duration;
 

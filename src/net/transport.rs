@@ -62,7 +62,7 @@ pub(crate) fn connect(
             }
             Err(error) => {
                 deadline.check(CONNECTED)?;
-                reasons.push((*peer, unreachable(&error)));
+                reasons.push((*peer, unreachable(&error, deadline)));
             }
         }
     }
@@ -71,7 +71,10 @@ pub(crate) fn connect(
 
 const CONNECTED: &str = "a TCP connection";
 
-fn unreachable(error: &io::Error) -> Error {
+fn unreachable(error: &io::Error, deadline: &Deadline) -> Error {
+    if is_timeout(error) {
+        return deadline.error(CONNECTED);
+    }
     Error::new(ErrorKind::Unreachable, plain(error))
 }
 
