@@ -264,6 +264,7 @@ impl Cluster {
         let ask = ask.into();
         let deadline = &self.listening(deadline);
         let mut failures = 0;
+        let mut last = None;
         loop {
             let error = match self.call_any_once(ask, deadline) {
                 Ok(answer) => return Ok(answer),
@@ -271,6 +272,10 @@ impl Cluster {
             };
             if let Some(stop) = deadline.stopped() {
                 return Err(stop.error());
+            }
+            if deadline.has_passed() {
+                // A round that had no time to fail by itself knows less than the one before it.
+                return Err(last.unwrap_or(error));
             }
             if action(&error) == Action::Fail {
                 return Err(error);
@@ -280,6 +285,7 @@ impl Cluster {
             if deadline.pause(self.retry_delay(failures), "a broker").is_err() {
                 return Err(deadline.stopped().map_or(error, Stop::error));
             }
+            last = Some(error);
         }
     }
 
