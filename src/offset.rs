@@ -25,7 +25,10 @@ impl TopicPartition {
     /// Names a partition; nothing is looked up.
     #[must_use]
     pub fn new(topic: impl AsRef<str>, partition: i32) -> Self {
-        Self { topic: std::sync::Arc::from(topic.as_ref()), partition }
+        Self {
+            topic: std::sync::Arc::from(topic.as_ref()),
+            partition,
+        }
     }
 
     /// The topic's name.
@@ -82,9 +85,9 @@ pub enum StartAt {
 impl StartAt {
     pub(crate) fn check(&self) -> Result<()> {
         match self {
-            Self::Offset(offset) if *offset < 0 => {
-                Err(Error::config(format!("start_at: an offset cannot be negative, as {offset} is")))
-            }
+            Self::Offset(offset) if *offset < 0 => Err(Error::config(format!(
+                "start_at: an offset cannot be negative, as {offset} is"
+            ))),
             Self::Timestamp(time) if time.duration_since(SystemTime::UNIX_EPOCH).is_err() => {
                 Err(Error::config("start_at: Kafka has no times before 1970"))
             }

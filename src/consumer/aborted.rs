@@ -19,12 +19,19 @@ pub(crate) struct Aborted {
 impl Aborted {
     pub(crate) fn new(mut transactions: Vec<AbortedTransaction>) -> Self {
         transactions.sort_unstable_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
-        Self { upcoming: transactions, open: HashSet::new() }
+        Self {
+            upcoming: transactions,
+            open: HashSet::new(),
+        }
     }
 
     /// Whether the records of this transactional batch were taken back.
     pub(crate) fn hides(&mut self, producer_id: i64, last_offset: i64) -> bool {
-        while self.upcoming.last().is_some_and(|next| next.first_offset <= last_offset) {
+        while self
+            .upcoming
+            .last()
+            .is_some_and(|next| next.first_offset <= last_offset)
+        {
             self.open.extend(self.upcoming.pop().map(|next| next.producer_id));
         }
         self.open.contains(&producer_id)
@@ -46,7 +53,12 @@ mod tests {
 
     fn aborted(list: &[(i64, i64)]) -> Aborted {
         Aborted::new(
-            list.iter().map(|&(producer_id, first_offset)| AbortedTransaction { producer_id, first_offset }).collect(),
+            list.iter()
+                .map(|&(producer_id, first_offset)| AbortedTransaction {
+                    producer_id,
+                    first_offset,
+                })
+                .collect(),
         )
     }
 

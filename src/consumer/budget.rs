@@ -54,7 +54,13 @@ pub(crate) struct Budget {
 
 impl Budget {
     pub(crate) fn new(total: usize) -> Self {
-        Self { total, used: 0, asked: 0, peak: 0, partitions: 0 }
+        Self {
+            total,
+            used: 0,
+            asked: 0,
+            peak: 0,
+            partitions: 0,
+        }
     }
 
     pub(crate) fn set_partitions(&mut self, partitions: usize) {
@@ -117,7 +123,9 @@ impl Budget {
     pub(crate) fn reservation(&self, account: &Account, config: &FetchConfig) -> Option<usize> {
         let room = self.room(account, config);
         // A partition that has plenty is not asked for a little: small answers cost as much as large ones.
-        let least = (self.share().min(config.prefetch_bytes) / 4).min(config.partition_max_bytes).max(1);
+        let least = (self.share().min(config.prefetch_bytes) / 4)
+            .min(config.partition_max_bytes)
+            .max(1);
         (room >= least || (room > 0 && account.is_empty())).then(|| room.min(config.partition_max_bytes))
     }
 }

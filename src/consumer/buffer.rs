@@ -158,12 +158,7 @@ impl Lease {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        cluster: Cluster,
-        config: FetchConfig,
-        subscription: Subscription,
-        until_end: bool,
-    ) -> Arc<Self> {
+    pub(crate) fn new(cluster: Cluster, config: FetchConfig, subscription: Subscription, until_end: bool) -> Arc<Self> {
         let state = State {
             partitions: BTreeMap::new(),
             index: HashMap::new(),
@@ -207,7 +202,9 @@ impl Shared {
         let mut state = self.state.lock();
         if let Some(lease) = held {
             // Asking for the next message says that the last one is done.
-            let from = lease.last.map_or(lease.walker.chunk.from, |last| last.saturating_add(1));
+            let from = lease
+                .last
+                .map_or(lease.walker.chunk.from, |last| last.saturating_add(1));
             let recalled = lease.is_recalled();
             self.give_back(&mut state, lease, from);
             if recalled && state.waiting > 0 && state.ready.len() == 1 && !state.ended {
@@ -265,7 +262,9 @@ impl Shared {
 
     fn give_back(&self, state: &mut State, lease: Lease, from: i64) {
         let State { partitions, budget, .. } = &mut *state;
-        let Some(partition) = partitions.get_mut(&lease.slot) else { return };
+        let Some(partition) = partitions.get_mut(&lease.slot) else {
+            return;
+        };
         let mut chunk = lease.walker.chunk;
         let is_current = lease.ack_epoch == partition.ack_epoch();
         let finished = lease.finished && from > lease.last.unwrap_or(i64::MIN) || from >= chunk.next_offset;
@@ -302,7 +301,9 @@ impl Shared {
     fn take(&self, state: &mut State, now: Instant) -> Option<Turn> {
         while let Some(slot) = state.ready.pop_front() {
             let State { partitions, budget, .. } = &mut *state;
-            let Some(partition) = partitions.get_mut(&slot) else { continue };
+            let Some(partition) = partitions.get_mut(&slot) else {
+                continue;
+            };
             partition.queued = false;
             if partition.paused || partition.leased.is_some() {
                 continue;
@@ -353,7 +354,9 @@ impl Shared {
 
     /// A partition may have something for an iterator.
     pub(crate) fn offer(&self, state: &mut State, slot: Slot) {
-        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
         if partition.queued || partition.paused || partition.leased.is_some() || !partition.has_something() {
             return;
         }
@@ -373,7 +376,9 @@ impl Shared {
 
     /// A partition may want records.
     pub(crate) fn kick(&self, state: &mut State, slot: Slot) {
-        let Some(partition) = state.partitions.get(&slot) else { return };
+        let Some(partition) = state.partitions.get(&slot) else {
+            return;
+        };
         if partition.asked.is_some() || partition.paused || !matches!(partition.phase, Phase::Fetching) {
             return;
         }
@@ -396,7 +401,9 @@ impl Shared {
 
     /// Starts a lane to this broker. Spawning under the lock is what keeps it from being started twice.
     pub(crate) fn start_lane(&self, state: &mut State, broker: i32, role: Role) {
-        let Some(me) = self.me.upgrade().filter(|_| !state.ended) else { return };
+        let Some(me) = self.me.upgrade().filter(|_| !state.ended) else {
+            return;
+        };
         match fetch_lane::start(me, broker, role) {
             Ok(entry) => drop(state.lanes.insert((broker, role), entry)),
             Err(error) => {
@@ -433,13 +440,22 @@ impl Shared {
     /// The partition has a problem that only the program can solve.
     #[allow(clippy::disallowed_methods, reason = "health tells since when")]
     pub(crate) fn fail(&self, state: &mut State, slot: Slot, error: Error) {
-        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
         let error = partition.cell.blame(error);
         partition.raise_epoch();
         partition.phase = Phase::Failed;
-        partition.trouble = Some(Trouble { since: Instant::now(), error: error.clone(), times: 1 });
+        partition.trouble = Some(Trouble {
+            since: Instant::now(),
+            error: error.clone(),
+            times: 1,
+        });
         partition.failure = Some(error.clone());
-        self.events.push(Event::PartitionFailed { partition: partition.name.clone(), error });
+        self.events.push(Event::PartitionFailed {
+            partition: partition.name.clone(),
+            error,
+        });
         state.drop_raw(slot);
         self.settled.notify_all();
         self.offer(state, slot);
@@ -449,7 +465,10 @@ impl Shared {
     pub(crate) fn fail_leased(&self, lease: Lease, error: Error) {
         let mut state = self.state.lock();
         let slot = lease.slot;
-        let is_current = state.partitions.get(&slot).is_some_and(|partition| partition.ack_epoch() == lease.ack_epoch);
+        let is_current = state
+            .partitions
+            .get(&slot)
+            .is_some_and(|partition| partition.ack_epoch() == lease.ack_epoch);
         let stands = lease.last.map_or(lease.walker.chunk.from, |last| last + 1);
         self.give_back(&mut state, lease, i64::MAX);
         if !is_current {
@@ -477,11 +496,16 @@ impl Shared {
 
     /// Forgets all that was prefetched and begins elsewhere: a seek, or another topic under the same name.
     pub(crate) fn restart(&self, state: &mut State, slot: Slot, start: StartAt) {
-        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
         partition.raise_epoch();
         partition.cell.ack_epoch.fetch_add(1, Ordering::Release);
         partition.cell.acked.store(-1, Ordering::Relaxed);
-        partition.cell.recall.store(partition.leased.is_some(), Ordering::Release);
+        partition
+            .cell
+            .recall
+            .store(partition.leased.is_some(), Ordering::Release);
         partition.failure = None;
         partition.cut = None;
         partition.well();
@@ -493,7 +517,12 @@ impl Shared {
                 partition.cell.position.store(offset, Ordering::Relaxed);
                 partition.phase = Phase::Fetching;
             }
-            start => partition.phase = Phase::Preparing { task: Task::Start(start), begun: false },
+            start => {
+                partition.phase = Phase::Preparing {
+                    task: Task::Start(start),
+                    begun: false,
+                }
+            }
         }
         partition.wake.notify_one();
         state.drop_raw(slot);
@@ -539,7 +568,10 @@ impl Shared {
 
     pub(crate) fn find(&self, state: &State, partition: &TopicPartition) -> Result<Slot> {
         state.index.get(partition).copied().ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("{partition} is not one of the partitions of this stream"))
+            Error::new(
+                ErrorKind::Config,
+                format!("{partition} is not one of the partitions of this stream"),
+            )
         })
     }
 }
@@ -559,7 +591,9 @@ impl State {
 
     /// Chunks from this offset on are no longer part of the log.
     pub(crate) fn cut(&mut self, slot: Slot, at: i64) {
-        let Some(partition) = self.partitions.get_mut(&slot) else { return };
+        let Some(partition) = self.partitions.get_mut(&slot) else {
+            return;
+        };
         partition.cut = Some(at);
         let Partition { chunks, account, .. } = partition;
         chunks.retain_mut(|chunk| {
@@ -587,11 +621,13 @@ impl State {
 
     /// While others wait, the iterator that has had a partition for longest gives it back at its next message.
     fn recall_oldest(&mut self, now: Instant) {
-        let leased = self.partitions.values().filter(|partition| !partition.cell.recall.load(Ordering::Relaxed));
+        let leased = self
+            .partitions
+            .values()
+            .filter(|partition| !partition.cell.recall.load(Ordering::Relaxed));
         let oldest = leased.min_by_key(|partition| partition.leased.unwrap_or(now));
         if let Some(partition) = oldest.filter(|partition| partition.leased.is_some_and(|since| now - since >= TURN)) {
             partition.cell.recall.store(true, Ordering::Relaxed);
         }
     }
 }
-

@@ -87,7 +87,10 @@ impl FetchConfig {
             )));
         }
         if self.max_wait.is_zero() || self.max_wait > Duration::from_secs(3600) {
-            return Err(Error::config(format!("max_wait must be from 1 ms to one hour, not {:?}", self.max_wait)));
+            return Err(Error::config(format!(
+                "max_wait must be from 1 ms to one hour, not {:?}",
+                self.max_wait
+            )));
         }
         self.start_at.check()
     }

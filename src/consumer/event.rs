@@ -190,7 +190,9 @@ impl Iterator for Events {
 
 impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events").field("waiting", &self.queue.kept.lock().events.len()).finish_non_exhaustive()
+        f.debug_struct("Events")
+            .field("waiting", &self.queue.kept.lock().events.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -229,7 +231,9 @@ mod tests {
     use super::*;
 
     fn recreated(number: usize) -> Event {
-        Event::TopicRecreated { topic: number.to_string() }
+        Event::TopicRecreated {
+            topic: number.to_string(),
+        }
     }
 
     #[test]

@@ -89,7 +89,10 @@ struct Flight {
 
 impl Flight {
     fn new(plan: Plan) -> Self {
-        Self { plan, is_written: false }
+        Self {
+            plan,
+            is_written: false,
+        }
     }
 }
 
@@ -108,9 +111,23 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         Role::Session => Session::new(),
         Role::Express => Session::none(),
     };
-    let lane = Lane { shared, broker, role, wake: Arc::clone(&wake), session, link: None, failures: 0 };
+    let lane = Lane {
+        shared,
+        broker,
+        role,
+        wake: Arc::clone(&wake),
+        session,
+        link: None,
+        failures: 0,
+    };
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
-    Ok(LaneEntry { wake, hangup: None, asked_since: None, patience: Duration::ZERO, worker: Some(worker) })
+    Ok(LaneEntry {
+        wake,
+        hangup: None,
+        asked_since: None,
+        patience: Duration::ZERO,
+        worker: Some(worker),
+    })
 }
 
 impl Lane {
@@ -150,8 +167,13 @@ impl Lane {
                     if now >= end && (is_unused || self.role == Role::Express) {
                         return None;
                     }
-                    let latest = if is_unused || self.role == Role::Express { end } else { now + GRACE };
-                    self.wake.wait_until(&mut state, until.map_or(latest, |until| until.min(latest)));
+                    let latest = if is_unused || self.role == Role::Express {
+                        end
+                    } else {
+                        now + GRACE
+                    };
+                    self.wake
+                        .wait_until(&mut state, until.map_or(latest, |until| until.min(latest)));
                 }
             }
         }
@@ -159,7 +181,11 @@ impl Lane {
 
     fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
         let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
-        let sent = if flight.is_written && self.link.is_some() { Ok(()) } else { self.send(&flight.plan) };
+        let sent = if flight.is_written && self.link.is_some() {
+            Ok(())
+        } else {
+            self.send(&flight.plan)
+        };
         match sent.and_then(|()| self.receive(&flight.plan)) {
             // A broker closes idle connections, which is normal: dial again, once.
             Err(error) if error.kind() == ErrorKind::Io && was_proven => {
@@ -177,7 +203,15 @@ impl Lane {
             self.link = Some(self.connect()?);
             self.session.start_over();
         }
-        let Self { shared, session, link: Some(link), .. } = self else { return Err(Error::closed("connection")) };
+        let Self {
+            shared,
+            session,
+            link: Some(link),
+            ..
+        } = self
+        else {
+            return Err(Error::closed("connection"));
+        };
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
         let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
@@ -187,18 +221,37 @@ impl Lane {
     }
 
     fn receive(&mut self, plan: &Plan) -> Result<Answered> {
-        let Self { shared, session, link: Some(link), .. } = self else { return Err(Error::closed("connection")) };
-        link.read(plan, session, shared).map_err(|error| error.in_api("Fetch").at_broker(&link.peer))
+        let Self {
+            shared,
+            session,
+            link: Some(link),
+            ..
+        } = self
+        else {
+            return Err(Error::closed("connection"));
+        };
+        link.read(plan, session, shared)
+            .map_err(|error| error.in_api("Fetch").at_broker(&link.peer))
     }
 
     fn connect(&self) -> Result<Link> {
         let cluster = &self.shared.cluster;
         let Some(address) = cluster.broker_address(self.broker) else {
-            return Err(Error::new(ErrorKind::Unreachable, format!("broker {} is not in the metadata", self.broker)));
+            return Err(Error::new(
+                ErrorKind::Unreachable,
+                format!("broker {} is not in the metadata", self.broker),
+            ));
         };
         let config = cluster.net_config();
         let deadline = Deadline::after(config.connect_timeout, "connect_timeout").with_stop(&self.shared.stop);
-        let Opened { reader, writer, hangup, versions, peer, .. } = handshake::open(&address, config, &deadline)?;
+        let Opened {
+            reader,
+            writer,
+            hangup,
+            versions,
+            peer,
+            ..
+        } = handshake::open(&address, config, &deadline)?;
         let version = versions.pick::<FetchRequest>()?;
         {
             let mut state = self.shared.lock();
@@ -210,7 +263,14 @@ impl Lane {
             }
         }
         let reader = BufReader::with_capacity(READ_AHEAD, reader);
-        Ok(Link { reader, writer, version, correlation_id: 0, proven: false, peer })
+        Ok(Link {
+            reader,
+            writer,
+            version,
+            correlation_id: 0,
+            proven: false,
+            peer,
+        })
     }
 
     /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
@@ -223,7 +283,11 @@ impl Lane {
             self.session.answered(answered.session_id);
         } else {
             // Session not found, or out of step: normal, since brokers keep only so many.
-            log::debug!("broker {}: {}", self.broker, Error::refused(answered.error).in_api("Fetch"));
+            log::debug!(
+                "broker {}: {}",
+                self.broker,
+                Error::refused(answered.error).in_api("Fetch")
+            );
             self.session.start_over();
         }
         let mut state = shared.lock();
@@ -274,10 +338,16 @@ impl Lane {
         }
         shared.want_metadata(&mut state);
         drop(state);
-        if matches!(error.kind(), ErrorKind::Authentication | ErrorKind::Unsupported | ErrorKind::Authorization) {
+        if matches!(
+            error.kind(),
+            ErrorKind::Authentication | ErrorKind::Unsupported | ErrorKind::Authorization
+        ) {
             shared.fail_all(error);
         } else {
-            shared.events.push(Event::Disconnected { broker: self.broker, error });
+            shared.events.push(Event::Disconnected {
+                broker: self.broker,
+                error,
+            });
         }
     }
 }
@@ -288,13 +358,17 @@ impl Link {
         let mut bytes = BytesMut::with_capacity(256);
         request::encode(asked, self.version, self.correlation_id, client_id, &mut bytes)?;
         let deadline = Deadline::after(GRACE, "the time for writing a Fetch");
-        self.writer.write_frame(&bytes, &deadline).map_err(|unfinished| unfinished.error)
+        self.writer
+            .write_frame(&bytes, &deadline)
+            .map_err(|unfinished| unfinished.error)
     }
 
     fn read(&mut self, plan: &Plan, session: &Session, shared: &Shared) -> Result<Answered> {
         self.wait_at_most(plan.max_wait + GRACE)?;
         let mut prefix = [0; 4];
-        self.reader.read_exact(&mut prefix).map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+        self.reader
+            .read_exact(&mut prefix)
+            .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         let expected = plan.max_bytes.max(READ_AHEAD);
@@ -316,12 +390,21 @@ impl Link {
         for partition in answer.partitions {
             let slot = session.slot_of(&partition.topic, partition.partition);
             let Some((slot, asked)) = slot.and_then(|slot| Some((slot, *plan.asked.get(&slot)?))) else {
-                log::debug!("broker sent partition {:?}-{} unasked", partition.topic, partition.partition);
+                log::debug!(
+                    "broker sent partition {:?}-{} unasked",
+                    partition.topic,
+                    partition.partition
+                );
                 continue;
             };
             landed.push(land(slot, asked, partition, shared));
         }
-        Ok(Answered { error: answer.error, session_id: answer.session_id, throttle, landed })
+        Ok(Answered {
+            error: answer.error,
+            session_id: answer.session_id,
+            throttle,
+            landed,
+        })
     }
 
     fn wait_at_most(&self, limit: Duration) -> Result<()> {

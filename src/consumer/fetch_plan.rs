@@ -63,12 +63,24 @@ impl Shared {
     /// Collects what this lane should ask for now, and books it.
     pub(crate) fn plan(&self, state: &mut State, broker: i32, role: Role, now: Instant) -> Result<Plan, Idle> {
         let config = &self.config;
-        let mut idle = Idle { until: None, is_unused: true };
+        let mut idle = Idle {
+            until: None,
+            is_unused: true,
+        };
         if role == Role::Express {
             // Only for what cannot wait until the other lane comes back.
-            match state.lanes.get(&(broker, Role::Session)).and_then(|lane| lane.asked_since) {
+            match state
+                .lanes
+                .get(&(broker, Role::Session))
+                .and_then(|lane| lane.asked_since)
+            {
                 Some(since) if now >= since + PARKED => {}
-                since => return Err(Idle { until: since.map(|since| since + PARKED), is_unused: false }),
+                since => {
+                    return Err(Idle {
+                        until: since.map(|since| since + PARKED),
+                        is_unused: false,
+                    });
+                }
             }
         }
         let mut left_out = false;
@@ -108,7 +120,13 @@ impl Shared {
                 continue;
             };
             own_room += max_bytes.min(budget.share());
-            asked.insert(slot, Asked { offset: partition.position, epoch: partition.epoch() });
+            asked.insert(
+                slot,
+                Asked {
+                    offset: partition.position,
+                    epoch: partition.epoch(),
+                },
+            );
             wants.push(Want {
                 slot,
                 topic: Arc::clone(&partition.cell.topic),
@@ -144,7 +162,12 @@ impl Shared {
             }
             lane.asked_since = Some(now);
         }
-        Ok(Plan { wants, asked, max_bytes, max_wait })
+        Ok(Plan {
+            wants,
+            asked,
+            max_bytes,
+            max_wait,
+        })
     }
 
     /// The Fetch of this plan is over, with or without an answer.
@@ -154,7 +177,11 @@ impl Shared {
             lane.asked_since = None;
         }
         for (slot, asked) in &plan.asked {
-            if let Some(partition) = state.partitions.get_mut(slot).filter(|partition| partition.epoch() == asked.epoch) {
+            if let Some(partition) = state
+                .partitions
+                .get_mut(slot)
+                .filter(|partition| partition.epoch() == asked.epoch)
+            {
                 partition.asked = None;
                 partition.account.reserved = 0;
             }
@@ -173,8 +200,15 @@ impl Shared {
     ) -> Vec<(Slot, Raw)> {
         let mut raws = Vec::new();
         for landed in landed {
-            let State { partitions, budget, lanes, .. } = &mut *state;
-            let Some(partition) = partitions.get_mut(&landed.slot) else { continue };
+            let State {
+                partitions,
+                budget,
+                lanes,
+                ..
+            } = &mut *state;
+            let Some(partition) = partitions.get_mut(&landed.slot) else {
+                continue;
+            };
             if partition.epoch() != landed.epoch || !matches!(partition.phase, Phase::Fetching) {
                 continue;
             }
@@ -183,7 +217,11 @@ impl Shared {
                 continue;
             }
             partition.ends = Some(landed.ends);
-            if partition.trouble.as_ref().is_some_and(|trouble| trouble.error.kind() != crate::ErrorKind::Corrupt) {
+            if partition
+                .trouble
+                .as_ref()
+                .is_some_and(|trouble| trouble.error.kind() != crate::ErrorKind::Corrupt)
+            {
                 partition.well();
             }
             if let Some(replica) = landed.preferred {
@@ -213,7 +251,11 @@ impl Shared {
         let mut state = self.lock();
         for (slot, raw) in raws {
             // A seek in the meantime has set the account to nothing.
-            if let Some(partition) = state.partitions.get_mut(&slot).filter(|partition| partition.epoch() == raw.epoch) {
+            if let Some(partition) = state
+                .partitions
+                .get_mut(&slot)
+                .filter(|partition| partition.epoch() == raw.epoch)
+            {
                 partition.raw.push_back(raw);
                 partition.wake.notify_one();
             }
@@ -222,7 +264,9 @@ impl Shared {
 
     /// A partition's own error in an answer.
     fn refused(&self, state: &mut State, broker: i32, landed: Landed, now: Instant) {
-        let Some(partition) = state.partitions.get_mut(&landed.slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&landed.slot) else {
+            return;
+        };
         let error = partition.cell.blame(Error::refused(landed.error).in_api("Fetch"));
         log::debug!("{error}, at broker {broker}");
         if partition.replica.take().is_some() {
@@ -232,7 +276,10 @@ impl Shared {
         if landed.error == OFFSET_OUT_OF_RANGE {
             if partition.leader.is_some_and(|(leader, _)| leader == broker) {
                 partition.raise_epoch();
-                partition.phase = Phase::Preparing { task: Task::Reset { at: partition.position }, begun: false };
+                partition.phase = Phase::Preparing {
+                    task: Task::Reset { at: partition.position },
+                    begun: false,
+                };
                 partition.wake.notify_one();
             }
             return;
@@ -243,7 +290,10 @@ impl Shared {
         }
         partition.met(error, now, |times| self.backoff(times));
         if action != Action::Wait {
-            match landed.leader.filter(|hint| partition.leader.is_none_or(|(_, epoch)| hint.epoch > epoch)) {
+            match landed
+                .leader
+                .filter(|hint| partition.leader.is_none_or(|(_, epoch)| hint.epoch > epoch))
+            {
                 // The answer names the new leader: no need to ask (KIP-951).
                 Some(hint) => {
                     partition.well();
@@ -256,15 +306,25 @@ impl Shared {
 
     /// Another broker (or the same one, elected again) leads the partition.
     pub(crate) fn lead(&self, state: &mut State, slot: Slot, leader: (i32, i32)) {
-        let Some(partition) = state.partitions.get_mut(&slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
         let before = partition.leader.replace(leader);
         partition.replica = None;
         if before.is_some_and(|(broker, _)| broker != leader.0) {
-            self.events.push(Event::LeaderMoved { partition: partition.name.clone(), broker: leader.0 });
+            self.events.push(Event::LeaderMoved {
+                partition: partition.name.clone(),
+                broker: leader.0,
+            });
         }
         let is_new = before.is_none_or(|(_, epoch)| epoch < leader.1);
         if is_new && partition.read_epoch >= 0 && matches!(partition.phase, Phase::Fetching) {
-            partition.phase = Phase::Preparing { task: Task::Validate { epoch: partition.read_epoch }, begun: false };
+            partition.phase = Phase::Preparing {
+                task: Task::Validate {
+                    epoch: partition.read_epoch,
+                },
+                begun: false,
+            };
             partition.wake.notify_one();
         }
         self.kick(state, slot);
@@ -272,13 +332,24 @@ impl Shared {
 
     /// The new leader's history parts from what was read: everything from `at` on is not in the log any more.
     pub(crate) fn truncate(&self, state: &mut State, slot: Slot, at: i64) {
-        let Some(partition) = state.partitions.get_mut(&slot) else { return };
-        self.events.push(Event::Truncated { partition: partition.name.clone(), from: partition.position, to: at });
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
+        self.events.push(Event::Truncated {
+            partition: partition.name.clone(),
+            from: partition.position,
+            to: at,
+        });
         partition.raise_epoch();
         state.drop_raw(slot);
         state.cut(slot, at);
-        let Some(partition) = state.partitions.get_mut(&slot) else { return };
-        partition.cell.recall.store(partition.leased.is_some(), Ordering::Release);
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
+        partition
+            .cell
+            .recall
+            .store(partition.leased.is_some(), Ordering::Release);
         partition.position = at;
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;

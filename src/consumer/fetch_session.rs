@@ -61,7 +61,10 @@ impl Session {
 
     /// Every request stands for itself.
     pub(crate) fn none() -> Self {
-        Self { epoch: NO_SESSION, ..Self::default() }
+        Self {
+            epoch: NO_SESSION,
+            ..Self::default()
+        }
     }
 
     /// Whose answer this is; None for a partition that was not asked for.
@@ -96,7 +99,13 @@ impl Session {
     }
 
     /// The request for exactly these wants.
-    pub(crate) fn request(&mut self, wants: Vec<Want>, config: &FetchConfig, max_wait_ms: i32, version: i16) -> FetchRequest {
+    pub(crate) fn request(
+        &mut self,
+        wants: Vec<Want>,
+        config: &FetchConfig,
+        max_wait_ms: i32,
+        version: i16,
+    ) -> FetchRequest {
         if self.epoch <= 0 {
             self.held.clear();
             self.slots.clear();
@@ -109,7 +118,10 @@ impl Session {
             let before = self.held.remove(&want.slot);
             let is_new = before.as_ref() != Some(&want);
             if let Some(before) = before.filter(|before| !before.is_same_topic(&want)) {
-                forgotten.entry((before.topic, before.topic_id)).or_default().push(before.partition);
+                forgotten
+                    .entry((before.topic, before.topic_id))
+                    .or_default()
+                    .push(before.partition);
             }
             if is_new {
                 let topic = named.entry(Arc::clone(&want.topic)).or_insert_with(|| {
@@ -121,7 +133,10 @@ impl Session {
             kept.insert(want.slot, want);
         }
         for (_, gone) in self.held.drain() {
-            forgotten.entry((gone.topic, gone.topic_id)).or_default().push(gone.partition);
+            forgotten
+                .entry((gone.topic, gone.topic_id))
+                .or_default()
+                .push(gone.partition);
         }
         if !forgotten.is_empty() || kept.len() != self.slots.len() || !named.is_empty() {
             self.slots = kept.values().map(|want| (key(want, version), want.slot)).collect();
@@ -142,7 +157,11 @@ impl Session {
                 .into_iter()
                 .map(|((name, id), partitions)| {
                     let topic = ForgottenTopic::default().with_partitions(partitions);
-                    if version >= TOPIC_IDS { topic.with_topic_id(id) } else { topic.with_topic(topic_name(&name)) }
+                    if version >= TOPIC_IDS {
+                        topic.with_topic_id(id)
+                    } else {
+                        topic.with_topic(topic_name(&name))
+                    }
                 })
                 .collect();
         }
@@ -156,14 +175,21 @@ impl Session {
 }
 
 fn key(want: &Want, version: i16) -> (TopicKey, i32) {
-    let topic =
-        if version >= TOPIC_IDS { TopicKey::Id(want.topic_id) } else { TopicKey::Name((*want.topic).to_owned()) };
+    let topic = if version >= TOPIC_IDS {
+        TopicKey::Id(want.topic_id)
+    } else {
+        TopicKey::Name((*want.topic).to_owned())
+    };
     (topic, want.partition)
 }
 
 fn topic(want: &Want, version: i16) -> FetchTopic {
     let topic = FetchTopic::default();
-    if version >= TOPIC_IDS { topic.with_topic_id(want.topic_id) } else { topic.with_topic(topic_name(&want.topic)) }
+    if version >= TOPIC_IDS {
+        topic.with_topic_id(want.topic_id)
+    } else {
+        topic.with_topic(topic_name(&want.topic))
+    }
 }
 
 fn topic_name(name: &str) -> TopicName {
@@ -196,8 +222,16 @@ mod tests {
 
     fn ask(session: &mut Session, wants: &[Want]) -> (i32, i32, Vec<i32>, Vec<i32>) {
         let request = session.request(wants.to_vec(), &FetchConfig::default(), 500, 18);
-        let named = request.topics.iter().flat_map(|topic| topic.partitions.iter().map(|p| p.partition)).collect();
-        let gone = request.forgotten_topics_data.iter().flat_map(|topic| topic.partitions.clone()).collect();
+        let named = request
+            .topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().map(|p| p.partition))
+            .collect();
+        let gone = request
+            .forgotten_topics_data
+            .iter()
+            .flat_map(|topic| topic.partitions.clone())
+            .collect();
         (request.session_id, request.session_epoch, named, gone)
     }
 
@@ -235,7 +269,10 @@ mod tests {
         let mut session = Session::new();
         ask(&mut session, &[want(0, 5)]);
         session.answered(99);
-        let again = Want { topic_id: Uuid::from_u128(2), ..want(0, 5) };
+        let again = Want {
+            topic_id: Uuid::from_u128(2),
+            ..want(0, 5)
+        };
         assert_eq!(ask(&mut session, &[again]), (99, 1, vec![0], vec![0]));
         assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(1)), 0), None);
         assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(2)), 0), Some(0));

@@ -62,7 +62,12 @@ struct Fetcher {
 /// Starts the fetcher of a partition.
 pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result<Worker> {
     let decoder = Decoder::new(shared.config.decoded_batch_limit);
-    let fetcher = Fetcher { shared: Arc::clone(shared), slot, cell, decoder };
+    let fetcher = Fetcher {
+        shared: Arc::clone(shared),
+        slot,
+        cell,
+        decoder,
+    };
     Worker::start(format!("klamm-fetch-{slot}"), move || fetcher.run())
 }
 
@@ -83,7 +88,9 @@ impl Fetcher {
             if state.is_ended() {
                 return Job::End;
             }
-            let Some(partition) = state.partitions.get_mut(&self.slot) else { return Job::End };
+            let Some(partition) = state.partitions.get_mut(&self.slot) else {
+                return Job::End;
+            };
             if partition.stop.is_stopped() {
                 return Job::End;
             }
@@ -91,7 +98,10 @@ impl Fetcher {
             if let Phase::Preparing { task, begun } = &mut partition.phase {
                 if !*begun {
                     *begun = true;
-                    return Job::Prepare { task: task.clone(), epoch };
+                    return Job::Prepare {
+                        task: task.clone(),
+                        epoch,
+                    };
                 }
             }
             if let Some(raw) = partition.raw.pop_front() {
@@ -107,10 +117,13 @@ impl Fetcher {
     #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
     fn prepare(&self, task: &Task, epoch: u64) {
         let shared = &self.shared;
-        let deadline = Deadline::after(shared.cluster.config().request_timeout, "request_timeout").with_stop(&shared.stop);
+        let deadline =
+            Deadline::after(shared.cluster.config().request_timeout, "request_timeout").with_stop(&shared.stop);
         let outcome = self.find_out(task, &deadline);
         let mut state = shared.lock();
-        let Some(partition) = state.partitions.get_mut(&self.slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&self.slot) else {
+            return;
+        };
         if state_moved_on(partition, task, epoch) {
             return;
         }
@@ -122,9 +135,14 @@ impl Fetcher {
             }
             Err(error) => {
                 // Tried until the deadline, and to be tried again: only health tells.
-                partition.met(partition.cell.blame(error), Instant::now(), |times| shared.backoff(times));
+                partition.met(partition.cell.blame(error), Instant::now(), |times| {
+                    shared.backoff(times)
+                });
                 let wait = shared.backoff(1);
-                partition.phase = Phase::Preparing { task: task.clone(), begun: false };
+                partition.phase = Phase::Preparing {
+                    task: task.clone(),
+                    begun: false,
+                };
                 drop(state);
                 shared.stop.wait(wait);
             }
@@ -139,17 +157,30 @@ impl Fetcher {
                     true => Some(self.edge(ListAt::Latest, self.shared.config.isolation, deadline)?),
                     false => None,
                 };
-                Ok(Prepared::Start { at: self.resolve(start, deadline)?, until })
+                Ok(Prepared::Start {
+                    at: self.resolve(start, deadline)?,
+                    until,
+                })
             }
             Task::Reset { at } => self.reset(at, deadline),
             Task::Validate { epoch } => {
                 let Cell { topic, partition, .. } = &*self.cell;
                 match self.shared.cluster.end_of_epoch(topic, *partition, epoch, deadline) {
-                    Ok(EpochEnd { epoch: found, end_offset }) if end_offset >= 0 => {
+                    Ok(EpochEnd {
+                        epoch: found,
+                        end_offset,
+                    }) if end_offset >= 0 => {
                         let state = self.shared.lock();
-                        let position = state.partitions.get(&self.slot).map_or(0, |partition| partition.position);
+                        let position = state
+                            .partitions
+                            .get(&self.slot)
+                            .map_or(0, |partition| partition.position);
                         let diverged = end_offset < position || found < epoch;
-                        Ok(if diverged { Prepared::Diverged(end_offset.min(position)) } else { Prepared::Valid })
+                        Ok(if diverged {
+                            Prepared::Diverged(end_offset.min(position))
+                        } else {
+                            Prepared::Valid
+                        })
                     }
                     // A log that knows nothing of this epoch, or a broker that does not keep epochs: the position itself
                     // is checked by the next Fetch.
@@ -179,7 +210,11 @@ impl Fetcher {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let at = ListAt::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
         let Cell { topic, partition, .. } = &*self.cell;
-        match self.shared.cluster.list_offset(topic, *partition, at, isolation, deadline)? {
+        match self
+            .shared
+            .cluster
+            .list_offset(topic, *partition, at, isolation, deadline)?
+        {
             Some(found) => Ok(found.offset),
             None => self.edge(ListAt::Latest, isolation, deadline),
         }
@@ -187,7 +222,10 @@ impl Fetcher {
 
     fn edge(&self, at: ListAt, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
         let Cell { topic, partition, .. } = &*self.cell;
-        let found = self.shared.cluster.list_offset(topic, *partition, at, isolation, deadline)?;
+        let found = self
+            .shared
+            .cluster
+            .list_offset(topic, *partition, at, isolation, deadline)?;
         found.map(|found| found.offset).ok_or_else(|| {
             Error::protocol("the broker gave no offset for the edge of a partition").for_partition(topic, *partition)
         })
@@ -207,7 +245,9 @@ impl Fetcher {
             OutOfRange::Fail => {
                 return Err(Error::new(
                     ErrorKind::OutOfRange,
-                    format!("offset {at} is outside of the log, which goes from {first} to {end}: seek, or set out_of_range"),
+                    format!(
+                        "offset {at} is outside of the log, which goes from {first} to {end}: seek, or set out_of_range"
+                    ),
                 ));
             }
         };
@@ -216,7 +256,9 @@ impl Fetcher {
 
     fn prepared(&self, state: &mut State, prepared: Prepared) {
         let shared = &self.shared;
-        let Some(partition) = state.partitions.get_mut(&self.slot) else { return };
+        let Some(partition) = state.partitions.get_mut(&self.slot) else {
+            return;
+        };
         partition.well();
         match prepared {
             Prepared::Diverged(at) if shared.config.out_of_range == OutOfRange::Fail => {
@@ -232,7 +274,10 @@ impl Fetcher {
                 partition.position = at;
                 partition.until = partition.until.or(until);
                 partition.cell.position.store(at, Ordering::Relaxed);
-                shared.events.push(Event::Assigned { partition: partition.name.clone(), position: at });
+                shared.events.push(Event::Assigned {
+                    partition: partition.name.clone(),
+                    position: at,
+                });
             }
             Prepared::Reset { from, to } => {
                 partition.phase = Phase::Fetching;
@@ -242,7 +287,12 @@ impl Fetcher {
                     partition.cell.position.store(to, Ordering::Relaxed);
                 }
                 let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-                shared.events.push(Event::OffsetReset { partition: partition.name.clone(), from, to, skipped });
+                shared.events.push(Event::OffsetReset {
+                    partition: partition.name.clone(),
+                    from,
+                    to,
+                    skipped,
+                });
             }
         }
         shared.tell_settled();
@@ -254,11 +304,25 @@ impl Fetcher {
 
     fn decode(&mut self, raw: Raw) {
         let size = raw.bytes.len();
-        let Raw { epoch, from, bytes, aborted, readable_end } = raw;
+        let Raw {
+            epoch,
+            from,
+            bytes,
+            aborted,
+            readable_end,
+        } = raw;
         let fetched = Bytes::from(bytes);
         let mut aborted = Aborted::new(aborted);
         let shared = Arc::clone(&self.shared);
-        let mut maker = Maker::new(&shared, self.slot, Arc::clone(&self.cell), epoch, from, readable_end, size);
+        let mut maker = Maker::new(
+            &shared,
+            self.slot,
+            Arc::clone(&self.cell),
+            epoch,
+            from,
+            readable_end,
+            size,
+        );
         for batch in Walk::new(&fetched) {
             if self.cell.fetch_epoch.load(Ordering::Acquire) != epoch {
                 return;
@@ -287,7 +351,9 @@ impl Fetcher {
         let filters = self.shared.config.isolation == Isolation::ReadCommitted;
         if batch.is_control() {
             // Checked as everything is, since a marker decides what is shown.
-            self.decoder.decode(fetched, batch, &mut maker.spare).map_err(BatchError::into_error)?;
+            self.decoder
+                .decode(fetched, batch, &mut maker.spare)
+                .map_err(BatchError::into_error)?;
             let marker = batch::marker(fetched, batch).map_err(BatchError::into_error)?;
             aborted.marked(batch.producer_id(), &marker, batch.next_offset - 1);
             maker.skip(batch);
@@ -300,8 +366,10 @@ impl Fetcher {
         if !maker.make_room() {
             return Ok(false);
         }
-        let (place, span) =
-            self.decoder.decode(fetched, batch, &mut maker.inflated).map_err(BatchError::into_error)?;
+        let (place, span) = self
+            .decoder
+            .decode(fetched, batch, &mut maker.inflated)
+            .map_err(BatchError::into_error)?;
         maker.take(fetched, batch, &place, span);
         Ok(true)
     }
@@ -311,7 +379,11 @@ impl Fetcher {
     fn damaged(&self, epoch: u64, at: i64, error: Error) {
         let shared = &self.shared;
         let mut state = shared.lock();
-        let Some(partition) = state.partitions.get_mut(&self.slot).filter(|partition| partition.epoch() == epoch) else {
+        let Some(partition) = state
+            .partitions
+            .get_mut(&self.slot)
+            .filter(|partition| partition.epoch() == epoch)
+        else {
             return;
         };
         let error = partition.cell.blame(error);
@@ -323,7 +395,10 @@ impl Fetcher {
         }
         partition.raise_epoch();
         partition.met(error.clone(), Instant::now(), |times| shared.backoff(times));
-        shared.events.push(Event::Refetched { partition: partition.name.clone(), error });
+        shared.events.push(Event::Refetched {
+            partition: partition.name.clone(),
+            error,
+        });
         state.drop_raw(self.slot);
         shared.kick(&mut state, self.slot);
     }
@@ -331,7 +406,8 @@ impl Fetcher {
 
 /// Whether what was prepared is no longer what is asked for.
 fn state_moved_on(partition: &Partition, task: &Task, epoch: u64) -> bool {
-    partition.epoch() != epoch || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
+    partition.epoch() != epoch
+        || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
 }
 
 /// Puts decoded batches together into chunks, within the partition's room.
@@ -455,7 +531,11 @@ impl<'a> Maker<'a> {
             self.shared.decoded(self.slot, self.epoch, None, raw_done);
             return;
         }
-        let bytes = if spans.is_empty() { 0 } else { bytes + spans.len() * size_of::<Span>() };
+        let bytes = if spans.is_empty() {
+            0
+        } else {
+            bytes + spans.len() * size_of::<Span>()
+        };
         let data = ChunkData {
             cell: Arc::clone(&self.cell),
             ack_epoch: self.cell.ack_epoch.load(Ordering::Acquire),
@@ -482,7 +562,9 @@ impl Shared {
     fn decoded(&self, slot: Slot, epoch: u64, chunk: Option<Chunk>, raw_done: usize) {
         let mut state = self.lock();
         let State { partitions, budget, .. } = &mut *state;
-        let Some(partition) = partitions.get_mut(&slot).filter(|partition| partition.epoch() == epoch) else { return };
+        let Some(partition) = partitions.get_mut(&slot).filter(|partition| partition.epoch() == epoch) else {
+            return;
+        };
         budget.change(&mut partition.account, |account| {
             account.raw -= raw_done;
             if let Some(chunk) = &chunk {
@@ -492,7 +574,11 @@ impl Shared {
         });
         if let Some(mut chunk) = chunk {
             partition.damaged = 0;
-            if partition.trouble.as_ref().is_some_and(|trouble| trouble.error.kind() == ErrorKind::Corrupt) {
+            if partition
+                .trouble
+                .as_ref()
+                .is_some_and(|trouble| trouble.error.kind() == ErrorKind::Corrupt)
+            {
                 partition.well();
             }
             if let Some(until) = partition.until {
@@ -516,7 +602,11 @@ impl Shared {
             if state.is_ended() {
                 return false;
             }
-            let Some(partition) = state.partitions.get(&slot).filter(|partition| partition.epoch() == epoch) else {
+            let Some(partition) = state
+                .partitions
+                .get(&slot)
+                .filter(|partition| partition.epoch() == epoch)
+            else {
                 return false;
             };
             let account = &partition.account;

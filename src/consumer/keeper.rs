@@ -45,15 +45,24 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
     let topics = match &shared.subscription {
         Subscription::Topics(topics) => topics.clone(),
         Subscription::Partitions(partitions) => {
-            let mut names: Vec<Arc<str>> = partitions.iter().map(|partition| Arc::from(partition.topic())).collect();
+            let mut names: Vec<Arc<str>> = partitions
+                .iter()
+                .map(|partition| Arc::from(partition.topic()))
+                .collect();
             names.sort_unstable();
             names.dedup();
             names
         }
     };
     let now = Instant::now();
-    let keeper =
-        Keeper { shared: Arc::clone(shared), topics, refreshed: now, tries: 0, wanted_at: now, missing: HashMap::new() };
+    let keeper = Keeper {
+        shared: Arc::clone(shared),
+        topics,
+        refreshed: now,
+        tries: 0,
+        wanted_at: now,
+        missing: HashMap::new(),
+    };
     Worker::start("klamm-keep", move || keeper.run())
 }
 
@@ -61,8 +70,13 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
 fn start_fetchers(shared: &Arc<Shared>) -> Result<()> {
     let waiting: Vec<(Slot, Arc<Cell>)> = {
         let state = shared.lock();
-        let waiting = state.partitions.iter().filter(|(_, partition)| partition.fetcher.is_none());
-        waiting.map(|(&slot, partition)| (slot, Arc::clone(&partition.cell))).collect()
+        let waiting = state
+            .partitions
+            .iter()
+            .filter(|(_, partition)| partition.fetcher.is_none());
+        waiting
+            .map(|(&slot, partition)| (slot, Arc::clone(&partition.cell)))
+            .collect()
     };
     for (slot, cell) in waiting {
         let worker = fetcher::start(shared, slot, cell)?;
@@ -131,13 +145,20 @@ impl Keeper {
         }
         state.express_at = None;
         let wanting = state.partitions.values().filter(|partition| {
-            partition.wants_records(now) && state.budget.reservation(&partition.account, &self.shared.config).is_some()
+            partition.wants_records(now)
+                && state
+                    .budget
+                    .reservation(&partition.account, &self.shared.config)
+                    .is_some()
         });
         let mut brokers: Vec<i32> = wanting.filter_map(Partition::source).collect();
         brokers.sort_unstable();
         brokers.dedup();
         for broker in brokers {
-            let parked = state.lanes.get(&(broker, Role::Session)).and_then(|lane| lane.asked_since);
+            let parked = state
+                .lanes
+                .get(&(broker, Role::Session))
+                .and_then(|lane| lane.asked_since);
             if parked.is_some_and(|since| now >= since + super::fetch_lane::PARKED)
                 && !state.lanes.contains_key(&(broker, Role::Express))
             {
@@ -155,7 +176,11 @@ impl Keeper {
             }
             if let Some((oldest, age)) = stalled(partition, &self.shared.config, now) {
                 if !std::mem::replace(&mut partition.stall_told, true) {
-                    self.shared.events.push(Event::Stalled { partition: partition.name.clone(), oldest, age });
+                    self.shared.events.push(Event::Stalled {
+                        partition: partition.name.clone(),
+                        oldest,
+                        age,
+                    });
                 }
             } else if let Some(since) = partition.leased.or(partition.untouched) {
                 next = next.min(since + stall_after);
@@ -190,7 +215,11 @@ impl Keeper {
                 state.metadata_wanted = true;
                 let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);
                 log::warn!("{error}");
-                state.trouble = Some(Trouble { since, error, times: self.tries });
+                state.trouble = Some(Trouble {
+                    since,
+                    error,
+                    times: self.tries,
+                });
             }
         }
         self.wanted_at = now + shared.backoff(self.tries.max(1));
@@ -233,9 +262,13 @@ impl Keeper {
         }
         let ours: Vec<Slot> = slots_of(state, name);
         for slot in ours {
-            let failed = state.partitions.get(&slot).is_some_and(|partition| matches!(partition.phase, Phase::Failed));
+            let failed = state
+                .partitions
+                .get(&slot)
+                .is_some_and(|partition| matches!(partition.phase, Phase::Failed));
             if !failed {
-                self.shared.fail(state, slot, error.clone().explained("it may have been deleted"));
+                self.shared
+                    .fail(state, slot, error.clone().explained("it may have been deleted"));
             }
         }
         // It may come back, which the next refresh by age notices; a seek asks at once.
@@ -247,11 +280,15 @@ impl Keeper {
         let mut is_settled = true;
         let mut recreated = false;
         for slot in slots_of(state, &topic.name) {
-            let Some(partition) = state.partitions.get_mut(&slot) else { continue };
+            let Some(partition) = state.partitions.get_mut(&slot) else {
+                continue;
+            };
             let is_other = !partition.topic_id.is_nil() && !topic.id.is_nil() && partition.topic_id != topic.id;
             let was_failed = matches!(partition.phase, Phase::Failed);
             partition.topic_id = topic.id;
-            let leader = topic.partition(partition.cell.partition).filter(|partition| partition.leader >= 0);
+            let leader = topic
+                .partition(partition.cell.partition)
+                .filter(|partition| partition.leader >= 0);
             if is_other {
                 recreated = true;
                 partition.leader = None;
@@ -273,7 +310,9 @@ impl Keeper {
             }
         }
         if recreated {
-            shared.events.push(Event::TopicRecreated { topic: topic.name.to_string() });
+            shared.events.push(Event::TopicRecreated {
+                topic: topic.name.to_string(),
+            });
         }
         is_settled
     }
@@ -284,13 +323,17 @@ impl Keeper {
             let name = TopicPartition::new(&topic.name, partition.index);
             if !state.index.contains_key(&name) {
                 let leader = (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch));
-                self.shared.add(state, Partition::new(name, topic.id, StartAt::Earliest, leader));
+                self.shared
+                    .add(state, Partition::new(name, topic.id, StartAt::Earliest, leader));
             }
         }
     }
 }
 
 fn slots_of(state: &State, topic: &str) -> Vec<Slot> {
-    let ours = state.partitions.iter().filter(|(_, partition)| &*partition.cell.topic == topic);
+    let ours = state
+        .partitions
+        .iter()
+        .filter(|(_, partition)| &*partition.cell.topic == topic);
     ours.map(|(&slot, _)| slot).collect()
 }

@@ -114,8 +114,15 @@ impl Walker {
                 }
                 Some(Ok(record)) => {
                     let chunk = Arc::clone(&self.chunk.data);
-                    #[allow(clippy::cast_possible_truncation, reason = "a chunk of 4 billion batches is beyond its bytes")]
-                    return Some(Ok(Message { chunk, record, span: self.span as u32 }));
+                    #[allow(
+                        clippy::cast_possible_truncation,
+                        reason = "a chunk of 4 billion batches is beyond its bytes"
+                    )]
+                    return Some(Ok(Message {
+                        chunk,
+                        record,
+                        span: self.span as u32,
+                    }));
                 }
                 Some(Err(error)) => {
                     self.cursor = None;
@@ -220,12 +227,18 @@ impl Message {
     ///
     /// In a stream without a group nothing is committed; an acked message is not given again when an iterator is dropped
     /// before it asked for the next one.
-    #[allow(clippy::must_use_candidate, reason = "whoever does not commit elsewhere need not care")]
+    #[allow(
+        clippy::must_use_candidate,
+        reason = "whoever does not commit elsewhere need not care"
+    )]
     pub fn ack(&self) -> bool {
         if !self.is_current() {
             return false;
         }
-        self.chunk.cell.acked.fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
+        self.chunk
+            .cell
+            .acked
+            .fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
         true
     }
 
@@ -252,7 +265,10 @@ impl Message {
             leader_epoch: self.leader_epoch(),
             key: self.key().map(Box::from),
             value: self.value().map(Box::from),
-            headers: self.headers().map(|header| (header.key_bytes().into(), header.value().map(Box::from))).collect(),
+            headers: self
+                .headers()
+                .map(|header| (header.key_bytes().into(), header.value().map(Box::from)))
+                .collect(),
         }
     }
 
@@ -397,7 +413,9 @@ impl Batch {
     /// Its messages, from the first one.
     #[must_use]
     pub fn iter(&self) -> BatchIter {
-        BatchIter { walker: self.walker.clone() }
+        BatchIter {
+            walker: self.walker.clone(),
+        }
     }
 
     /// Says that the program is done with all of it: [`Message::ack`] for each of its messages.
@@ -406,7 +424,9 @@ impl Batch {
         let data = &self.walker.chunk.data;
         let current = data.cell.ack_epoch.load(Ordering::Acquire) == data.ack_epoch;
         if current {
-            data.cell.acked.fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
+            data.cell
+                .acked
+                .fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
         }
         current
     }

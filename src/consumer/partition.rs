@@ -127,7 +127,10 @@ impl Partition {
             cell: Arc::new(Cell::new(Arc::from(name.topic()), name.partition())),
             name,
             topic_id,
-            phase: Phase::Preparing { task: Task::Start(start), begun: false },
+            phase: Phase::Preparing {
+                task: Task::Start(start),
+                begun: false,
+            },
             position: -1,
             read_epoch: -1,
             leader,
@@ -172,7 +175,9 @@ impl Partition {
 
     /// Which broker has its records for us.
     pub(crate) fn source(&self) -> Option<i32> {
-        self.replica.map(|(broker, _)| broker).or(self.leader.map(|(broker, _)| broker))
+        self.replica
+            .map(|(broker, _)| broker)
+            .or(self.leader.map(|(broker, _)| broker))
     }
 
     pub(crate) fn delivered(&self) -> i64 {
@@ -192,7 +197,9 @@ impl Partition {
     pub(crate) fn is_finished(&self) -> bool {
         match self.phase {
             Phase::Failed => self.failure.is_none() && self.chunks.is_empty() && self.leased.is_none(),
-            Phase::Preparing { task: Task::Start(_), .. } => false,
+            Phase::Preparing {
+                task: Task::Start(_), ..
+            } => false,
             _ => self.leased.is_none() && self.until.is_some_and(|until| self.delivered() >= until),
         }
     }

@@ -50,13 +50,23 @@ pub struct ReaderBuilder {
 
 impl ReaderBuilder {
     pub(crate) fn new(client: Client, rack: Option<String>) -> Self {
-        let fetch = FetchConfig { rack, ..FetchConfig::default() };
-        Self { client, topics: Vec::new(), partitions: Vec::new(), until_end: false, fetch }
+        let fetch = FetchConfig {
+            rack,
+            ..FetchConfig::default()
+        };
+        Self {
+            client,
+            topics: Vec::new(),
+            partitions: Vec::new(),
+            until_end: false,
+            fetch,
+        }
     }
 
     /// Reads all partitions of these topics, also those that are added later (from their first record).
     pub fn topics<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.topics.extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self.topics
+            .extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
         self
     }
 
@@ -85,7 +95,13 @@ impl ReaderBuilder {
     /// `request_timeout`.
     pub fn open(self) -> Result<Stream> {
         self.fetch.check()?;
-        let Self { client, mut topics, mut partitions, until_end, fetch } = self;
+        let Self {
+            client,
+            mut topics,
+            mut partitions,
+            until_end,
+            fetch,
+        } = self;
         let cluster = client.cluster().clone();
         if topics.is_empty() == partitions.is_empty() {
             return Err(Error::config("a reader needs topics or partitions, and not both"));
@@ -95,7 +111,10 @@ impl ReaderBuilder {
         topics.dedup();
         partitions.sort_unstable();
         partitions.dedup();
-        let mut names: Vec<Arc<str>> = partitions.iter().map(|partition| Arc::from(partition.topic())).collect();
+        let mut names: Vec<Arc<str>> = partitions
+            .iter()
+            .map(|partition| Arc::from(partition.topic()))
+            .collect();
         names.extend(topics.iter().cloned());
         names.dedup();
         // One request for all; what is missing is asked for again, one by one.
@@ -117,10 +136,16 @@ impl ReaderBuilder {
         {
             let mut state = shared.lock();
             for name in wanted {
-                let Some(topic) = found.iter().find(|topic| *topic.name == *name.topic()) else { continue };
+                let Some(topic) = found.iter().find(|topic| *topic.name == *name.topic()) else {
+                    continue;
+                };
                 let Some(partition) = topic.partition(name.partition()) else {
                     let count = topic.partitions.len();
-                    let message = format!("topic {} has {count} partitions, and {} is none of them", topic.name, name.partition());
+                    let message = format!(
+                        "topic {} has {count} partitions, and {} is none of them",
+                        topic.name,
+                        name.partition()
+                    );
                     return Err(Error::new(ErrorKind::UnknownTopic, message));
                 };
                 let leader = (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch));
@@ -132,7 +157,11 @@ impl ReaderBuilder {
 }
 
 fn all_partitions(topic: &Topic) -> Vec<TopicPartition> {
-    topic.partitions.iter().map(|partition| TopicPartition::new(&topic.name, partition.index)).collect()
+    topic
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition::new(&topic.name, partition.index))
+        .collect()
 }
 
 impl fmt::Debug for ReaderBuilder {

@@ -99,7 +99,11 @@ impl Stream {
     pub(crate) fn start(shared: Arc<Shared>, client: ClientHold) -> Result<Self> {
         let keeper = keeper::start(&shared)?;
         client.register(&shared);
-        Ok(Self { shared, keeper: Mutex::new(Some(keeper)), _client: client })
+        Ok(Self {
+            shared,
+            keeper: Mutex::new(Some(keeper)),
+            _client: client,
+        })
     }
 
     /// An iterator over the messages; as many as there are threads may be used at a time.
@@ -150,15 +154,15 @@ impl Stream {
         self.set_paused(partitions, false)
     }
 
-    fn set_paused<T: Into<TopicPartition>>(
-        &self,
-        partitions: impl IntoIterator<Item = T>,
-        paused: bool,
-    ) -> Result<()> {
+    fn set_paused<T: Into<TopicPartition>>(&self, partitions: impl IntoIterator<Item = T>, paused: bool) -> Result<()> {
         let mut state = self.open_state()?;
-        let slots = partitions.into_iter().map(|partition| self.shared.find(&state, &partition.into()));
+        let slots = partitions
+            .into_iter()
+            .map(|partition| self.shared.find(&state, &partition.into()));
         for slot in slots.collect::<Result<Vec<_>>>()? {
-            let Some(partition) = state.partitions.get_mut(&slot) else { continue };
+            let Some(partition) = state.partitions.get_mut(&slot) else {
+                continue;
+            };
             partition.paused = paused;
             if paused && partition.leased.is_some() {
                 partition.cell.recall.store(true, Ordering::Release);
@@ -200,8 +204,16 @@ impl Stream {
                 if state.is_ended() {
                     return Err(Error::closed("stream"));
                 }
-                let Some(partition) = state.partitions.get(&slot) else { break };
-                if !matches!(partition.phase, Phase::Preparing { task: Task::Start(_), .. }) {
+                let Some(partition) = state.partitions.get(&slot) else {
+                    break;
+                };
+                if !matches!(
+                    partition.phase,
+                    Phase::Preparing {
+                        task: Task::Start(_),
+                        ..
+                    }
+                ) {
                     found.insert(name, partition.delivered());
                     break;
                 }
@@ -228,11 +240,17 @@ impl Stream {
         let isolation = self.shared.config.isolation;
         let mut lags = HashMap::new();
         for name in names {
-            let Some(&position) = positions.get(&name) else { continue };
+            let Some(&position) = positions.get(&name) else {
+                continue;
+            };
             let known = {
                 let state = self.open_state()?;
                 let slot = self.shared.find(&state, &name)?;
-                state.partitions.get(&slot).and_then(|partition| partition.ends).map(|ends| ends.readable(isolation))
+                state
+                    .partitions
+                    .get(&slot)
+                    .and_then(|partition| partition.ends)
+                    .map(|ends| ends.readable(isolation))
             };
             let end = match known {
                 Some(end) => end,
@@ -246,7 +264,10 @@ impl Stream {
     fn ask_end(&self, name: &TopicPartition, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
         let deadline = deadline.clone().with_stop(&self.shared.stop);
         let at = crate::cluster::ListAt::Latest;
-        let listed = self.shared.cluster.list_offset(name.topic(), name.partition(), at, isolation, &deadline)?;
+        let listed = self
+            .shared
+            .cluster
+            .list_offset(name.topic(), name.partition(), at, isolation, &deadline)?;
         Ok(listed.map_or(0, |listed| listed.offset))
     }
 
@@ -258,20 +279,37 @@ impl Stream {
         let now = Instant::now();
         let mut problems = Vec::new();
         if let Some(trouble) = &state.trouble {
-            problems.push(Problem { partition: None, age: now - trouble.since, error: trouble.error.clone() });
+            problems.push(Problem {
+                partition: None,
+                age: now - trouble.since,
+                error: trouble.error.clone(),
+            });
         }
         for partition in state.partitions.values() {
             if let Some(trouble) = &partition.trouble {
                 let age = now.saturating_duration_since(trouble.since);
-                problems.push(Problem { partition: Some(partition.name.clone()), age, error: trouble.error.clone() });
+                problems.push(Problem {
+                    partition: Some(partition.name.clone()),
+                    age,
+                    error: trouble.error.clone(),
+                });
             }
             if let Some((oldest, age)) = keeper::stalled(partition, &self.shared.config, now) {
-                let message = format!("the program has taken nothing for {age:?}; the oldest offset in hand is {oldest}");
+                let message =
+                    format!("the program has taken nothing for {age:?}; the oldest offset in hand is {oldest}");
                 let error = partition.cell.blame(Error::new(ErrorKind::TimedOut, message));
-                problems.push(Problem { partition: Some(partition.name.clone()), age, error });
+                problems.push(Problem {
+                    partition: Some(partition.name.clone()),
+                    age,
+                    error,
+                });
             }
         }
-        if problems.is_empty() { Health::Healthy } else { Health::Unhealthy(problems) }
+        if problems.is_empty() {
+            Health::Healthy
+        } else {
+            Health::Unhealthy(problems)
+        }
     }
 
     /// What happens to the partitions. Nobody has to read it.
@@ -283,7 +321,9 @@ impl Stream {
     /// A handle that ends this stream from elsewhere.
     #[must_use]
     pub fn closer(&self) -> Closer {
-        Closer { shared: Arc::clone(&self.shared) }
+        Closer {
+            shared: Arc::clone(&self.shared),
+        }
     }
 
     /// Ends the stream: iterators (of other threads) end, threads are joined.
@@ -294,8 +334,13 @@ impl Stream {
     pub fn close(self, timeout: Duration) -> Result<CloseReport> {
         let result = self.shut(&Deadline::after(timeout, "timeout"));
         let state = self.shared.lock();
-        let unread = state.partitions.values().filter(|partition| !partition.chunks.is_empty());
-        let unread = unread.map(|partition| (partition.name.clone(), partition.delivered())).collect();
+        let unread = state
+            .partitions
+            .values()
+            .filter(|partition| !partition.chunks.is_empty());
+        let unread = unread
+            .map(|partition| (partition.name.clone(), partition.delivered()))
+            .collect();
         result.map(|()| CloseReport { unread })
     }
 
@@ -308,19 +353,30 @@ impl Stream {
 
     fn open_state(&self) -> Result<parking_lot::MutexGuard<'_, super::buffer::State>> {
         let state = self.shared.lock();
-        if state.is_ended() { Err(Error::closed("stream")) } else { Ok(state) }
+        if state.is_ended() {
+            Err(Error::closed("stream"))
+        } else {
+            Ok(state)
+        }
     }
 
     /// Ends and joins everything; the second time there is nothing left to do.
     fn shut(&self, deadline: &Deadline) -> Result<()> {
         self.shared.close();
-        let Some(mut keeper) = self.keeper.lock().take() else { return Ok(()) };
+        let Some(mut keeper) = self.keeper.lock().take() else {
+            return Ok(());
+        };
         let kept = keeper.join(deadline);
         let workers = {
             let mut state = self.shared.lock();
             let mut workers = std::mem::take(&mut state.ending);
             workers.extend(state.lanes.values_mut().filter_map(|lane| lane.worker.take()));
-            workers.extend(state.partitions.values_mut().filter_map(|partition| partition.fetcher.take()));
+            workers.extend(
+                state
+                    .partitions
+                    .values_mut()
+                    .filter_map(|partition| partition.fetcher.take()),
+            );
             workers
         };
         let mut result = kept;
@@ -335,7 +391,11 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let limit = if std::thread::panicking() { DROP_LIMIT_IN_PANIC } else { DROP_LIMIT };
+        let limit = if std::thread::panicking() {
+            DROP_LIMIT_IN_PANIC
+        } else {
+            DROP_LIMIT
+        };
         if let Err(error) = self.shut(&Deadline::after(limit, "the limit of a drop")) {
             log::warn!("dropping a stream: {error}");
         }
@@ -344,7 +404,9 @@ impl Drop for Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("assignment", &self.assignment()).finish_non_exhaustive()
+        f.debug_struct("Stream")
+            .field("assignment", &self.assignment())
+            .finish_non_exhaustive()
     }
 }
 
@@ -368,8 +430,13 @@ impl<'s> IntoIterator for &'s Stream {
 
 /// What keeps the stream alive while it is iterated.
 enum Owner<'s> {
-    Owned { _stream: Stream },
-    #[allow(dead_code, reason = "held for its lifetime: a stream cannot be closed while it is iterated by reference")]
+    Owned {
+        _stream: Stream,
+    },
+    #[allow(
+        dead_code,
+        reason = "held for its lifetime: a stream cannot be closed while it is iterated by reference"
+    )]
     Borrowed(&'s Stream),
 }
 
@@ -387,7 +454,11 @@ pub struct Iter<'s> {
 
 impl<'s> Iter<'s> {
     fn new(shared: Arc<Shared>, owner: Owner<'s>) -> Self {
-        Self { lease: None, shared, owner }
+        Self {
+            lease: None,
+            shared,
+            owner,
+        }
     }
 
     /// The next message, if one comes within this time; zero looks without waiting.

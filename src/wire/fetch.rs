@@ -83,7 +83,11 @@ pub(crate) fn read_answer<R: Read>(
     expected: usize,
     mut buffer: impl FnMut(usize) -> Vec<u8>,
 ) -> Result<FetchAnswer> {
-    let mut frame = Frame { reader, left: frame, flexible: version >= FLEXIBLE };
+    let mut frame = Frame {
+        reader,
+        left: frame,
+        flexible: version >= FLEXIBLE,
+    };
     let found = frame.i32()?;
     if found != correlation_id {
         return Err(Error::protocol(format!(
@@ -91,13 +95,20 @@ pub(crate) fn read_answer<R: Read>(
         )));
     }
     frame.skip_tags()?;
-    let mut answer = FetchAnswer { throttle_ms: frame.i32()?, ..FetchAnswer::default() };
+    let mut answer = FetchAnswer {
+        throttle_ms: frame.i32()?,
+        ..FetchAnswer::default()
+    };
     if version >= 7 {
         answer.error = frame.i16()?;
         answer.session_id = frame.i32()?;
     }
     for _ in 0..frame.count("topics")? {
-        let topic = if version >= 13 { TopicKey::Id(frame.uuid()?) } else { TopicKey::Name(frame.string("topic")?) };
+        let topic = if version >= 13 {
+            TopicKey::Id(frame.uuid()?)
+        } else {
+            TopicKey::Name(frame.string("topic")?)
+        };
         for _ in 0..frame.count("partitions")? {
             let partition = frame.partition(version, topic.clone(), expected, &mut buffer)?;
             answer.partitions.push(partition);
@@ -122,7 +133,10 @@ pub(crate) fn read_answer<R: Read>(
         Ok(true)
     })?;
     if frame.left > 0 {
-        return Err(Error::protocol(format!("{} bytes are left over behind a Fetch answer", frame.left)));
+        return Err(Error::protocol(format!(
+            "{} bytes are left over behind a Fetch answer",
+            frame.left
+        )));
     }
     Ok(answer)
 }
@@ -155,7 +169,10 @@ impl<R: Read> Frame<R> {
             leader: None,
         };
         for _ in 0..self.nullable_count("aborted transactions")?.unwrap_or(0) {
-            let aborted = AbortedTransaction { producer_id: self.i64()?, first_offset: self.i64()? };
+            let aborted = AbortedTransaction {
+                producer_id: self.i64()?,
+                first_offset: self.i64()?,
+            };
             self.skip_tags()?;
             answer.aborted.push(aborted);
         }
@@ -170,7 +187,10 @@ impl<R: Read> Frame<R> {
             if tag != 1 {
                 return Ok(false); // 0 diverging epoch and 2 snapshot are for followers
             }
-            let hint = LeaderHint { leader: frame.i32()?, epoch: frame.i32()? };
+            let hint = LeaderHint {
+                leader: frame.i32()?,
+                epoch: frame.i32()?,
+            };
             frame.skip_tags()?;
             *leader = Some(hint).filter(|hint| hint.leader >= 0);
             Ok(true)
@@ -178,12 +198,7 @@ impl<R: Read> Frame<R> {
         Ok(answer)
     }
 
-    fn bytes(
-        &mut self,
-        length: usize,
-        expected: usize,
-        buffer: &mut impl FnMut(usize) -> Vec<u8>,
-    ) -> Result<Vec<u8>> {
+    fn bytes(&mut self, length: usize, expected: usize, buffer: &mut impl FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>> {
         self.need(length, "records")?;
         let mut bytes = buffer(length.min(expected));
         let wanted = bytes.len() + length;
@@ -241,7 +256,11 @@ impl<R: Read> Frame<R> {
 
     /// A length or count; None is Kafka's null.
     fn length(&mut self, what: &str) -> Result<Option<usize>> {
-        let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i32()?) };
+        let length = if self.flexible {
+            i64::from(self.uvarint()?) - 1
+        } else {
+            i64::from(self.i32()?)
+        };
         match usize::try_from(length) {
             Ok(length) => Ok(Some(length)),
             Err(_) if length == -1 => Ok(None),
@@ -257,7 +276,8 @@ impl<R: Read> Frame<R> {
     }
 
     fn count(&mut self, what: &str) -> Result<usize> {
-        self.nullable_count(what)?.ok_or_else(|| Error::protocol(format!("a Fetch answer has null for its {what}")))
+        self.nullable_count(what)?
+            .ok_or_else(|| Error::protocol(format!("a Fetch answer has null for its {what}")))
     }
 
     fn nullable_string(&mut self, what: &str) -> Result<Option<String>> {
@@ -275,14 +295,19 @@ impl<R: Read> Frame<R> {
         if bytes.len() < length {
             return Err(Error::protocol(format!("a {what} of {length} bytes in a Fetch answer")));
         }
-        self.reader.read_exact(&mut bytes).map_err(|error| Error::io("reading a Fetch answer", error))?;
+        self.reader
+            .read_exact(&mut bytes)
+            .map_err(|error| Error::io("reading a Fetch answer", error))?;
         self.left -= length;
         let text = String::from_utf8(bytes);
-        Ok(Some(text.map_err(|_| Error::protocol(format!("a {what} in a Fetch answer is not UTF-8")))?))
+        Ok(Some(text.map_err(|_| {
+            Error::protocol(format!("a {what} in a Fetch answer is not UTF-8"))
+        })?))
     }
 
     fn string(&mut self, what: &str) -> Result<String> {
-        self.nullable_string(what)?.ok_or_else(|| Error::protocol(format!("a Fetch answer has null for a {what}")))
+        self.nullable_string(what)?
+            .ok_or_else(|| Error::protocol(format!("a Fetch answer has null for a {what}")))
     }
 
     fn skip_tags(&mut self) -> Result<()> {
@@ -303,7 +328,9 @@ impl<R: Read> Frame<R> {
             self.left = size;
             if known(self, tag)? {
                 if self.left > 0 {
-                    return Err(Error::protocol("a tagged field of a Fetch answer is longer than what it holds"));
+                    return Err(Error::protocol(
+                        "a tagged field of a Fetch answer is longer than what it holds",
+                    ));
                 }
             } else {
                 self.skip()?;
@@ -329,7 +356,9 @@ impl<R: Read> Frame<R> {
             return Ok(());
         }
         let left = self.left;
-        Err(Error::protocol(format!("a Fetch answer claims {length} for {what} where {left} bytes are left of its frame")))
+        Err(Error::protocol(format!(
+            "a Fetch answer claims {length} for {what} where {left} bytes are left of its frame"
+        )))
     }
 }
 
@@ -344,7 +373,8 @@ mod tests {
         messages::{
             BrokerId, FetchResponse, ProducerId, TopicName,
             fetch_response::{
-                AbortedTransaction as WireAborted, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+                AbortedTransaction as WireAborted, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+                PartitionData,
             },
         },
         protocol::{Encodable, StrBytes},
@@ -362,11 +392,15 @@ mod tests {
             .with_last_stable_offset(90)
             .with_log_start_offset(if version >= 5 { 5 } else { -1 })
             .with_records(Some(Bytes::from_static(b"records as they are")));
-        partition.aborted_transactions =
-            Some(vec![WireAborted::default().with_producer_id(ProducerId(9)).with_first_offset(42)]);
+        partition.aborted_transactions = Some(vec![
+            WireAborted::default()
+                .with_producer_id(ProducerId(9))
+                .with_first_offset(42),
+        ]);
         if version >= 12 {
-            partition.current_leader =
-                LeaderIdAndEpoch::default().with_leader_id(BrokerId(2)).with_leader_epoch(11);
+            partition.current_leader = LeaderIdAndEpoch::default()
+                .with_leader_id(BrokerId(2))
+                .with_leader_epoch(11);
         }
         let topic = FetchableTopicResponse::default().with_partitions(vec![partition]);
         let topic = if version >= 13 {
@@ -405,14 +439,27 @@ mod tests {
             let answer = read(&answer(version), version).unwrap();
             assert_eq!(answer.partitions.len(), 1, "version {version}");
             let partition = &answer.partitions[0];
-            let topic = if version >= 13 { TopicKey::Id(ID) } else { TopicKey::Name("orders".to_owned()) };
+            let topic = if version >= 13 {
+                TopicKey::Id(ID)
+            } else {
+                TopicKey::Name("orders".to_owned())
+            };
             assert_eq!(partition.topic, topic);
             assert_eq!((partition.partition, partition.error), (3, 0));
             assert_eq!((partition.high_watermark, partition.last_stable_offset), (100, 90));
             assert_eq!(partition.log_start_offset, if version >= 5 { 5 } else { -1 });
-            assert_eq!(partition.aborted, [AbortedTransaction { producer_id: 9, first_offset: 42 }]);
+            assert_eq!(
+                partition.aborted,
+                [AbortedTransaction {
+                    producer_id: 9,
+                    first_offset: 42
+                }]
+            );
             assert_eq!(partition.records, b"records as they are");
-            assert_eq!(partition.leader, (version >= 12).then_some(LeaderHint { leader: 2, epoch: 11 }));
+            assert_eq!(
+                partition.leader,
+                (version >= 12).then_some(LeaderHint { leader: 2, epoch: 11 })
+            );
             assert_eq!(answer.endpoints.len(), usize::from(version >= 16));
             assert_eq!(answer.session_id, if version >= 7 { 77 } else { 0 });
         }

@@ -1,5 +1,10 @@
 //! The harness does what it says: what other tests build on is tried here once.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests measure what a fault delays, and run a server of their own"
+)]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::channel;
@@ -298,7 +303,6 @@ fn read_frame(client: &mut TcpStream) -> Vec<u8> {
 }
 
 /// A server that answers every frame with its correlation id and "echo". It lives as long as the tests.
-#[allow(clippy::disallowed_methods, reason = "a test's server needs no ordered end")]
 fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
     let address = listener.local_addr().expect("an address");

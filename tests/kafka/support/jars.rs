@@ -23,8 +23,10 @@ pub fn class_path() -> &'static str {
 ///
 /// Most of a JVM's time goes into starting: the simple collector and the quick compiler halve that.
 pub fn java_command(heap_mb: u32) -> Command {
+    let level = std::env::var("KLAMM_TEST_LOG").unwrap_or_else(|_| "warn".to_owned());
     let mut command = Command::new(java());
     command
+        .arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"))
         .arg(format!("-Xmx{heap_mb}m"))
         .args([
             "-XX:+UseSerialGC",
@@ -32,11 +34,8 @@ pub fn java_command(heap_mb: u32) -> Command {
             "-XX:-UsePerfData",
             "-XX:+ExitOnOutOfMemoryError",
         ])
-        .args([
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-Dorg.slf4j.simpleLogger.showDateTime=true",
-        ])
-        .args(["-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS"])
+        .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
+        .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
         .stdin(Stdio::null());
     command
 }

@@ -6,6 +6,7 @@
 //! | `KLAMM_TEST_BOOTSTRAP` | A running cluster that `shared()` uses instead of starting a broker |
 //! | `KLAMM_TEST_JAVA` | The `java` program (17 or newer, a JDK); else `JAVA_HOME`, else the `PATH` |
 //! | `KLAMM_TEST_KAFKA_LIBS` | A folder with Kafka's jars, instead of asking Maven for them |
+//! | `KLAMM_TEST_LOG` | The level of Kafka's own logs: `warn` unless set, `info` tells a lot |
 //! | `KLAMM_TEST_KEEP` | If set, the brokers' folders under `target/kafka/run` stay for a look |
 
 #![allow(

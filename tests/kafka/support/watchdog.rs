@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::jars;
@@ -29,6 +29,8 @@ pub fn unwatch(pid: u32) {
 struct Watchdog {
     folder: PathBuf,
     pipe: Mutex<ChildStdin>,
+    /// Outlives this process: nobody waits for it.
+    _shell: Child,
 }
 
 impl Watchdog {
@@ -63,6 +65,7 @@ fn watchdog() -> &'static Watchdog {
         Watchdog {
             folder,
             pipe: Mutex::new(pipe),
+            _shell: shell,
         }
     })
 }
