@@ -28,8 +28,8 @@ use parking_lot::{Mutex, RwLock};
 
 pub(crate) use connections::Purpose;
 pub(crate) use coordinator::CoordinatorKey;
-pub(crate) use metadata::{Broker, LeaderHint, Metadata, Partition, Topic};
-pub(crate) use offsets::{EpochEnd, ListAt, ListedOffset};
+pub(crate) use metadata::{Broker, LeaderHint, Metadata, Topic};
+pub(crate) use offsets::{EpochEnd, ListAt};
 pub(crate) use refresh::Topics;
 pub(crate) use retry::{Action, Backoff, action};
 
@@ -330,7 +330,7 @@ impl Cluster {
             addresses.swap(at, other);
         }
         // A connection that stands is better than one that has to be made.
-        addresses.sort_by_key(|address| !self.0.connections.is_up(address, Purpose::Control));
+        addresses.sort_by_cached_key(|address| !self.0.connections.is_up(address, Purpose::Control));
         addresses
     }
 
@@ -360,7 +360,7 @@ impl Cluster {
                 return Err(stop.error());
             }
             let helps = action(&error);
-            if helps == Action::Fail || deadline.has_passed() {
+            if helps == Action::Fail || is_over(&error, deadline) {
                 return Err(error);
             }
             if error.kind() == ErrorKind::UnknownTopic {
@@ -444,6 +444,11 @@ fn leader_of(topic: &Topic, partition: i32) -> Result<(i32, i32)> {
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// The error tells already that time is up, and for what.
+fn is_over(error: &Error, deadline: &Deadline) -> bool {
+    error.kind() == ErrorKind::TimedOut && deadline.has_passed()
+}
 
 /// A call that failed, and whether the broker may have acted on it nevertheless.
 #[derive(Debug)]

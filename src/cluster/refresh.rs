@@ -230,7 +230,7 @@ impl Cluster {
             }
             let error = match last.take() {
                 // That there was no time to ask again tells less than what was heard before.
-                Some(last) if error.kind() == ErrorKind::TimedOut => last,
+                Some(last) if error.kind() == ErrorKind::TimedOut || deadline.has_passed() => last,
                 _ => error,
             };
             // What is known of it is old, but better than nothing while no broker can be asked.

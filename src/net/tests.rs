@@ -16,7 +16,8 @@ use kafka_protocol::{
 };
 
 use super::{
-    Address, Connection, NetConfig, Pending,
+    Address, Connection, NetConfig,
+    connection::Pending,
     scripted::{Asked, Broker, Peer, everything},
 };
 use crate::{
@@ -296,7 +297,12 @@ fn calls_in_flight_together_get_their_own_answers() {
 
 #[test]
 fn an_answer_cut_short_fails_all_in_flight() {
-    let broker = answering(&[0, 0, 0, 9, 0, 0, 0]);
+    let broker = Broker::start(|mut peer| {
+        peer.introduce();
+        peer.request();
+        peer.request();
+        peer.send(&[0, 0, 0, 9, 0, 0, 0]);
+    });
     let connection = open(&broker);
     let calls = ["a", "b"].map(|name| ask(&connection, name));
     for call in calls {
@@ -454,10 +460,27 @@ fn an_idle_connection_may_be_closed_by_the_broker() {
     });
     let connection = open(&broker);
     connection.call(&named("a"), &long()).unwrap();
-    assert!(connection.is_idle_for(Duration::ZERO) && !connection.is_idle_for(Duration::from_secs(60)));
     go.send(()).unwrap();
     wait_until(|| connection.is_dead());
     assert!(connection.ended().unwrap().was_idle);
+}
+
+#[test]
+fn a_connection_is_ended_for_idleness_only_when_nothing_is_awaited() {
+    let (go, wait) = bounded::<()>(0);
+    let broker = Broker::serve(move |asked| {
+        wait.recv().ok()?;
+        Some(echo(asked))
+    });
+    let connection = open(&broker);
+    let call = ask(&connection, "a");
+    assert!(!connection.end_if_idle_for(Duration::ZERO));
+    go.send(()).unwrap();
+    call.wait(&long()).unwrap();
+    assert!(!connection.end_if_idle_for(Duration::from_secs(60)));
+    assert!(connection.end_if_idle_for(Duration::ZERO));
+    assert!(connection.is_dead() && connection.ended().unwrap().was_idle);
+    assert!(connection.send(&named("b"), &long()).is_err());
 }
 
 #[test]

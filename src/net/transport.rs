@@ -192,10 +192,6 @@ impl Hangup {
         // It may already be gone.
         self.0.shutdown(Shutdown::Both).ok();
     }
-
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        self.0.local_addr().ok()?.as_socket()
-    }
 }
 
 /// What a socket's own timeout ends a read or a write with; it differs between systems.
