@@ -5,4 +5,5 @@
 
 mod harness;
 mod rack;
+mod sessions;
 mod support;
