@@ -14,11 +14,11 @@ use kafka_protocol::messages::FetchRequest;
 use parking_lot::Condvar;
 
 use super::{
-    buffer::{Shared, Slot},
+    buffer::{Shared, Slot, State},
     event::Event,
     fetch_plan::{Asked, Idle, Landed, Plan},
-    fetch_session::Session,
-    partition::{Ends, Raw},
+    fetch_session::{Session, TOPIC_IDS},
+    partition::Ends,
 };
 use crate::{
     deadline::Deadline,
@@ -55,6 +55,8 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// Whether its silence has led to a question about the leaders.
+    pub late_told: bool,
     /// How long the broker was last asked to wait, while partitions are left out.
     pub patience: Duration,
     pub worker: Option<Worker>,
@@ -69,6 +71,8 @@ struct Lane {
     link: Option<Link>,
     /// Connections that failed in a row.
     failures: u32,
+    /// Answers in a row that refused the session as a whole.
+    session_errors: u32,
 }
 
 struct Link {
@@ -119,12 +123,14 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         session,
         link: None,
         failures: 0,
+        session_errors: 0,
     };
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
     Ok(LaneEntry {
         wake,
         hangup: None,
         asked_since: None,
+        late_told: false,
         patience: Duration::ZERO,
         worker: Some(worker),
     })
@@ -132,17 +138,21 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
 
 impl Lane {
     fn run(mut self) {
+        let _alarm = self.shared.alarm();
         let mut flight = None;
-        while let Some(now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
+        while let Some(mut now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
             flight = match self.exchange(&now) {
-                Ok(answered) => self.carry_on(&now.plan, answered),
+                Ok(answered) => self.carry_on(&mut now.plan, answered),
                 Err(error) => {
-                    self.give_up(&now.plan, error);
+                    self.give_up(&mut now.plan, error);
                     None
                 }
             };
         }
-        let mut state = self.shared.lock();
+    }
+
+    /// Under the same lock as the decision, so that whoever wants a lane next starts another one.
+    fn retire(&self, state: &mut State) {
         if let Some(entry) = state.lanes.remove(&(self.broker, self.role)) {
             state.ending.extend(entry.worker);
         }
@@ -151,12 +161,13 @@ impl Lane {
 
     /// None ends the lane.
     #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
-    fn wait_for_work(&mut self) -> Option<Plan> {
+    fn wait_for_work(&self) -> Option<Plan> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let unused_from = Instant::now();
         loop {
             if state.is_ended() {
+                self.retire(&mut state);
                 return None;
             }
             let now = Instant::now();
@@ -165,6 +176,7 @@ impl Lane {
                 Err(Idle { until, is_unused }) => {
                     let end = unused_from + UNUSED;
                     if now >= end && (is_unused || self.role == Role::Express) {
+                        self.retire(&mut state);
                         return None;
                     }
                     let latest = if is_unused || self.role == Role::Express {
@@ -194,6 +206,10 @@ impl Lane {
                 self.send(&flight.plan)?;
                 self.receive(&flight.plan)
             }
+            // Twice in a row it is the request that is refused, and not the session.
+            Ok(answered) if answered.error != 0 && self.session_errors > 0 => {
+                Err(Error::refused(answered.error).in_api("Fetch"))
+            }
             done => done,
         }
     }
@@ -212,6 +228,11 @@ impl Lane {
         else {
             return Err(Error::closed("connection"));
         };
+        if link.version >= TOPIC_IDS && plan.wants.iter().any(|want| want.topic_id.is_nil()) {
+            // In the middle of an upgrade, metadata may come from a broker that knows no topic IDs yet.
+            link.version = TOPIC_IDS - 1;
+            session.start_over();
+        }
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
         let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
@@ -275,14 +296,16 @@ impl Lane {
 
     /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
-    fn carry_on(&mut self, plan: &Plan, answered: Answered) -> Option<Flight> {
+    fn carry_on(&mut self, plan: &mut Plan, answered: Answered) -> Option<Flight> {
         self.failures = 0;
         let shared = Arc::clone(&self.shared);
         let now = Instant::now();
         if answered.error == 0 {
             self.session.answered(answered.session_id);
+            self.session_errors = 0;
         } else {
-            // Session not found, or out of step: normal, since brokers keep only so many.
+            // Session not found, or out of step: normal once, since brokers keep only so many.
+            self.session_errors += 1;
             log::debug!(
                 "broker {}: {}",
                 self.broker,
@@ -292,7 +315,7 @@ impl Lane {
         }
         let mut state = shared.lock();
         shared.unbook(&mut state, self.broker, self.role, plan);
-        let raws = shared.land(&mut state, self.broker, self.role, answered.landed, now);
+        let raws = shared.land(&mut state, self.broker, self.role, plan, answered.landed, now);
         if state.is_ended() {
             return None;
         }
@@ -315,7 +338,7 @@ impl Lane {
     }
 
     #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
-    fn give_up(&mut self, plan: &Plan, error: Error) {
+    fn give_up(&mut self, plan: &mut Plan, error: Error) {
         self.link = None;
         self.session.start_over();
         self.failures += 1;
@@ -381,9 +404,11 @@ impl Link {
             Vec::with_capacity,
         )?;
         self.proven = true;
-        let endpoints = answer.endpoints.iter();
-        let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
-        shared.cluster.apply_leader_hints(endpoints, []);
+        if !answer.endpoints.is_empty() {
+            let endpoints = answer.endpoints.iter();
+            let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
+            shared.cluster.apply_leader_hints(endpoints, []);
+        }
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
         let mut landed = Vec::with_capacity(answer.partitions.len());
@@ -397,7 +422,7 @@ impl Link {
                 );
                 continue;
             };
-            landed.push(land(slot, asked, partition, shared));
+            landed.push(land(slot, asked, partition));
         }
         Ok(Answered {
             error: answer.error,
@@ -414,40 +439,27 @@ impl Link {
 }
 
 /// Walks the headers of what came for one partition: where it ends is where the next Fetch begins.
-fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer, shared: &Shared) -> Landed {
-    let Asked { offset: from, epoch } = asked;
-    let ends = Ends {
-        high_watermark: answer.high_watermark,
-        last_stable: answer.last_stable_offset,
-        log_start: answer.log_start_offset,
-    };
-    // A header that cannot be ends the walk; its fetcher meets it again, with everything needed to complain.
+fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
     let mut next = None;
-    let mut is_broken = false;
     for batch in Walk::new(&answer.records) {
         match batch {
             Ok(batch) => next = Some((batch.next_offset, batch.leader_epoch)),
-            Err(_) => is_broken = true,
+            // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
+            Err(_) => next = next.or(Some((asked.offset, -1))),
         }
     }
-    if is_broken {
-        next = next.or(Some((from, -1)));
-    }
-    let raw = next.is_some().then(|| Raw {
-        epoch,
-        from,
-        bytes: answer.records,
-        aborted: answer.aborted,
-        readable_end: ends.readable(shared.config.isolation),
-    });
     Landed {
         slot,
-        epoch,
         error: answer.error,
-        ends,
+        ends: Ends {
+            high_watermark: answer.high_watermark,
+            last_stable: answer.last_stable_offset,
+        },
         leader: answer.leader,
         preferred: answer.preferred_read_replica,
-        raw,
+        from: asked.offset,
+        records: answer.records,
+        aborted: answer.aborted,
         next,
     }
 }

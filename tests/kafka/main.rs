@@ -10,6 +10,7 @@ mod harness;
 mod iterators;
 mod logs;
 mod positions;
+mod rack;
 mod reading;
 mod records;
 mod support;
