@@ -3,7 +3,16 @@
 //! `support` brings Kafka's jars, starts and hurts brokers, and asks Kafka's own Java programs for a
 //! second opinion. Every other module holds the tests of one promise.
 
+mod admin;
+mod client;
+mod codecs;
 mod harness;
+mod iterators;
+mod logs;
+mod positions;
 mod rack;
+mod reading;
+mod records;
 mod sessions;
 mod support;
+mod transactions;

@@ -33,5 +33,6 @@ mod watchdog;
 pub use corner::{GroupMember, Offsets, PartitionState, Seen, Transactions};
 pub use kafka::{Kafka, KafkaBuilder, shared};
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
+pub use raw::ask;
 pub use tools::{dump_log_segments, java_tool};
 pub use wait::{unique, wait_until};
