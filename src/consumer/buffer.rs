@@ -273,28 +273,27 @@ impl Shared {
         };
         let mut chunk = lease.walker.chunk;
         let is_current = lease.ack_epoch == partition.ack_epoch();
-        let finished = lease.finished && from > lease.last.unwrap_or(i64::MIN) || from >= chunk.next_offset;
+        if let Some(at) = partition.cut.take() {
+            chunk.cut(at);
+        }
+        let went_through = lease.finished && from > lease.last.unwrap_or(i64::MIN);
+        chunk.from = chunk.from.max(from);
+        let stays = is_current && !went_through && chunk.from < chunk.next_offset;
         partition.leased = None;
         partition.cell.recall.store(false, Ordering::Relaxed);
         budget.change(&mut partition.account, |account| {
             account.in_hand -= chunk.bytes;
             account.in_hand_records -= chunk.records;
-            if is_current && !finished {
+            if stays {
                 account.ready += chunk.bytes;
                 account.ready_records += chunk.records;
             }
         });
-        if is_current {
-            if let Some(at) = partition.cut.take() {
-                chunk.cut(at);
-            }
-            if finished || chunk.from >= chunk.next_offset {
-                partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
-            } else {
-                chunk.from = chunk.from.max(from);
-                partition.cell.position.store(chunk.from, Ordering::Relaxed);
-                partition.chunks.push_front(chunk);
-            }
+        if stays {
+            partition.cell.position.store(chunk.from, Ordering::Relaxed);
+            partition.chunks.push_front(chunk);
+        } else if is_current {
+            partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
         }
         partition.wake.notify_one();
         self.offer(state, lease.slot);
@@ -616,7 +615,9 @@ impl State {
         let Some(partition) = self.partitions.get_mut(&slot) else {
             return;
         };
-        partition.cut = Some(at);
+        if partition.leased.is_some() {
+            partition.cut = Some(partition.cut.map_or(at, |before| before.min(at)));
+        }
         let Partition { chunks, account, .. } = partition;
         chunks.retain_mut(|chunk| {
             chunk.cut(at);

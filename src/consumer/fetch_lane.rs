@@ -17,7 +17,7 @@ use super::{
     buffer::{Shared, Slot, State},
     event::Event,
     fetch_plan::{Asked, Idle, Landed, Plan},
-    fetch_session::Session,
+    fetch_session::{Session, TOPIC_IDS},
     partition::Ends,
 };
 use crate::{
@@ -161,7 +161,7 @@ impl Lane {
 
     /// None ends the lane.
     #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
-    fn wait_for_work(&mut self) -> Option<Plan> {
+    fn wait_for_work(&self) -> Option<Plan> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let unused_from = Instant::now();
@@ -228,6 +228,11 @@ impl Lane {
         else {
             return Err(Error::closed("connection"));
         };
+        if link.version >= TOPIC_IDS && plan.wants.iter().any(|want| want.topic_id.is_nil()) {
+            // In the middle of an upgrade, metadata may come from a broker that knows no topic IDs yet.
+            link.version = TOPIC_IDS - 1;
+            session.start_over();
+        }
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
         let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);

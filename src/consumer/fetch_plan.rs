@@ -373,6 +373,7 @@ impl Shared {
         });
         // What was not decoded yet is fetched again, as far as it is still there.
         partition.position = partition.decoded.min(at);
+        partition.decoded = partition.position;
         partition.raise_epoch();
         state.drop_raw(slot);
         state.cut(slot, at);
@@ -383,6 +384,8 @@ impl Shared {
             .cell
             .recall
             .store(partition.leased.is_some(), Ordering::Release);
+        // Offsets come again, for other records.
+        partition.cell.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;
         if partition.delivered() > at && partition.leased.is_none() {

@@ -284,7 +284,8 @@ impl Fetcher {
             Prepared::Reset { from, to } => {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
-                // Nothing was under way: the fetcher comes to raw records after this.
+                partition.decoded = partition.decoded.min(to);
+                partition.cell.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
                     partition.cell.position.store(to, Ordering::Relaxed);
@@ -619,3 +620,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
