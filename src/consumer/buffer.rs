@@ -619,6 +619,7 @@ impl State {
         };
         if partition.leased.is_some() {
             partition.cut = Some(partition.cut.map_or(at, |before| before.min(at)));
+            partition.cell.recall.store(true, Ordering::Release);
         }
         let Partition { chunks, account, .. } = partition;
         chunks.retain_mut(|chunk| {

@@ -4,7 +4,7 @@
 //! fetchers, which check and decode in parallel.
 
 use std::{
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{
         handshake::{self, Opened},
-        transport::{Hangup, Reader, Writer},
+        transport::{Hangup, Reader, Writer, is_timeout},
     },
     thread::Worker,
     wire::{batch::Walk, fetch, frame, request},
@@ -46,6 +46,8 @@ pub(crate) const PARKED: Duration = Duration::from_millis(20);
 const UNUSED: Duration = Duration::from_secs(10);
 /// How much longer than it may wait a broker has for its answer, and for each pause within it.
 const GRACE: Duration = Duration::from_secs(10);
+/// A connection that ends after this time without an answer was idle, for all that the broker knows.
+const SILENT: Duration = Duration::from_millis(500);
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
 
@@ -194,26 +196,26 @@ impl Lane {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "a connection that was silent for long counts as idle")]
     fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
-        let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
-        let sent = if flight.is_written && self.link.is_some() {
-            Ok(())
-        } else {
-            self.send(&flight.plan)
-        };
-        match sent.and_then(|()| self.receive(&flight.plan)) {
-            // A broker closes idle connections, which is normal: dial again, once.
-            Err(error) if error.kind() == ErrorKind::Io && was_proven => {
-                log::debug!("fetching anew from broker {}: {error}", self.broker);
-                self.link = None;
-                self.send(&flight.plan)?;
-                self.receive(&flight.plan)
+        let mut is_written = flight.is_written && self.link.is_some();
+        loop {
+            let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
+            let begun = Instant::now();
+            let sent = if is_written { Ok(()) } else { self.send(&flight.plan) };
+            match sent.and_then(|()| self.receive(&flight.plan)) {
+                // A broker closes idle connections, which is normal, and does not care that a Fetch waits: dial again.
+                Err(error) if error.kind() == ErrorKind::Io && (was_proven || begun.elapsed() >= SILENT) => {
+                    log::debug!("fetching anew from broker {}: {error}", self.broker);
+                    self.link = None;
+                    is_written = false;
+                }
+                // Twice in a row it is the request that is refused, and not the session.
+                Ok(answered) if answered.error != 0 && self.session_errors > 0 => {
+                    return Err(Error::refused(answered.error).in_api("Fetch"));
+                }
+                done => return done,
             }
-            // Twice in a row it is the request that is refused, and not the session.
-            Ok(answered) if answered.error != 0 && self.session_errors > 0 => {
-                Err(Error::refused(answered.error).in_api("Fetch"))
-            }
-            done => done,
         }
     }
 
@@ -394,7 +396,14 @@ impl Link {
         let mut prefix = [0; 4];
         self.reader
             .read_exact(&mut prefix)
-            .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Io, "the broker closed the connection"),
+                _ if is_timeout(&error) => {
+                    let limit = plan.max_wait + GRACE;
+                    Error::new(ErrorKind::TimedOut, format!("the broker did not answer within {limit:?}"))
+                }
+                _ => Error::io("waiting for an answer", error),
+            })?;
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         let expected = plan.max_bytes.max(READ_AHEAD);

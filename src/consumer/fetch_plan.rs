@@ -396,10 +396,6 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
-        partition
-            .cell
-            .recall
-            .store(partition.leased.is_some(), Ordering::Release);
         // Offsets come again, for other records.
         partition.cell.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;

@@ -16,3 +16,4 @@ mod records;
 mod sessions;
 mod support;
 mod transactions;
+mod trouble;
