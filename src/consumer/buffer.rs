@@ -136,6 +136,7 @@ impl Lease {
                 self.first = Some(message.offset());
                 self.last = Some(rest.chunk.next_offset - 1);
                 self.finished = true;
+                self.walker.exhaust();
                 self.cell.position.store(rest.chunk.next_offset, Ordering::Relaxed);
                 Some(Ok(Batch::new(rest, message.offset())))
             }

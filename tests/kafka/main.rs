@@ -3,5 +3,14 @@
 //! `support` brings Kafka's jars, starts and hurts brokers, and asks Kafka's own Java programs for a
 //! second opinion. Every other module holds the tests of one promise.
 
+mod admin;
+mod client;
+mod codecs;
 mod harness;
+mod iterators;
+mod logs;
+mod positions;
+mod reading;
+mod records;
 mod support;
+mod transactions;

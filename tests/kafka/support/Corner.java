@@ -116,6 +116,7 @@ public final class Corner {
             case "fill" -> fill(args.get(0), Integer.parseInt(args.get(1)), Long.parseLong(args.get(2)), args.get(3),
                 Integer.parseInt(args.get(4)), Long.parseLong(args.get(5)));
             case "send" -> send(partition(args), args.subList(2, args.size()));
+            case "send-at" -> sendAt(partition(args), args.subList(2, args.size()));
             case "corner" -> corner(partition(args));
             case "transactions" -> transactions(partition(args));
             case "finish" -> finish(args.get(0), args.get(1));
@@ -364,6 +365,25 @@ public final class Corner {
         try (var producer = producer(config)) {
             for (String value : values) {
                 say(producer.send(record(to, null, value)).get().offset());
+            }
+        }
+    }
+
+    /** Times in milliseconds, each of a record whose value is the time as text; all in one batch. Lines: offsets. */
+    private void sendAt(TopicPartition to, List<String> times) throws Exception {
+        Properties config = producing();
+        // Nothing is sent before the flush.
+        config.put("linger.ms", "60000");
+        config.put("batch.size", "1000000");
+        try (var producer = producer(config)) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (String time : times) {
+                sent.add(producer.send(
+                    new ProducerRecord<>(to.topic(), to.partition(), Long.valueOf(time), null, text(time))));
+            }
+            producer.flush();
+            for (var one : sent) {
+                say(one.get().offset());
             }
         }
     }

@@ -35,3 +35,4 @@ pub use kafka::{Kafka, KafkaBuilder, shared};
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use tools::{dump_log_segments, java_tool};
 pub use wait::{unique, wait_until};
+pub use raw::ask;
