@@ -197,6 +197,7 @@ impl Cluster {
         }
         let names = [Arc::from(name)];
         let mut failures = 0;
+        let mut last: Option<Error> = None;
         loop {
             let asked = if failures == 0 {
                 self.fetch_metadata(Topics::Named(&names), deadline)
@@ -214,6 +215,11 @@ impl Cluster {
             if let Some(stop) = deadline.stopped() {
                 return Err(stop.error());
             }
+            let error = match &last {
+                // Time ran out between two tries: why the first ones failed is what matters.
+                Some(last) if error.kind() == ErrorKind::TimedOut && error.code().is_none() => error.after_last(last),
+                _ => error,
+            };
             // What is known of it is old, but better than nothing while no broker can be asked.
             if error.kind() != ErrorKind::UnknownTopic {
                 if let Some(topic) = self.metadata().topic(name) {
@@ -227,6 +233,9 @@ impl Cluster {
             failures += 1;
             if deadline.pause(self.retry_delay(failures), "metadata").is_err() {
                 return Err(deadline.stopped().map_or(error.for_topic(name), |stop| stop.error()));
+            }
+            if error.kind() != ErrorKind::TimedOut || last.is_none() {
+                last = Some(error);
             }
         }
     }

@@ -28,7 +28,10 @@ use crate::{
         transport::{Hangup, Reader, Writer},
     },
     thread::Worker,
-    wire::{batch::Walk, fetch, frame, request},
+    wire::{
+        batch::{RawBatch, Walk},
+        fetch, frame, request,
+    },
 };
 
 /// Of the two lanes that a stream may have to one broker.
@@ -46,6 +49,10 @@ pub(crate) const PARKED: Duration = Duration::from_millis(20);
 const UNUSED: Duration = Duration::from_secs(10);
 /// How much longer than it may wait a broker has for its answer, and for each pause within it.
 const GRACE: Duration = Duration::from_secs(10);
+/// So many answers in a row may bring nothing at once; no honest broker gives two.
+const FRUITLESS: u32 = 3;
+/// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
+const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
 
@@ -69,6 +76,10 @@ struct Lane {
     link: Option<Link>,
     /// Connections that failed in a row.
     failures: u32,
+    /// Answers in a row that refused the Fetch as a whole.
+    refusals: u32,
+    /// Answers in a row that brought nothing, and did not wait for anything either.
+    fruitless: u32,
 }
 
 struct Link {
@@ -101,6 +112,8 @@ struct Answered {
     error: i16,
     session_id: i32,
     throttle: Duration,
+    /// How long the broker took to begin its answer.
+    took: Duration,
     landed: Vec<Landed>,
 }
 
@@ -119,6 +132,8 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         session,
         link: None,
         failures: 0,
+        refusals: 0,
+        fruitless: 0,
     };
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
     Ok(LaneEntry {
@@ -134,7 +149,8 @@ impl Lane {
     fn run(mut self) {
         let mut flight = None;
         while let Some(now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
-            flight = match self.exchange(&now) {
+            let answered = self.exchange(&now).and_then(|answered| self.accept(answered));
+            flight = match answered {
                 Ok(answered) => self.carry_on(&now.plan, answered),
                 Err(error) => {
                     self.give_up(&now.plan, error);
@@ -273,6 +289,23 @@ impl Lane {
         })
     }
 
+    /// A session that the broker has lost is begun anew at once; a second refusal in a row, or any other, is a failure.
+    fn accept(&mut self, answered: Answered) -> Result<Answered> {
+        if answered.error == 0 {
+            self.refusals = 0;
+            return Ok(answered);
+        }
+        self.refusals += 1;
+        if SESSION_ERRORS.contains(&answered.error) && self.refusals == 1 {
+            return Ok(answered);
+        }
+        let error = Error::refused(answered.error).in_api("Fetch");
+        Err(match &self.link {
+            Some(link) => error.at_broker(&link.peer),
+            None => error,
+        })
+    }
+
     /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
     fn carry_on(&mut self, plan: &Plan, answered: Answered) -> Option<Flight> {
@@ -282,7 +315,6 @@ impl Lane {
         if answered.error == 0 {
             self.session.answered(answered.session_id);
         } else {
-            // Session not found, or out of step: normal, since brokers keep only so many.
             log::debug!(
                 "broker {}: {}",
                 self.broker,
@@ -296,7 +328,13 @@ impl Lane {
         if state.is_ended() {
             return None;
         }
-        let next = match answered.throttle.is_zero() {
+        let is_fruitless = raws.is_empty() && answered.took < plan.max_wait / 2;
+        self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
+        let pause = match self.fruitless.checked_sub(FRUITLESS) {
+            Some(times) if times > 0 => answered.throttle.max(shared.backoff(times)),
+            _ => answered.throttle,
+        };
+        let next = match pause.is_zero() {
             true => shared.plan(&mut state, self.broker, self.role, now).ok(),
             false => None,
         };
@@ -307,9 +345,9 @@ impl Lane {
             Flight { plan, is_written }
         });
         shared.deliver(raws);
-        if !answered.throttle.is_zero() {
-            log::debug!("broker {} throttles fetching for {:?}", self.broker, answered.throttle);
-            shared.stop.wait(answered.throttle);
+        if !pause.is_zero() {
+            log::debug!("broker {} is not asked for {pause:?}", self.broker);
+            shared.stop.wait(pause);
         }
         flight
     }
@@ -332,8 +370,12 @@ impl Lane {
         let wait = shared.cluster.reconnect_delay(self.failures);
         for want in &plan.wants {
             if let Some(partition) = state.partitions.get_mut(&want.slot) {
-                partition.replica = None;
+                let was_elsewhere = partition.replica.take().is_some();
                 partition.met(error.clone(), now, |_| wait);
+                if was_elsewhere {
+                    // The leader's lane may wait for nothing.
+                    shared.kick(&mut state, want.slot);
+                }
             }
         }
         shared.want_metadata(&mut state);
@@ -363,12 +405,18 @@ impl Link {
             .map_err(|unfinished| unfinished.error)
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whether a broker waits shows in the time it takes"
+    )]
     fn read(&mut self, plan: &Plan, session: &Session, shared: &Shared) -> Result<Answered> {
+        let asked = Instant::now();
         self.wait_at_most(plan.max_wait + GRACE)?;
         let mut prefix = [0; 4];
         self.reader
             .read_exact(&mut prefix)
             .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+        let took = asked.elapsed();
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         let expected = plan.max_bytes.max(READ_AHEAD);
@@ -387,6 +435,7 @@ impl Link {
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
         let mut landed = Vec::with_capacity(answer.partitions.len());
+        let answered = answer.partitions.len();
         for partition in answer.partitions {
             let slot = session.slot_of(&partition.topic, partition.partition);
             let Some((slot, asked)) = slot.and_then(|slot| Some((slot, *plan.asked.get(&slot)?))) else {
@@ -399,10 +448,15 @@ impl Link {
             };
             landed.push(land(slot, asked, partition, shared));
         }
+        if answered > 0 && landed.is_empty() {
+            let message = format!("the broker answered {answered} partitions, and none of those asked for");
+            return Err(Error::protocol(message));
+        }
         Ok(Answered {
             error: answer.error,
             session_id: answer.session_id,
             throttle,
+            took,
             landed,
         })
     }
@@ -422,23 +476,42 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer, shared: &Share
         log_start: answer.log_start_offset,
     };
     // A header that cannot be ends the walk; its fetcher meets it again, with everything needed to complain.
+    let mut bytes = answer.records;
     let mut next = None;
+    let mut before: Option<RawBatch> = None;
     let mut is_broken = false;
-    for batch in Walk::new(&answer.records) {
-        match batch {
-            Ok(batch) => next = Some((batch.next_offset, batch.leader_epoch)),
-            Err(_) => is_broken = true,
+    let mut problem = None;
+    for batch in Walk::new(&bytes) {
+        let Ok(batch) = batch else {
+            is_broken = true;
+            break;
+        };
+        if let Some(before) = before.filter(|before| batch.base_offset < before.next_offset) {
+            // Which of the two is wrong cannot be told.
+            problem = Some(OUT_OF_ORDER);
+            bytes.truncate(before.start);
+            break;
+        }
+        next = before.map(|before| (before.next_offset, before.leader_epoch));
+        before = Some(batch);
+    }
+    if problem.is_none() {
+        next = before.map(|last| (last.next_offset, last.leader_epoch));
+        if next.is_none() && !is_broken && !bytes.is_empty() {
+            // Brokers cut a batch only behind a whole one (KIP-74), so asking again brings the same.
+            problem = Some(NO_WHOLE_BATCH);
         }
     }
-    if is_broken {
+    if is_broken || problem.is_some() {
         next = next.or(Some((from, -1)));
     }
     let raw = next.is_some().then(|| Raw {
         epoch,
         from,
-        bytes: answer.records,
+        bytes,
         aborted: answer.aborted,
         readable_end: ends.readable(shared.config.isolation),
+        problem,
     });
     Landed {
         slot,
@@ -451,3 +524,6 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer, shared: &Share
         next,
     }
 }
+
+const OUT_OF_ORDER: &str = "their batches are not in the order of their offsets";
+const NO_WHOLE_BATCH: &str = "their first batch is longer than the answer that holds it";

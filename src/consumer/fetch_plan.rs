@@ -231,6 +231,10 @@ impl Shared {
                 continue;
             }
             if let (Some(raw), Some((next, epoch))) = (landed.raw, landed.next) {
+                if raw.from != partition.position {
+                    log::debug!("broker {broker} answered {} twice", partition.name);
+                    continue;
+                }
                 if let Some(lane) = lanes.get_mut(&(broker, role)) {
                     lane.patience = Duration::ZERO;
                 }

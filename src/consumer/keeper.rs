@@ -240,7 +240,7 @@ impl Keeper {
                 continue;
             };
             self.missing.remove(&name);
-            is_settled &= self.place_topic(state, topic);
+            is_settled &= self.place_topic(state, topic, metadata);
             if matches!(shared.subscription, Subscription::Topics(_)) && !shared.until_end {
                 self.add_new(state, topic);
             }
@@ -275,7 +275,7 @@ impl Keeper {
         true
     }
 
-    fn place_topic(&self, state: &mut State, topic: &Topic) -> bool {
+    fn place_topic(&self, state: &mut State, topic: &Topic, metadata: &Metadata) -> bool {
         let shared = &self.shared;
         let mut is_settled = true;
         let mut recreated = false;
@@ -302,7 +302,9 @@ impl Keeper {
                 Some(found) => {
                     let found = (found.leader, found.leader_epoch);
                     let known = state.partitions.get(&slot).and_then(|partition| partition.leader);
-                    if known.is_none_or(|known| known != found && found.1 >= known.1) {
+                    // A leader that a hint told of, and that no broker knows, is none, whatever its epoch.
+                    let is_older = |known: (i32, i32)| found.1 < known.1 && metadata.brokers.contains_key(&known.0);
+                    if known.is_none_or(|known| known != found && !is_older(known)) {
                         shared.lead(state, slot, found);
                     }
                 }
