@@ -33,6 +33,8 @@ pub(super) struct Refreshes {
     /// Disconnects when the round that is under way is over.
     running: Option<Receiver<()>>,
     last_start: Option<Instant>,
+    /// Callers of the next round.
+    joined: usize,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -49,6 +51,14 @@ impl Wanted {
                 self.named.extend(names.iter().cloned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Refreshes {
+    /// How many have asked for the round that comes next.
+    pub(super) fn waiting(&self) -> usize {
+        self.joined
     }
 }
 
@@ -99,6 +109,7 @@ impl Cluster {
     fn join_round(&self, topics: Topics<'_>) -> u64 {
         let mut refreshes = self.0.refreshes.lock();
         refreshes.wanted.add(topics);
+        refreshes.joined += 1;
         refreshes.started + 1
     }
 
@@ -130,6 +141,8 @@ impl Cluster {
         let wanted = {
             let mut refreshes = self.0.refreshes.lock();
             refreshes.started += 1;
+            log::trace!("asking for metadata, for {} callers", refreshes.joined);
+            refreshes.joined = 0;
             refreshes.last_start = Some(now());
             std::mem::take(&mut refreshes.wanted)
         };
@@ -215,9 +228,9 @@ impl Cluster {
             if let Some(stop) = deadline.stopped() {
                 return Err(stop.error());
             }
-            let error = match &last {
-                // Time ran out between two tries: why the first ones failed is what matters.
-                Some(last) if error.kind() == ErrorKind::TimedOut && error.code().is_none() => error.after_last(last),
+            let error = match last.take() {
+                // That there was no time to ask again tells less than what was heard before.
+                Some(last) if error.kind() == ErrorKind::TimedOut || deadline.has_passed() => last,
                 _ => error,
             };
             // What is known of it is old, but better than nothing while no broker can be asked.
@@ -234,9 +247,7 @@ impl Cluster {
             if deadline.pause(self.retry_delay(failures), "metadata").is_err() {
                 return Err(deadline.stopped().map_or(error.for_topic(name), |stop| stop.error()));
             }
-            if error.kind() != ErrorKind::TimedOut || last.is_none() {
-                last = Some(error);
-            }
+            last = Some(error);
         }
     }
 }

@@ -14,11 +14,11 @@ use kafka_protocol::messages::FetchRequest;
 use parking_lot::Condvar;
 
 use super::{
-    buffer::{Shared, Slot},
+    buffer::{Shared, Slot, State},
     event::Event,
     fetch_plan::{Asked, Idle, Landed, Plan},
-    fetch_session::Session,
-    partition::{Ends, Raw},
+    fetch_session::{Session, TOPIC_IDS},
+    partition::Ends,
 };
 use crate::{
     deadline::Deadline,
@@ -62,6 +62,8 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// Whether its silence has led to a question about the leaders.
+    pub late_told: bool,
     /// How long the broker was last asked to wait, while partitions are left out.
     pub patience: Duration,
     pub worker: Option<Worker>,
@@ -140,6 +142,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         wake,
         hangup: None,
         asked_since: None,
+        late_told: false,
         patience: Duration::ZERO,
         worker: Some(worker),
     })
@@ -147,18 +150,22 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
 
 impl Lane {
     fn run(mut self) {
+        let _alarm = self.shared.alarm();
         let mut flight = None;
-        while let Some(now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
+        while let Some(mut now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
             let answered = self.exchange(&now).and_then(|answered| self.accept(answered));
             flight = match answered {
-                Ok(answered) => self.carry_on(&now.plan, answered),
+                Ok(answered) => self.carry_on(&mut now.plan, answered),
                 Err(error) => {
-                    self.give_up(&now.plan, error);
+                    self.give_up(&mut now.plan, error);
                     None
                 }
             };
         }
-        let mut state = self.shared.lock();
+    }
+
+    /// Under the same lock as the decision, so that whoever wants a lane next starts another one.
+    fn retire(&self, state: &mut State) {
         if let Some(entry) = state.lanes.remove(&(self.broker, self.role)) {
             state.ending.extend(entry.worker);
         }
@@ -167,12 +174,13 @@ impl Lane {
 
     /// None ends the lane.
     #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
-    fn wait_for_work(&mut self) -> Option<Plan> {
+    fn wait_for_work(&self) -> Option<Plan> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let unused_from = Instant::now();
         loop {
             if state.is_ended() {
+                self.retire(&mut state);
                 return None;
             }
             let now = Instant::now();
@@ -181,6 +189,7 @@ impl Lane {
                 Err(Idle { until, is_unused }) => {
                     let end = unused_from + UNUSED;
                     if now >= end && (is_unused || self.role == Role::Express) {
+                        self.retire(&mut state);
                         return None;
                     }
                     let latest = if is_unused || self.role == Role::Express {
@@ -228,6 +237,11 @@ impl Lane {
         else {
             return Err(Error::closed("connection"));
         };
+        if link.version >= TOPIC_IDS && plan.wants.iter().any(|want| want.topic_id.is_nil()) {
+            // In the middle of an upgrade, metadata may come from a broker that knows no topic IDs yet.
+            link.version = TOPIC_IDS - 1;
+            session.start_over();
+        }
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
         let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
@@ -308,7 +322,7 @@ impl Lane {
 
     /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
-    fn carry_on(&mut self, plan: &Plan, answered: Answered) -> Option<Flight> {
+    fn carry_on(&mut self, plan: &mut Plan, answered: Answered) -> Option<Flight> {
         self.failures = 0;
         let shared = Arc::clone(&self.shared);
         let now = Instant::now();
@@ -324,7 +338,7 @@ impl Lane {
         }
         let mut state = shared.lock();
         shared.unbook(&mut state, self.broker, self.role, plan);
-        let raws = shared.land(&mut state, self.broker, self.role, answered.landed, now);
+        let raws = shared.land(&mut state, self.broker, self.role, plan, answered.landed, now);
         if state.is_ended() {
             return None;
         }
@@ -353,7 +367,7 @@ impl Lane {
     }
 
     #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
-    fn give_up(&mut self, plan: &Plan, error: Error) {
+    fn give_up(&mut self, plan: &mut Plan, error: Error) {
         self.link = None;
         self.session.start_over();
         self.failures += 1;
@@ -373,7 +387,7 @@ impl Lane {
                 let was_elsewhere = partition.replica.take().is_some();
                 partition.met(error.clone(), now, |_| wait);
                 if was_elsewhere {
-                    // The leader's lane may wait for nothing.
+                    // The leader's lane may be asleep.
                     shared.kick(&mut state, want.slot);
                 }
             }
@@ -429,13 +443,15 @@ impl Link {
             Vec::with_capacity,
         )?;
         self.proven = true;
-        let endpoints = answer.endpoints.iter();
-        let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
-        shared.cluster.apply_leader_hints(endpoints, []);
+        if !answer.endpoints.is_empty() {
+            let endpoints = answer.endpoints.iter();
+            let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
+            shared.cluster.apply_leader_hints(endpoints, []);
+        }
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
-        let mut landed = Vec::with_capacity(answer.partitions.len());
         let answered = answer.partitions.len();
+        let mut landed = Vec::with_capacity(answered);
         for partition in answer.partitions {
             let slot = session.slot_of(&partition.topic, partition.partition);
             let Some((slot, asked)) = slot.and_then(|slot| Some((slot, *plan.asked.get(&slot)?))) else {
@@ -446,7 +462,7 @@ impl Link {
                 );
                 continue;
             };
-            landed.push(land(slot, asked, partition, shared));
+            landed.push(land(slot, asked, partition));
         }
         if answered > 0 && landed.is_empty() {
             let message = format!("the broker answered {answered} partitions, and none of those asked for");
@@ -468,60 +484,47 @@ impl Link {
 }
 
 /// Walks the headers of what came for one partition: where it ends is where the next Fetch begins.
-fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer, shared: &Shared) -> Landed {
-    let Asked { offset: from, epoch } = asked;
-    let ends = Ends {
-        high_watermark: answer.high_watermark,
-        last_stable: answer.last_stable_offset,
-        log_start: answer.log_start_offset,
-    };
-    // A header that cannot be ends the walk; its fetcher meets it again, with everything needed to complain.
-    let mut bytes = answer.records;
-    let mut next = None;
-    let mut before: Option<RawBatch> = None;
-    let mut is_broken = false;
+fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
+    let behind = |batch: RawBatch| (batch.next_offset, batch.leader_epoch);
+    let mut records = answer.records;
     let mut problem = None;
-    for batch in Walk::new(&bytes) {
-        let Ok(batch) = batch else {
-            is_broken = true;
-            break;
-        };
-        if let Some(before) = before.filter(|before| batch.base_offset < before.next_offset) {
-            // Which of the two is wrong cannot be told.
-            problem = Some(OUT_OF_ORDER);
-            bytes.truncate(before.start);
-            break;
-        }
-        next = before.map(|before| (before.next_offset, before.leader_epoch));
-        before = Some(batch);
-    }
-    if problem.is_none() {
-        next = before.map(|last| (last.next_offset, last.leader_epoch));
-        if next.is_none() && !is_broken && !bytes.is_empty() {
-            // Brokers cut a batch only behind a whole one (KIP-74), so asking again brings the same.
-            problem = Some(NO_WHOLE_BATCH);
+    let (mut before, mut last): (Option<RawBatch>, Option<RawBatch>) = (None, None);
+    // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
+    let mut is_broken = false;
+    for batch in Walk::new(&records) {
+        match (batch, last) {
+            (Ok(batch), Some(wrong)) if batch.base_offset < wrong.next_offset => {
+                // Which of the two lies cannot be told: both are left out.
+                problem = Some((OUT_OF_ORDER, wrong.start));
+                last = before;
+                break;
+            }
+            (Ok(batch), _) => (before, last) = (last, Some(batch)),
+            (Err(_), _) => is_broken = true,
         }
     }
-    if is_broken || problem.is_some() {
-        next = next.or(Some((from, -1)));
+    if last.is_none() && problem.is_none() && !is_broken && !records.is_empty() {
+        // Brokers cut a batch only behind a whole one (KIP-74), so asking again brings the same.
+        problem = Some((NO_WHOLE_BATCH, 0));
     }
-    let raw = next.is_some().then(|| Raw {
-        epoch,
-        from,
-        bytes,
-        aborted: answer.aborted,
-        readable_end: ends.readable(shared.config.isolation),
-        problem,
-    });
+    if let Some((_, end)) = problem {
+        records.truncate(end);
+    }
+    let next = last.map_or((asked.offset, -1), behind);
     Landed {
         slot,
-        epoch,
         error: answer.error,
-        ends,
+        ends: Ends {
+            high_watermark: answer.high_watermark,
+            last_stable: answer.last_stable_offset,
+        },
         leader: answer.leader,
         preferred: answer.preferred_read_replica,
-        raw,
+        from: asked.offset,
+        records,
+        aborted: answer.aborted,
         next,
+        problem: problem.map(|(problem, _)| problem),
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result
 
 impl Fetcher {
     fn run(mut self) {
+        let _alarm = self.shared.alarm();
         loop {
             match self.wait() {
                 Job::Prepare { task, epoch } => self.prepare(&task, epoch),
@@ -272,6 +273,7 @@ impl Fetcher {
             Prepared::Start { at, until } => {
                 partition.phase = Phase::Fetching;
                 partition.position = at;
+                partition.decoded = at;
                 partition.until = partition.until.or(until);
                 partition.cell.position.store(at, Ordering::Relaxed);
                 shared.events.push(Event::Assigned {
@@ -282,6 +284,8 @@ impl Fetcher {
             Prepared::Reset { from, to } => {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
+                partition.decoded = partition.decoded.min(to);
+                partition.cell.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
                     partition.cell.position.store(to, Ordering::Relaxed);
@@ -429,7 +433,6 @@ struct Maker<'a> {
     raw: usize,
     /// Behind the last batch that was looked at.
     next_offset: i64,
-    leader_epoch: i32,
     /// Of the chunk that is being made; its bytes are `inflated`, or the fetched ones when that is empty.
     spans: Vec<Span>,
     fetched: Option<Bytes>,
@@ -459,7 +462,6 @@ impl<'a> Maker<'a> {
             readable_end,
             raw,
             next_offset: from,
-            leader_epoch: -1,
             spans: Vec::new(),
             fetched: None,
             inflated: Vec::new(),
@@ -473,7 +475,6 @@ impl<'a> Maker<'a> {
     fn skip(&mut self, batch: &RawBatch) {
         self.spare.clear();
         self.next_offset = batch.next_offset;
-        self.leader_epoch = batch.leader_epoch;
         self.passed = true;
     }
 
@@ -493,7 +494,6 @@ impl<'a> Maker<'a> {
         }
         self.fetched = is_fetched.then(|| fetched.clone());
         self.next_offset = batch.next_offset;
-        self.leader_epoch = batch.leader_epoch;
         self.records += usize::try_from(batch.records()).unwrap_or(0);
         self.spans.push(span);
     }
@@ -554,7 +554,6 @@ impl<'a> Maker<'a> {
             from: self.from,
             until: i64::MAX,
             next_offset: self.next_offset,
-            leader_epoch: self.leader_epoch,
             bytes,
             records,
         };
@@ -580,6 +579,7 @@ impl Shared {
         });
         if let Some(mut chunk) = chunk {
             partition.damaged = 0;
+            partition.decoded = chunk.next_offset;
             if partition
                 .trouble
                 .as_ref()
@@ -626,3 +626,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

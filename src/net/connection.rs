@@ -255,10 +255,21 @@ impl Connection {
         })
     }
 
-    /// Nothing asked, nothing awaited for this long.
-    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
-        let calls = self.shared.calls.lock();
-        calls.in_flight.is_empty() && now().saturating_duration_since(calls.last_used) >= time
+    /// Ends it if nothing was asked and nothing is awaited for this long. Whoever is about to use it finds it dead
+    /// before anything is sent.
+    pub(crate) fn end_if_idle_for(&self, time: Duration) -> bool {
+        {
+            let mut calls = self.shared.calls.lock();
+            let idle = now().saturating_duration_since(calls.last_used);
+            if !calls.in_flight.is_empty() || calls.in_flight.over().is_some() || idle < time {
+                return false;
+            }
+            calls.was_idle = true;
+            calls.died = Some(now());
+            calls.in_flight.end(Error::closed("idle connection"));
+        }
+        self.shared.hangup.shutdown();
+        true
     }
 
     /// Ends it with this cause for all that is in flight; without waiting.

@@ -4,4 +4,5 @@
 //! second opinion. Every other module holds the tests of one promise.
 
 mod harness;
+mod rack;
 mod support;

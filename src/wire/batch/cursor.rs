@@ -42,12 +42,6 @@ impl Cursor {
         }
     }
 
-    /// How many records are still to come, if they are all there.
-    #[inline]
-    pub(crate) fn left(&self) -> u32 {
-        self.left
-    }
-
     // Always: the caller's loop is the hot path, and what is inlined here is only the record of the common shape.
     #[inline(always)]
     pub(crate) fn next(&mut self, data: &[u8], span: &Span) -> Option<Result<RecordView, BatchError>> {
@@ -203,12 +197,6 @@ impl Slice {
         let start = self.start as usize;
         usize::try_from(self.len).ok().map(|len| start..start + len)
     }
-
-    /// 0 for null.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.len).unwrap_or(0)
-    }
 }
 
 /// The headers of one record, which have been checked.
@@ -241,10 +229,5 @@ impl HeaderSlice {
             Some(bytes) => Headers::new(bytes, self.count as usize),
             None => Headers::new(&[], 0),
         }
-    }
-
-    #[inline]
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
     }
 }

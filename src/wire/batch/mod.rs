@@ -25,7 +25,7 @@ mod writer;
 mod tests;
 
 pub(crate) use codec::Compression;
-pub(crate) use cursor::{Cursor, HeaderSlice, RecordView, Slice};
+pub(crate) use cursor::{Cursor, RecordView};
 pub use decoder::TimestampType;
 pub(crate) use decoder::{Decoder, Place, Span};
 pub(crate) use error::{BatchError, Problem};
