@@ -60,8 +60,10 @@ pub(crate) struct Landed {
     pub from: i64,
     pub records: Vec<u8>,
     pub aborted: Vec<AbortedTransaction>,
-    /// Behind the last whole batch, and its leader epoch; None when there is no whole batch.
-    pub next: Option<(i64, i32)>,
+    /// Behind the last whole batch that can be used, and its leader epoch.
+    pub next: (i64, i32),
+    /// What is wrong with what followed it, and was left out.
+    pub problem: Option<&'static str>,
 }
 
 impl Shared {
@@ -258,15 +260,14 @@ impl Shared {
                 self.kick(state, landed.slot);
                 continue;
             }
-            if landed.records.is_empty() {
+            if landed.records.is_empty() && landed.problem.is_none() {
                 continue;
             }
-            let Some((next, epoch)) = landed.next else {
-                // Kafka always sends one whole batch at least.
-                let error = Error::new(ErrorKind::Corrupt, "the broker sent a part of a batch only").in_api("Fetch");
-                partition.met(partition.cell.blame(error), now, |times| self.backoff(times));
+            if landed.from != partition.position {
+                log::debug!("broker {broker} answered {} twice", partition.name);
                 continue;
-            };
+            }
+            let (next, epoch) = landed.next;
             if let Some(lane) = lanes.get_mut(&(broker, role)) {
                 lane.patience = Duration::ZERO;
             }
@@ -279,6 +280,7 @@ impl Shared {
                 bytes: landed.records,
                 aborted: landed.aborted,
                 readable_end: landed.ends.readable(self.config.isolation),
+                problem: landed.problem,
             };
             raws.push((landed.slot, raw));
         }

@@ -316,6 +316,7 @@ impl Fetcher {
             bytes,
             aborted,
             readable_end,
+            problem,
         } = raw;
         let fetched = Bytes::from(bytes);
         let mut aborted = Aborted::new(aborted);
@@ -350,7 +351,12 @@ impl Fetcher {
                 }
             }
         }
+        let at = maker.next_offset;
         maker.hand_over();
+        if let Some(problem) = problem {
+            let message = format!("the records from offset {at} on cannot be read: {problem}");
+            self.damaged(epoch, at, Error::new(ErrorKind::Corrupt, message));
+        }
     }
 
     fn one(&mut self, fetched: &Bytes, batch: &RawBatch, aborted: &mut Aborted, maker: &mut Maker<'_>) -> Result<bool> {

@@ -50,6 +50,8 @@ pub(crate) struct Raw {
     pub bytes: Vec<u8>,
     pub aborted: Vec<AbortedTransaction>,
     pub readable_end: i64,
+    /// What is wrong with what came behind `bytes`, and was left out.
+    pub problem: Option<&'static str>,
 }
 
 /// Up to where a partition can be read, as of its last answer.

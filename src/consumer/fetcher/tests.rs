@@ -265,6 +265,7 @@ impl World {
             .filter_map(Result::ok)
             .last()
             .map(|batch| (batch.next_offset, 0));
+        let problem = (next.is_none() && !records.is_empty()).then_some("a part of a batch only");
         let ends = Ends {
             high_watermark: self.log.end,
             last_stable: self.log.end,
@@ -278,7 +279,8 @@ impl World {
             from,
             records,
             aborted: Vec::new(),
-            next,
+            next: next.unwrap_or((from, -1)),
+            problem,
         };
         let mut state = self.shared.lock();
         self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
