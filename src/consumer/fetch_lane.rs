@@ -49,15 +49,14 @@ pub(crate) const PARKED: Duration = Duration::from_millis(20);
 const UNUSED: Duration = Duration::from_secs(10);
 /// How much longer than it may wait a broker has for its answer, and for each pause within it.
 const GRACE: Duration = Duration::from_secs(10);
-<<<<<<< HEAD
 /// A connection that ends after this time without an answer was idle, for all that the broker knows.
 const SILENT: Duration = Duration::from_millis(500);
-=======
+/// So often a connection may end while a Fetch waits until that is told.
+const REDIALS: u32 = 20;
 /// So many answers in a row may bring nothing at once; no honest broker gives two.
 const FRUITLESS: u32 = 3;
 /// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
 const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
->>>>>>> hostile
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
 
@@ -212,30 +211,31 @@ impl Lane {
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "a connection that was silent for long counts as idle")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a connection that was silent for long counts as idle"
+    )]
     fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
         let mut is_written = flight.is_written && self.link.is_some();
+        let mut tries = 0;
         loop {
             let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
             let begun = Instant::now();
             let sent = if is_written { Ok(()) } else { self.send(&flight.plan) };
             match sent.and_then(|()| self.receive(&flight.plan)) {
                 // A broker closes idle connections, which is normal, and does not care that a Fetch waits: dial again.
-                Err(error) if error.kind() == ErrorKind::Io && (was_proven || begun.elapsed() >= SILENT) => {
+                Err(error)
+                    if error.kind() == ErrorKind::Io
+                        && tries < REDIALS
+                        && (was_proven || begun.elapsed() >= SILENT) =>
+                {
                     log::debug!("fetching anew from broker {}: {error}", self.broker);
                     self.link = None;
                     is_written = false;
-                }
-                // Twice in a row it is the request that is refused, and not the session.
-                Ok(answered) if answered.error != 0 && self.session_errors > 0 => {
-                    return Err(Error::refused(answered.error).in_api("Fetch"));
+                    tries += 1;
                 }
                 done => return done,
             }
-<<<<<<< HEAD
-=======
-            done => done,
->>>>>>> hostile
         }
     }
 
@@ -445,19 +445,18 @@ impl Link {
         let mut prefix = [0; 4];
         self.reader
             .read_exact(&mut prefix)
-<<<<<<< HEAD
             .map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Io, "the broker closed the connection"),
                 _ if is_timeout(&error) => {
                     let limit = plan.max_wait + GRACE;
-                    Error::new(ErrorKind::TimedOut, format!("the broker did not answer within {limit:?}"))
+                    Error::new(
+                        ErrorKind::TimedOut,
+                        format!("the broker did not answer within {limit:?}"),
+                    )
                 }
                 _ => Error::io("waiting for an answer", error),
             })?;
-=======
-            .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
         let took = asked.elapsed();
->>>>>>> hostile
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         let expected = plan.max_bytes.max(READ_AHEAD);

@@ -47,8 +47,15 @@ impl Order {
     fn take(&mut self, message: &Message) {
         let (partition, offset) = (message.partition(), message.offset());
         let next = self.next.entry(partition).or_default();
-        assert_eq!(offset, *next, "partition {partition}: read {offset} where {next} is next");
-        assert_eq!(number(message), offset, "partition {partition}: another record than was written");
+        assert_eq!(
+            offset, *next,
+            "partition {partition}: read {offset} where {next} is next"
+        );
+        assert_eq!(
+            number(message),
+            offset,
+            "partition {partition}: another record than was written"
+        );
         *next += 1;
         self.count += 1;
     }
@@ -86,7 +93,10 @@ fn texts(stream: &Stream, count: usize) -> Vec<String> {
                 message.ack();
                 texts.push(String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned());
             }
-            other => panic!("after {texts:?}: no message but {other:?}; health {:?}", stream.health()),
+            other => panic!(
+                "after {texts:?}: no message but {other:?}; health {:?}",
+                stream.health()
+            ),
         }
     }
     texts
@@ -127,7 +137,12 @@ fn alone(test: &str, given: &str) -> Option<String> {
     }
     let binary = std::env::current_exe().expect("a test binary has a path");
     let output = Command::new(binary)
-        .args([&format!("trouble::{test}"), "--exact", "--nocapture", "--test-threads=1"])
+        .args([
+            &format!("trouble::{test}"),
+            "--exact",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(ALONE, given)
         .stdin(Stdio::null())
         .output()
@@ -137,8 +152,14 @@ fn alone(test: &str, given: &str) -> Option<String> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert!(output.status.success(), "{test} failed in a process of its own:\n{said}");
-    assert!(said.contains("1 passed"), "{test} is not the name of this test:\n{said}");
+    assert!(
+        output.status.success(),
+        "{test} failed in a process of its own:\n{said}"
+    );
+    assert!(
+        said.contains("1 passed"),
+        "{test} is not the name of this test:\n{said}"
+    );
     print!("{}", String::from_utf8_lossy(&output.stdout));
     None
 }
@@ -172,7 +193,9 @@ fn nothing_is_left(sockets_before: usize) {
 /// A line of /proc/self/status in bytes: VmRSS, VmHWM.
 fn memory(line: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of memory");
-    let found = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
+    let found = status
+        .lines()
+        .find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
     let kilobytes = found.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<usize>().ok());
     kilobytes.expect("a number of kilobytes") << 10
 }

@@ -36,4 +36,3 @@ pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
 pub use tools::{dump_log_segments, java_tool};
 pub use wait::{unique, wait_until};
-pub use raw::ask;

@@ -66,7 +66,11 @@ fn a_stream_that_is_cut_two_hundred_times_is_the_log() {
         let mut random = Random(0x006b_6c61_6d6d);
         for cut in 0..CUTS {
             let then = if cut % 2 == 0 { Then::Cut } else { Then::Reset };
-            let (direction, most) = if cut % 4 == 3 { (Direction::ToBroker, 600) } else { (Direction::ToClient, 150_000) };
+            let (direction, most) = if cut % 4 == 3 {
+                (Direction::ToBroker, 600)
+            } else {
+                (Direction::ToClient, 150_000)
+            };
             proxy.after(direction, 1 + random.below(most), then);
             wait_until("a cut", LONG, || !proxy.is_pending(direction) || reader.is_finished());
             assert!(!reader.is_finished(), "the reader has ended at cut {cut}");

@@ -89,7 +89,9 @@ fn a_recreated_topic_is_read_from_its_first_record() {
         };
         assert_eq!(wait_for_event(&stream, "TopicRecreated", is_told), topic);
         wait_until("health", LONG, || stream.health().is_healthy());
-        let resets = drain(&stream).into_iter().filter(|event| matches!(event, Event::OffsetReset { .. }));
+        let resets = drain(&stream)
+            .into_iter()
+            .filter(|event| matches!(event, Event::OffsetReset { .. }));
         assert_eq!(resets.count(), 0, "old offsets mean nothing in the new topic");
     }
 }
@@ -109,7 +111,12 @@ fn a_topic_that_comes_back_late_is_read_after_a_seek() {
     let stream = client.reader().topics([&topic]).open().unwrap();
     texts(&stream, 100);
     kafka.delete_topic(&topic);
-    let error = stream.iter().next().unwrap().map(|message| message.offset()).unwrap_err();
+    let error = stream
+        .iter()
+        .next()
+        .unwrap()
+        .map(|message| message.offset())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
     wait_until("the topic is gone", LONG, || kafka.leader(&topic, 0) < 0);
     kafka.create_topic(&topic, 1, &[]);

@@ -38,7 +38,10 @@ fn the_first_call_after_an_idle_time_succeeds() {
     let created = clients[3].admin().create_topics([NewTopic::new(&other, 1, 1)]).unwrap();
     created.all().unwrap();
     assert!(stream.health().is_healthy(), "{:?}", stream.health());
-    let troubles: Vec<_> = drain(&stream).into_iter().filter(|event| matches!(event, Event::Disconnected { .. })).collect();
+    let troubles: Vec<_> = drain(&stream)
+        .into_iter()
+        .filter(|event| matches!(event, Event::Disconnected { .. }))
+        .collect();
     assert!(troubles.is_empty(), "{troubles:?}");
 }
 
@@ -53,9 +56,16 @@ fn a_long_poll_may_be_longer_than_the_broker_s_idle_time() {
     kafka.create_topic(&topic, 1, &[]);
     kafka.java_writes(&topic, 0, &["before"]);
     let client = connect(&kafka.bootstrap());
-    let stream = client.reader().topics([&topic]).max_wait(Duration::from_secs(20)).open().unwrap();
+    let stream = client
+        .reader()
+        .topics([&topic])
+        .max_wait(Duration::from_secs(20))
+        .open()
+        .unwrap();
     assert_eq!(next(&stream).value(), Some(&b"before"[..]));
-    wait_for_event(&stream, "Assigned", |event| matches!(event, Event::Assigned { .. }).then_some(()));
+    wait_for_event(&stream, "Assigned", |event| {
+        matches!(event, Event::Assigned { .. }).then_some(())
+    });
     std::thread::sleep(Duration::from_secs(5));
     println!("{} connections", kafka.proxy(1).accepted());
     assert!(kafka.proxy(1).accepted() < 12, "dialled again and again");

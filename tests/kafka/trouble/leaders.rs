@@ -84,7 +84,10 @@ fn move_a_leader(kafka: &Kafka, topic: &str, stream: &Stream, number: usize) {
         0 => {
             kafka.kill9(before);
             told_of_a_move(stream, partition, before);
-            println!("told of partition {partition}'s new leader {:?} after a kill", begun.elapsed());
+            println!(
+                "told of partition {partition}'s new leader {:?} after a kill",
+                begun.elapsed()
+            );
             kafka.start(before);
         }
         1 => {
@@ -120,7 +123,11 @@ fn freeze_a_leader(kafka: &Kafka, topic: &str, stream: &Stream) {
 
 fn told_of_a_move(stream: &Stream, partition: i32, before: i32) {
     wait_for_event(stream, "LeaderMoved", |event| match event {
-        Event::LeaderMoved { partition: moved, broker, .. } if moved.partition() == partition && *broker != before => Some(()),
+        Event::LeaderMoved {
+            partition: moved,
+            broker,
+            ..
+        } if moved.partition() == partition && *broker != before => Some(()),
         _ => None,
     });
 }
@@ -132,7 +139,8 @@ fn a_log_that_was_cut_back_is_read_from_where_the_histories_part() {
     let topic = unique("unclean");
     let configs = [("unclean.leader.election.enable", "true"), ("min.insync.replicas", "1")];
     kafka.create_topic_on(&topic, &[&[2, 3]], &configs);
-    let values = |from: usize, to: usize, word: &str| -> Vec<String> { (from..to).map(|n| format!("{word}-{n}")).collect() };
+    let values =
+        |from: usize, to: usize, word: &str| -> Vec<String> { (from..to).map(|n| format!("{word}-{n}")).collect() };
     let write = |values: &[String]| {
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
         kafka.java_writes(&topic, 0, &values);
@@ -147,9 +155,14 @@ fn a_log_that_was_cut_back_is_read_from_where_the_histories_part() {
     let unread_fails = open(OutOfRange::Fail);
 
     kafka.kill9(3);
-    wait_until("broker 2 is alone", LONG, || kafka.partition_states(&topic)[0].in_sync == [2]);
+    wait_until("broker 2 is alone", LONG, || {
+        kafka.partition_states(&topic)[0].in_sync == [2]
+    });
     write(&values(10, 15, "lost"));
-    let before: Vec<String> = values(0, 10, "both").into_iter().chain(values(10, 15, "lost")).collect();
+    let before: Vec<String> = values(0, 10, "both")
+        .into_iter()
+        .chain(values(10, 15, "lost"))
+        .collect();
     assert_eq!(texts(&nearest, 15), before);
     assert_eq!(texts(&fails, 15), before);
     for stream in [&unread, &unread_fails] {
@@ -174,7 +187,13 @@ fn a_log_that_was_cut_back_is_read_from_where_the_histories_part() {
     assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
     assert!(error.to_string().contains("offset 10"), "{error}");
     assert!(!fails.health().is_healthy());
-    assert!(matches!(fails.iter().next_timeout(Duration::from_millis(300)), Ok(Next::TimedOut)), "told once");
+    assert!(
+        matches!(
+            fails.iter().next_timeout(Duration::from_millis(300)),
+            Ok(Next::TimedOut)
+        ),
+        "told once"
+    );
     fails.seek((&topic, 0), klamm::StartAt::Offset(10)).unwrap();
     assert_eq!(texts(&fails, 2), values(10, 12, "new"));
     assert!(fails.health().is_healthy(), "{:?}", fails.health());
@@ -195,5 +214,9 @@ fn a_log_that_was_cut_back_is_read_from_where_the_histories_part() {
     kafka.fill_from(12, &topic, 1, 10, "none", 10);
     assert_eq!(next(&nearest).offset(), 12);
     assert_eq!(texts(&nearest, 9).len(), 9);
-    assert!(drain(&nearest).iter().all(|event| !matches!(event, Event::OffsetReset { .. })));
+    assert!(
+        drain(&nearest)
+            .iter()
+            .all(|event| !matches!(event, Event::OffsetReset { .. }))
+    );
 }

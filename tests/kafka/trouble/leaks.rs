@@ -44,7 +44,9 @@ fn a_hundred_streams_leave_no_thread_and_no_descriptor() {
             drop(stream);
         }
         // A joined thread may be listed for a moment longer.
-        wait_until("the threads have ended", LONG, || klamm_threads().len() <= with_client.0);
+        wait_until("the threads have ended", LONG, || {
+            klamm_threads().len() <= with_client.0
+        });
         assert!(sockets() <= with_client.1 + 1, "round {round}: {} sockets", sockets());
     }
     drop(client);

@@ -21,7 +21,12 @@ fn topic(partitions: usize, records: usize) -> String {
 /// Has read everything and waits in the broker for more, for ten seconds.
 fn parked(topic: &str, records: usize) -> Stream {
     let client = connect(&shared().bootstrap());
-    let stream = client.reader().topics([topic]).max_wait(Duration::from_secs(10)).open().unwrap();
+    let stream = client
+        .reader()
+        .topics([topic])
+        .max_wait(Duration::from_secs(10))
+        .open()
+        .unwrap();
     texts(&stream, records);
     std::thread::sleep(Duration::from_millis(300));
     stream
@@ -78,7 +83,10 @@ fn a_closer_wakes_iterators_in_every_thread() {
         println!("iterators ended {:?} after a Closer's close", begun.elapsed());
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     });
-    assert_eq!(stream.seek((&topic, 0), StartAt::Earliest).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(
+        stream.seek((&topic, 0), StartAt::Earliest).unwrap_err().kind(),
+        ErrorKind::Closed
+    );
     assert_eq!(stream.pause([(&topic, 0)]).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(stream.position([(&topic, 0)]).unwrap_err().kind(), ErrorKind::Closed);
     assert!(stream.iter().next().is_none());
@@ -91,7 +99,12 @@ fn a_panic_in_the_loop_ends_the_stream_and_nothing_else() {
     let client = connect(&shared().bootstrap());
     let begun = Instant::now();
     let panicked = catch_unwind(AssertUnwindSafe(|| {
-        let stream = client.reader().topics([&topic]).max_wait(Duration::from_secs(10)).open().unwrap();
+        let stream = client
+            .reader()
+            .topics([&topic])
+            .max_wait(Duration::from_secs(10))
+            .open()
+            .unwrap();
         for (count, message) in (&stream).into_iter().enumerate() {
             assert!(message.is_ok());
             assert!(count < 10, "as planned");
@@ -133,7 +146,14 @@ fn a_panic_in_one_of_several_threads_loses_nothing() {
 fn closing_the_client_ends_its_streams() {
     let topic = topic(3, 3);
     let client = connect(&shared().bootstrap());
-    let open = || client.reader().topics([&topic]).max_wait(Duration::from_secs(10)).open().unwrap();
+    let open = || {
+        client
+            .reader()
+            .topics([&topic])
+            .max_wait(Duration::from_secs(10))
+            .open()
+            .unwrap()
+    };
     let (one, two) = (open(), open());
     texts(&one, 3);
     std::thread::scope(|scope| {
@@ -150,7 +170,10 @@ fn closing_the_client_ends_its_streams() {
     one.close(LONG).unwrap();
     drop(two);
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    assert_eq!(client.reader().topics([&topic]).open().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(
+        client.reader().topics([&topic]).open().unwrap_err().kind(),
+        ErrorKind::Closed
+    );
     client.close(LONG).unwrap();
 }
 

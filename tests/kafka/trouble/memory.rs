@@ -19,7 +19,12 @@ fn read_slowly(given: &str, messages: usize) -> (usize, usize) {
     let (bootstrap, topic) = given.split_once(' ').expect("an address and a topic");
     let before = memory("VmRSS");
     let client = Client::connect(bootstrap).unwrap();
-    let stream = client.reader().topics([topic]).prefetch_total_bytes(TOTAL).open().unwrap();
+    let stream = client
+        .reader()
+        .topics([topic])
+        .prefetch_total_bytes(TOTAL)
+        .open()
+        .unwrap();
     let mut iter = stream.iter();
     let mut resident = 0;
     for _ in 0..messages {
@@ -45,9 +50,17 @@ fn read_slowly(given: &str, messages: usize) -> (usize, usize) {
 
 fn check(what: &str, (peak, resident): (usize, usize), partitions: usize, batch: usize) {
     let bound = TOTAL + partitions * batch;
-    println!("{what}: prefetched {} KiB, resident {} KiB, of {} KiB", peak >> 10, resident >> 10, bound >> 10);
+    println!(
+        "{what}: prefetched {} KiB, resident {} KiB, of {} KiB",
+        peak >> 10,
+        resident >> 10,
+        bound >> 10
+    );
     assert!(peak <= bound, "{what}: {peak} prefetched, and {bound} is the bound");
-    assert!(resident <= bound + FIXED, "{what}: {resident} resident, and {bound} + {FIXED} is the bound");
+    assert!(
+        resident <= bound + FIXED,
+        "{what}: {resident} resident, and {bound} + {FIXED} is the bound"
+    );
 }
 
 /// A topic, as what the process of its own is given.
@@ -131,7 +144,12 @@ fn a_batch_beyond_the_limit_is_refused_by_its_name() {
         kafka.corner("zeros", &[&topic, "0", "1", "20", "1000000", codec]);
         kafka.java_writes(&topic, 0, &["behind"]);
         kafka.java_writes(&topic, 1, &["beside"]);
-        let stream = client.reader().topics([&topic]).decoded_batch_limit(8 << 20).open().unwrap();
+        let stream = client
+            .reader()
+            .topics([&topic])
+            .decoded_batch_limit(8 << 20)
+            .open()
+            .unwrap();
         let mut iter = stream.iter();
         let mut seen = Vec::new();
         let mut failures = Vec::new();

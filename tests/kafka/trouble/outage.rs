@@ -36,19 +36,28 @@ fn reading_goes_on_by_itself_after_an_outage() {
     };
     println!("{}", problems[0].error);
     assert!(
-        problems.iter().all(|problem| matches!(problem.error.kind(), ErrorKind::Io | ErrorKind::Unreachable | ErrorKind::TimedOut)),
+        problems.iter().all(|problem| matches!(
+            problem.error.kind(),
+            ErrorKind::Io | ErrorKind::Unreachable | ErrorKind::TimedOut
+        )),
         "{problems:?}"
     );
     // A second after the fall, delays have grown to about a second each.
     std::thread::sleep(Duration::from_secs(2));
     let accepted = || (1..=3).map(|broker| kafka.proxy(broker).accepted()).sum::<usize>();
     let (before, begun) = (accepted(), Instant::now());
-    assert!(matches!(stream.iter().next_timeout(Duration::from_secs(6)), Ok(Next::TimedOut)));
+    assert!(matches!(
+        stream.iter().next_timeout(Duration::from_secs(6)),
+        Ok(Next::TimedOut)
+    ));
     let tries = accepted() - before;
     let seconds = begun.elapsed().as_secs_f64();
     println!("{tries} connections tried in {seconds:.1} s");
     // Per broker a lane and whoever asks for metadata, each once a second, and a bit for those that come early.
-    assert!((tries as f64) < 3.0 * 2.0 * (seconds / 0.8 + 1.0), "{tries} connections in {seconds:.1} s");
+    assert!(
+        (tries as f64) < 3.0 * 2.0 * (seconds / 0.8 + 1.0),
+        "{tries} connections in {seconds:.1} s"
+    );
     assert!(!stream.health().is_healthy());
 
     for broker in 1..=3 {
@@ -60,10 +69,18 @@ fn reading_goes_on_by_itself_after_an_outage() {
     read(6000);
     println!("read on {:?} after the writer was done", begun.elapsed());
     wait_until("health", LONG, || stream.health().is_healthy());
-    let asked = || (1..=3).map(|broker| kafka.proxy(broker).requests(FETCH) + kafka.proxy(broker).requests(METADATA)).sum::<u64>();
+    let asked = || {
+        (1..=3)
+            .map(|broker| kafka.proxy(broker).requests(FETCH) + kafka.proxy(broker).requests(METADATA))
+            .sum::<u64>()
+    };
     let before = asked();
     std::thread::sleep(Duration::from_secs(2));
-    assert!(asked() - before < 40, "{} requests in two quiet seconds", asked() - before);
+    assert!(
+        asked() - before < 40,
+        "{} requests in two quiet seconds",
+        asked() - before
+    );
 }
 
 #[test]
@@ -81,15 +98,28 @@ fn a_lazy_client_may_be_there_before_the_broker() {
     for named in [&*address, "127.0.0.1:1", "connection refused"] {
         assert!(error.to_string().contains(named), "{error}");
     }
-    let impatient = Client::builder().bootstrap(&list).request_timeout(Duration::from_secs(1));
+    let impatient = Client::builder()
+        .bootstrap(&list)
+        .request_timeout(Duration::from_secs(1));
     let impatient = impatient.connect_lazy().unwrap();
     let begun = Instant::now();
     let error = impatient.reader().topics([&topic]).open().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut), "{error}");
+    assert!(
+        matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::TimedOut),
+        "{error}"
+    );
     assert!(error.to_string().contains(&address), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(20), "a request_timeout of one second took {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "a request_timeout of one second took {:?}",
+        begun.elapsed()
+    );
 
-    let patient = Client::builder().bootstrap(&list).request_timeout(LONG).connect_lazy().unwrap();
+    let patient = Client::builder()
+        .bootstrap(&list)
+        .request_timeout(LONG)
+        .connect_lazy()
+        .unwrap();
     std::thread::scope(|scope| {
         let opened = scope.spawn(|| patient.reader().topics([&topic]).open());
         std::thread::sleep(Duration::from_millis(500));
@@ -129,7 +159,10 @@ fn closing_does_not_wait_for_a_broker_that_is_gone_or_frozen() {
     let of_dead = begun.elapsed();
     let begun = Instant::now();
     client.close(LONG).unwrap();
-    println!("closed in {of_frozen:?} (frozen), {of_dead:?} (dead), the client in {:?}", begun.elapsed());
+    println!(
+        "closed in {of_frozen:?} (frozen), {of_dead:?} (dead), the client in {:?}",
+        begun.elapsed()
+    );
     for time in [of_frozen, of_dead, begun.elapsed()] {
         assert!(time < Duration::from_secs(2), "{time:?}");
     }

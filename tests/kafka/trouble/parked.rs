@@ -68,7 +68,12 @@ fn nineteen_idle_partitions_do_not_hold_up_the_twentieth() {
     assert_eq!(next(&stream).value(), Some(&b"behind a pause"[..]));
     let resumed = begun.elapsed();
     println!("calls {calls:?}, a new record {delivered:?}, seek {sought:?}, resume {resumed:?}");
-    for (what, time) in [("calls", calls), ("a record", delivered), ("a seek", sought), ("a resume", resumed)] {
+    for (what, time) in [
+        ("calls", calls),
+        ("a record", delivered),
+        ("a seek", sought),
+        ("a resume", resumed),
+    ] {
         assert!(time < SOON, "{what} took {time:?}");
     }
 }
@@ -135,7 +140,10 @@ fn seventeen_parked_partitions_do_not_slow_down_the_eighteenth() {
         rates[rates.len() / 2]
     };
     let (alone, crowd) = (median(&mut alone), median(&mut crowd));
-    println!("alone {alone:.0}/s, beside seventeen {crowd:.0}/s: {:.2}", crowd / alone);
+    println!(
+        "alone {alone:.0}/s, beside seventeen {crowd:.0}/s: {:.2}",
+        crowd / alone
+    );
     assert!(crowd / alone > 0.6, "{crowd:.0} against {alone:.0}");
 }
 
@@ -146,10 +154,17 @@ fn two_hundred_idle_partitions_cost_one_fetch_at_a_time() {
     let topic = unique("quiet");
     kafka.create_topic(&topic, 200, &[]);
     let client = Client::connect(&kafka.bootstrap()).unwrap();
-    let stream = client.reader().topics([&topic]).max_wait(Duration::from_millis(500)).open().unwrap();
+    let stream = client
+        .reader()
+        .topics([&topic])
+        .max_wait(Duration::from_millis(500))
+        .open()
+        .unwrap();
     let mut assigned = 0;
     while assigned < 200 {
-        wait_for_event(&stream, "Assigned", |event| matches!(event, klamm::Event::Assigned { .. }).then_some(()));
+        wait_for_event(&stream, "Assigned", |event| {
+            matches!(event, klamm::Event::Assigned { .. }).then_some(())
+        });
         assigned += 1;
     }
     let proxy = kafka.proxy(1);
@@ -160,9 +175,18 @@ fn two_hundred_idle_partitions_cost_one_fetch_at_a_time() {
     let fetches = proxy.requests(FETCH) - before;
     let bytes = proxy.passed(crate::support::Direction::ToBroker) - bytes;
     let polls = begun.elapsed().as_secs_f64() / 0.5;
-    println!("{fetches} Fetches, {bytes} bytes in {polls:.1} times max_wait; {} connections", proxy.open());
-    assert!((fetches as f64) < polls + 3.0, "{fetches} Fetches in {polls:.1} times max_wait");
+    println!(
+        "{fetches} Fetches, {bytes} bytes in {polls:.1} times max_wait; {} connections",
+        proxy.open()
+    );
+    assert!(
+        (fetches as f64) < polls + 3.0,
+        "{fetches} Fetches in {polls:.1} times max_wait"
+    );
     assert!(fetches > 0, "it still asks");
-    assert!(bytes < 200 * (fetches + 1), "the session is told everything again: {bytes} bytes");
+    assert!(
+        bytes < 200 * (fetches + 1),
+        "the session is told everything again: {bytes} bytes"
+    );
     assert!(proxy.open() <= 3, "{} connections", proxy.open());
 }

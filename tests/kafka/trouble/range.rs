@@ -18,7 +18,11 @@ fn topic_from_fifty(kafka: &Kafka, partitions: usize) -> String {
 
 fn open(client: &Client, topic: &str, at: i64, policy: OutOfRange) -> Stream {
     let reader = client.reader().partitions([(topic, 0)]);
-    reader.start_at(StartAt::Offset(at)).out_of_range(policy).open().unwrap()
+    reader
+        .start_at(StartAt::Offset(at))
+        .out_of_range(policy)
+        .open()
+        .unwrap()
 }
 
 /// (from, to, skipped)
@@ -46,7 +50,10 @@ fn each_policy_goes_where_it_says_and_tells_both_offsets() {
     for (at, policy, told) in cases {
         let stream = open(&client, &topic, at, policy);
         assert_eq!(reset(&stream), told, "{policy:?} from {at}");
-        assert_eq!(stream.position([(&topic, 0)]).unwrap().into_values().next(), Some(told.1));
+        assert_eq!(
+            stream.position([(&topic, 0)]).unwrap().into_values().next(),
+            Some(told.1)
+        );
         assert!(stream.health().is_healthy());
         match told.1 {
             50 => {
@@ -96,7 +103,11 @@ fn under_fail_one_partition_waits_for_a_seek_and_the_others_go_on() {
             Err(error) => error,
             other => panic!("{other:?} after a seek to {at}"),
         };
-        assert_eq!((error.kind(), error.partition()), (ErrorKind::OutOfRange, Some(0)), "{error}");
+        assert_eq!(
+            (error.kind(), error.partition()),
+            (ErrorKind::OutOfRange, Some(0)),
+            "{error}"
+        );
         assert!(error.to_string().contains(&at.to_string()), "{error}");
         let klamm::Health::Unhealthy(problems) = stream.health() else {
             panic!("it is not healthy")
@@ -109,7 +120,10 @@ fn under_fail_one_partition_waits_for_a_seek_and_the_others_go_on() {
             Ok(Next::Message(message)) => assert_eq!((message.partition(), message.offset()), (1, end)),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(iter.next_timeout(Duration::from_millis(300)), Ok(Next::TimedOut)));
+        assert!(matches!(
+            iter.next_timeout(Duration::from_millis(300)),
+            Ok(Next::TimedOut)
+        ));
         stream.seek((&topic, 0), StartAt::Offset(98)).unwrap();
         match iter.next_timeout(LONG) {
             Ok(Next::Message(message)) => assert_eq!((message.partition(), message.offset()), (0, 98)),
