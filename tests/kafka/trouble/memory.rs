@@ -162,7 +162,10 @@ fn a_batch_beyond_the_limit_is_refused_by_its_name() {
         let mut failures = Vec::new();
         while seen.len() + failures.len() < 3 {
             match iter.next_timeout(LONG) {
-                Ok(Next::Message(message)) => seen.push((message.partition(), message.offset())),
+                Ok(Next::Message(message)) => {
+                    message.ack();
+                    seen.push((message.partition(), message.offset()));
+                }
                 Ok(other) => panic!("{codec}: {other:?} after {seen:?}"),
                 Err(error) => failures.push(error),
             }
