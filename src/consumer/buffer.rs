@@ -120,7 +120,8 @@ impl Lease {
             Some(Ok(message)) => {
                 let offset = message.offset();
                 self.last = Some(offset);
-                self.cell.position.store(offset.saturating_add(1), Ordering::Relaxed);
+                let at = &self.walker.chunk.data.at;
+                at.store(offset.saturating_add(1), Ordering::Relaxed);
                 Some(Ok(message))
             }
             other => {
@@ -139,7 +140,7 @@ impl Lease {
                 self.last = Some(rest.chunk.next_offset - 1);
                 self.finished = true;
                 self.walker.exhaust();
-                self.cell.position.store(rest.chunk.next_offset, Ordering::Relaxed);
+                rest.chunk.data.at.store(rest.chunk.next_offset, Ordering::Relaxed);
                 Some(Ok(Batch::new(rest, message.offset())))
             }
             Err(error) => Some(Err(error)),
@@ -154,7 +155,13 @@ impl Lease {
     fn resume_at(&self) -> i64 {
         match self.last {
             // An acked message is done, also when the iterator is dropped before it was asked for the next.
-            Some(last) => self.cell.acked.load(Ordering::Relaxed).max(self.first.unwrap_or(last)),
+            Some(last) => self
+                .walker
+                .chunk
+                .data
+                .acked
+                .load(Ordering::Relaxed)
+                .max(self.first.unwrap_or(last)),
             None => self.walker.chunk.from,
         }
     }
@@ -281,6 +288,7 @@ impl Shared {
         chunk.from = chunk.from.max(from);
         let stays = is_current && !went_through && chunk.from < chunk.next_offset;
         partition.leased = None;
+        partition.in_hand = None;
         partition.cell.recall.store(false, Ordering::Relaxed);
         budget.change(&mut partition.account, |account| {
             account.in_hand -= chunk.bytes;
@@ -291,10 +299,10 @@ impl Shared {
             }
         });
         if stays {
-            partition.cell.position.store(chunk.from, Ordering::Relaxed);
+            partition.stands_at = chunk.from;
             partition.chunks.push_front(chunk);
         } else if is_current {
-            partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+            partition.stands_at = chunk.next_offset;
         }
         partition.wake.notify_one();
         self.offer(state, lease.slot);
@@ -320,7 +328,7 @@ impl Shared {
                 });
                 if chunk.data.spans.is_empty() || chunk.from >= chunk.until {
                     // Nothing to see: markers, aborted or compacted records. The position goes on.
-                    partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+                    partition.stands_at = chunk.next_offset;
                     advanced = true;
                     continue;
                 }
@@ -329,6 +337,8 @@ impl Shared {
                     account.in_hand_records += chunk.records;
                 });
                 partition.leased = Some(now);
+                chunk.data.at.store(chunk.from, Ordering::Relaxed);
+                partition.in_hand = Some(Arc::clone(&chunk.data));
                 partition.cell.recall.store(false, Ordering::Relaxed);
                 let lease = Lease {
                     slot,
@@ -477,8 +487,8 @@ impl Shared {
         if !is_current {
             return;
         }
-        if let Some(partition) = state.partitions.get(&slot) {
-            partition.cell.position.store(stands, Ordering::Relaxed);
+        if let Some(partition) = state.partitions.get_mut(&slot) {
+            partition.stands_at = stands;
         }
         state.drop_chunks(slot);
         self.fail(&mut state, slot, error);
@@ -509,7 +519,6 @@ impl Shared {
         };
         partition.raise_epoch();
         partition.cell.ack_epoch.fetch_add(1, Ordering::Release);
-        partition.cell.acked.store(-1, Ordering::Relaxed);
         partition
             .cell
             .recall
@@ -523,7 +532,7 @@ impl Shared {
             StartAt::Offset(offset) if partition.ends.is_some() => {
                 partition.position = offset;
                 partition.decoded = offset;
-                partition.cell.position.store(offset, Ordering::Relaxed);
+                partition.stands_at = offset;
                 partition.phase = Phase::Fetching;
             }
             start => {

@@ -27,10 +27,6 @@ pub(crate) struct Cell {
     pub ack_epoch: AtomicU64,
     /// Asks the iterator that has this partition to give it back at its next message.
     pub recall: AtomicBool,
-    /// The next offset that an iterator will be given.
-    pub position: AtomicI64,
-    /// Behind the highest message that the program has acked itself.
-    pub acked: AtomicI64,
 }
 
 impl Cell {
@@ -41,8 +37,6 @@ impl Cell {
             fetch_epoch: AtomicU64::new(0),
             ack_epoch: AtomicU64::new(0),
             recall: AtomicBool::new(false),
-            position: AtomicI64::new(-1),
-            acked: AtomicI64::new(-1),
         }
     }
 
@@ -61,6 +55,10 @@ pub(crate) struct ChunkData {
     pub spans: Vec<Span>,
     /// Up to where this partition could be read when the chunk was fetched.
     pub readable_end: i64,
+    /// Behind the message that was given out last: beside the count of references, which changes with it anyway.
+    pub at: AtomicI64,
+    /// Behind the highest message of it that the program has acked itself.
+    pub acked: AtomicI64,
 }
 
 /// What travels from a fetcher to an iterator, and back when the iterator is dropped.
@@ -241,7 +239,6 @@ impl Message {
             return false;
         }
         self.chunk
-            .cell
             .acked
             .fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
         true
@@ -431,9 +428,7 @@ impl Batch {
         let data = &self.walker.chunk.data;
         let current = data.cell.ack_epoch.load(Ordering::Acquire) == data.ack_epoch;
         if current {
-            data.cell
-                .acked
-                .fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
+            data.acked.fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
         }
         current
     }

@@ -318,6 +318,13 @@ impl World {
             match self.shared.next_lease(self.lease.take(), Some(Instant::now())) {
                 Turn::Lease(lease) => self.lease = Some(lease),
                 Turn::TimedOut => return,
+                // Damaged again and again: as told, a seek goes on.
+                Turn::Failed(error) if error.kind() == ErrorKind::Corrupt => {
+                    let mut state = self.shared.lock();
+                    self.shared
+                        .restart(&mut state, self.slot, StartAt::Offset(self.expected));
+                    return;
+                }
                 Turn::Failed(error) => panic!("{error}"),
                 Turn::Ended => panic!("ended"),
             }
@@ -328,7 +335,7 @@ impl World {
         let Some(lease) = self.lease.take() else { return };
         if let Some(offset) = self.in_hand.take() {
             if acked {
-                self.fetcher.cell.acked.fetch_max(offset + 1, Ordering::Relaxed);
+                lease.walker.chunk.data.acked.fetch_max(offset + 1, Ordering::Relaxed);
             } else {
                 self.expected = offset;
             }
