@@ -4,5 +4,6 @@
 //! second opinion. Every other module holds the tests of one promise.
 
 mod harness;
+mod hostile;
 mod rack;
 mod support;
