@@ -138,7 +138,12 @@ impl Client {
             Coordinator::Group(id) => CoordinatorKey::Group(id),
             Coordinator::Transaction(id) => CoordinatorKey::Transaction(id),
         };
-        Ok(self.cluster.find_coordinator(key, &self.deadline())?.into())
+        let mut found = self.cluster.find_coordinator(key, &self.deadline())?;
+        // The answer leaves out the rack.
+        if let Some(known) = self.cluster.metadata().brokers.get(&found.id) {
+            found.rack.clone_from(&known.rack);
+        }
+        Ok(found.into())
     }
 
     /// The offset that reading from there would start with; `None` when no message is as new as the time asked for.

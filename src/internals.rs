@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    wire::batch::{BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Span, Walk},
+    wire::batch::{BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Slice, Span, Walk},
 };
 
 /// Reads fetched bytes in the two steps in which a fetcher does, and keeps its buffers.
@@ -48,10 +48,28 @@ impl BatchReader {
             while let Some(record) = cursor.next(data, span) {
                 let record = record.map_err(|error| error.into_error())?;
                 records += 1;
-                bytes += record.key.len() + record.value.len() + record.headers.range().len();
+                bytes += length(record.key) + length(record.value) + record.headers.count as usize;
             }
         }
         Ok((records, bytes))
+    }
+
+    /// Checks and walks batch by batch, while a batch lies in the processor's cache. Uncompressed batches only; gives
+    /// the offset behind the last whole one, if there is any.
+    pub fn walk_values(&mut self, fetched: &[u8], mut found: impl FnMut(&[u8])) -> Result<Option<i64>> {
+        let mut next_offset = None;
+        for batch in Walk::new(fetched) {
+            let batch = batch.map_err(|error| error.into_error())?;
+            let decoded = self.decoder.decode(fetched, &batch, &mut self.inflated);
+            let (_, span) = decoded.map_err(|error| error.into_error())?;
+            let mut cursor = Cursor::new(&span);
+            while let Some(record) = cursor.next(fetched, &span) {
+                let record = record.map_err(|error| error.into_error())?;
+                found(record.value.of(fetched).unwrap_or_default());
+            }
+            next_offset = Some(batch.next_offset);
+        }
+        Ok(next_offset)
     }
 
     /// Touches every header, as a program would that looks for one.
@@ -117,4 +135,9 @@ impl BatchEncoder {
         }
         writer.finish(Sequence::NONE, base_offset, Flags::default(), &mut self.0)
     }
+}
+
+/// Without looking at the bytes themselves.
+fn length(slice: Slice) -> usize {
+    slice.range().map_or(0, |range| range.len())
 }

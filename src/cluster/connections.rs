@@ -24,8 +24,6 @@ pub(crate) enum Purpose {
     Control,
     /// Upkeep that the broker may take its time for.
     Slow,
-    /// Writing records.
-    Produce,
 }
 
 #[derive(Debug)]

@@ -33,10 +33,12 @@ pub(crate) use offsets::{EpochEnd, ListAt};
 pub(crate) use refresh::Topics;
 pub(crate) use retry::{Action, Backoff, action};
 
+#[cfg(test)]
+use crate::net::Connection;
 use crate::{
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
-    net::{Address, Ask, Connection, NetConfig, SocketOptions},
+    net::{Address, Ask, NetConfig, SocketOptions},
     stop::Stop,
     wire::api,
 };
@@ -218,14 +220,10 @@ impl Cluster {
         self.call_address(&broker.address(), purpose, ask.into(), deadline)
     }
 
-    /// A connection to a broker, for several requests in flight at once.
+    #[cfg(test)]
     pub(crate) fn connection(&self, broker: i32, purpose: Purpose, deadline: &Deadline) -> Result<Arc<Connection>> {
-        let Some(address) = self.broker_address(broker) else {
-            let message = format!("broker {broker} is not in the metadata");
-            return Err(Error::new(ErrorKind::Unreachable, message));
-        };
-        let deadline = self.listening(deadline);
-        self.0.connections.get(&address, purpose, &deadline)
+        let address = self.broker_address(broker).ok_or_else(|| Error::closed("broker"))?;
+        self.0.connections.get(&address, purpose, deadline)
     }
 
     fn call_address<R: Request>(

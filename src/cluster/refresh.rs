@@ -196,6 +196,9 @@ impl Cluster {
     pub(crate) fn topic(&self, name: &str, deadline: &Deadline) -> Result<Arc<Topic>> {
         let config = self.config();
         let deadline = &self.listening(deadline);
+        if let Some(stop) = deadline.stopped() {
+            return Err(stop.error());
+        }
         let fresh = |metadata: &Metadata| {
             let topic = metadata.topic(name)?;
             topic

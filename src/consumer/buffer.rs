@@ -138,6 +138,7 @@ impl Lease {
                 self.first = Some(message.offset());
                 self.last = Some(rest.chunk.next_offset - 1);
                 self.finished = true;
+                self.walker.exhaust();
                 self.cell.position.store(rest.chunk.next_offset, Ordering::Relaxed);
                 Some(Ok(Batch::new(rest, message.offset())))
             }
@@ -341,6 +342,7 @@ impl Shared {
                 return Some(Turn::Lease(lease));
             }
             if let Some(error) = partition.failure.take() {
+                self.advanced(state);
                 return Some(Turn::Failed(error));
             }
             if advanced {
@@ -617,6 +619,7 @@ impl State {
         };
         if partition.leased.is_some() {
             partition.cut = Some(partition.cut.map_or(at, |before| before.min(at)));
+            partition.cell.recall.store(true, Ordering::Release);
         }
         let Partition { chunks, account, .. } = partition;
         chunks.retain_mut(|chunk| {

@@ -4,7 +4,7 @@
 //! fetchers, which check and decode in parallel.
 
 use std::{
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +25,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{
         handshake::{self, Opened},
-        transport::{Hangup, Reader, Writer},
+        transport::{Hangup, Reader, Writer, is_timeout},
     },
     thread::Worker,
     wire::{
@@ -49,6 +49,10 @@ pub(crate) const PARKED: Duration = Duration::from_millis(20);
 const UNUSED: Duration = Duration::from_secs(10);
 /// How much longer than it may wait a broker has for its answer, and for each pause within it.
 const GRACE: Duration = Duration::from_secs(10);
+/// A connection that ends after this time without an answer was idle, for all that the broker knows.
+const SILENT: Duration = Duration::from_millis(500);
+/// So often a connection may end while a Fetch waits until that is told.
+const REDIALS: u32 = 20;
 /// So many answers in a row may bring nothing at once; no honest broker gives two.
 const FRUITLESS: u32 = 3;
 /// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
@@ -62,6 +66,8 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// When that should be answered at the latest.
+    pub back_at: Option<Instant>,
     /// Whether its silence has led to a question about the leaders.
     pub late_told: bool,
     /// How long the broker was last asked to wait, while partitions are left out.
@@ -142,6 +148,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         wake,
         hangup: None,
         asked_since: None,
+        back_at: None,
         late_told: false,
         patience: Duration::ZERO,
         worker: Some(worker),
@@ -204,22 +211,31 @@ impl Lane {
         }
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a connection that was silent for long counts as idle"
+    )]
     fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
-        let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
-        let sent = if flight.is_written && self.link.is_some() {
-            Ok(())
-        } else {
-            self.send(&flight.plan)
-        };
-        match sent.and_then(|()| self.receive(&flight.plan)) {
-            // A broker closes idle connections, which is normal: dial again, once.
-            Err(error) if error.kind() == ErrorKind::Io && was_proven => {
-                log::debug!("fetching anew from broker {}: {error}", self.broker);
-                self.link = None;
-                self.send(&flight.plan)?;
-                self.receive(&flight.plan)
+        let mut is_written = flight.is_written && self.link.is_some();
+        let mut tries = 0;
+        loop {
+            let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
+            let begun = Instant::now();
+            let sent = if is_written { Ok(()) } else { self.send(&flight.plan) };
+            match sent.and_then(|()| self.receive(&flight.plan)) {
+                // A broker closes idle connections, which is normal, and does not care that a Fetch waits: dial again.
+                Err(error)
+                    if error.kind() == ErrorKind::Io
+                        && tries < REDIALS
+                        && (was_proven || begun.elapsed() >= SILENT) =>
+                {
+                    log::debug!("fetching anew from broker {}: {error}", self.broker);
+                    self.link = None;
+                    is_written = false;
+                    tries += 1;
+                }
+                done => return done,
             }
-            done => done,
         }
     }
 
@@ -429,7 +445,17 @@ impl Link {
         let mut prefix = [0; 4];
         self.reader
             .read_exact(&mut prefix)
-            .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Io, "the broker closed the connection"),
+                _ if is_timeout(&error) => {
+                    let limit = plan.max_wait + GRACE;
+                    Error::new(
+                        ErrorKind::TimedOut,
+                        format!("the broker did not answer within {limit:?}"),
+                    )
+                }
+                _ => Error::io("waiting for an answer", error),
+            })?;
         let took = asked.elapsed();
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;

@@ -266,6 +266,8 @@ impl Fetcher {
                 let message = format!(
                     "a new leader's log parts from what was read at offset {at}; what was read from there on is gone"
                 );
+                // What was prefetched from there on is gone as well, and not to be given out before the error.
+                state.cut(self.slot, at);
                 return shared.fail(state, self.slot, Error::new(ErrorKind::Truncated, message));
             }
             Prepared::Diverged(at) => return shared.truncate(state, self.slot, at),

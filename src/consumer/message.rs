@@ -101,6 +101,12 @@ impl Walker {
         Self { chunk, span, cursor }
     }
 
+    /// Nothing is left: somebody else goes over the rest.
+    pub(crate) fn exhaust(&mut self) {
+        self.span = self.chunk.data.spans.len();
+        self.cursor = None;
+    }
+
     #[inline]
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
         loop {

@@ -179,16 +179,8 @@ impl Connection {
         })
     }
 
-    pub(crate) fn versions(&self) -> &Arc<Versions> {
-        &self.shared.versions
-    }
-
-    /// The broker's address, as it was dialled.
-    pub(crate) fn peer(&self) -> &Arc<str> {
-        &self.shared.peer
-    }
-
     /// Sends a request and waits for its answer.
+    #[cfg(test)]
     pub(crate) fn call<'a, R: Request + 'a>(
         &self,
         ask: impl Into<Ask<'a, R>>,
@@ -447,28 +439,6 @@ impl<R: Request> Pending<R> {
         answer
             .and_then(|frame| request::decode::<R>(self.version, frame))
             .map_err(context)
-    }
-
-    /// Where the answer, or why there will be none, arrives: for those who wait for several things at once. What was
-    /// received there is to be given to [`read`](Self::read).
-    pub(crate) fn arrival(&self) -> &Receiver<Result<Bytes>> {
-        &self.answer
-    }
-
-    pub(crate) fn read(&self, arrived: Result<Bytes>) -> Result<R::Response> {
-        arrived
-            .and_then(|frame| request::decode::<R>(self.version, frame))
-            .map_err(|error| error.in_api(api::name(R::KEY)).at_broker(&self.shared.peer))
-    }
-
-    /// The version it was asked in.
-    pub(crate) fn version(&self) -> i16 {
-        self.version
-    }
-
-    /// When the broker has had its time.
-    pub(crate) fn expires(&self) -> Instant {
-        self.expires
     }
 }
 

@@ -257,8 +257,7 @@ fn an_older_broker_is_asked_for_versions_it_knows() {
             peer.send(&asked.answer::<ApiVersionsRequest>(&everything()));
             peer.wait_for_end();
         });
-        let connection = open(&broker);
-        assert!(connection.versions().pick::<MetadataRequest>().is_ok());
+        drop(open(&broker));
     }
 }
 

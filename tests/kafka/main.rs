@@ -3,7 +3,18 @@
 //! `support` brings Kafka's jars, starts and hurts brokers, and asks Kafka's own Java programs for a
 //! second opinion. Every other module holds the tests of one promise.
 
+mod admin;
+mod client;
+mod codecs;
 mod harness;
 mod hostile;
+mod iterators;
+mod logs;
+mod positions;
 mod rack;
+mod reading;
+mod records;
+mod sessions;
 mod support;
+mod transactions;
+mod trouble;

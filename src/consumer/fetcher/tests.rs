@@ -4,6 +4,8 @@
 //! late, for a Fetch that does not count any more; batches arrive damaged; the log is cut; the program seeks, and drops
 //! its iterator in the middle of a batch.
 
+#![allow(clippy::disallowed_methods, reason = "the test plays the drivers")]
+
 use std::collections::BTreeMap;
 
 use parking_lot::Condvar;
@@ -181,6 +183,7 @@ impl World {
                     wake: Arc::new(Condvar::new()),
                     hangup: None,
                     asked_since: None,
+                    back_at: None,
                     late_told: false,
                     patience: Duration::ZERO,
                     worker: None,

@@ -116,9 +116,13 @@ public final class Corner {
             case "fill" -> fill(args.get(0), Integer.parseInt(args.get(1)), Long.parseLong(args.get(2)), args.get(3),
                 Integer.parseInt(args.get(4)), Long.parseLong(args.get(5)));
             case "send" -> send(partition(args), args.subList(2, args.size()));
+            case "send-at" -> sendAt(partition(args), args.subList(2, args.size()));
             case "corner" -> corner(partition(args));
             case "transactions" -> transactions(partition(args));
             case "finish" -> finish(args.get(0), args.get(1));
+            case "tombstones" -> tombstones(partition(args), Long.parseLong(args.get(2)));
+            case "zeros" -> zeros(partition(args), Integer.parseInt(args.get(2)), Integer.parseInt(args.get(3)),
+                Integer.parseInt(args.get(4)), args.get(5));
             case "compact" -> compact(args.get(0));
             default -> throw new IllegalArgumentException("no command " + command);
         }
@@ -368,6 +372,25 @@ public final class Corner {
         }
     }
 
+    /** Times in milliseconds, each of a record whose value is the time as text; all in one batch. Lines: offsets. */
+    private void sendAt(TopicPartition to, List<String> times) throws Exception {
+        Properties config = producing();
+        // Nothing is sent before the flush.
+        config.put("linger.ms", "60000");
+        config.put("batch.size", "1000000");
+        try (var producer = producer(config)) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (String time : times) {
+                sent.add(producer.send(
+                    new ProducerRecord<>(to.topic(), to.partition(), Long.valueOf(time), null, text(time))));
+            }
+            producer.flush();
+            for (var one : sent) {
+                say(one.get().offset());
+            }
+        }
+    }
+
     /**
      * Records at the corners of the format, in two batches. Says each as `consume` would:
      *
@@ -589,6 +612,36 @@ public final class Corner {
             }
         }
         return records;
+    }
+
+    /** COUNT records with neither key nor value, in batches as large as they come. */
+    private void tombstones(TopicPartition to, long count) throws Exception {
+        Properties config = producing();
+        config.put("batch.size", "262144");
+        config.put("linger.ms", "50");
+        try (var producer = producer(config)) {
+            for (long n = 0; n < count; n++) {
+                producer.send(new ProducerRecord<>(to.topic(), to.partition(), null, null));
+            }
+        }
+    }
+
+    /** BATCHES batches of RECORDS records of SIZE zeros: next to nothing in the log, and a lot when inflated. */
+    private void zeros(TopicPartition to, int batches, int records, int size, String codec) throws Exception {
+        Properties config = producing();
+        config.put("linger.ms", "60000");
+        config.put("compression.type", codec);
+        config.put("batch.size", String.valueOf((size + 100) * records + 1000));
+        config.put("max.request.size", "104857600");
+        config.put("buffer.memory", "104857600");
+        try (var producer = producer(config)) {
+            for (int batch = 0; batch < batches; batch++) {
+                for (int n = 0; n < records; n++) {
+                    producer.send(new ProducerRecord<>(to.topic(), to.partition(), null, new byte[size]));
+                }
+                producer.flush();
+            }
+        }
     }
 
     // ---------------------------------------------------------------- words

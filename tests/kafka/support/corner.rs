@@ -464,3 +464,14 @@ fn bytes(word: &str) -> Option<Vec<u8>> {
 fn joined(ids: &[i32]) -> String {
     ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
+
+impl Kafka {
+    /// Java writes one batch of records with these create times, in milliseconds, as text in their values; their offsets.
+    pub fn java_writes_at(&self, topic: &str, partition: i32, times: &[i64]) -> Vec<i64> {
+        let times: Vec<String> = times.iter().map(ToString::to_string).collect();
+        let partition = partition.to_string();
+        let mut args = vec![topic, &partition];
+        args.extend(times.iter().map(String::as_str));
+        self.corner("send-at", &args).iter().map(|line| number(line)).collect()
+    }
+}
