@@ -9,14 +9,14 @@ use std::{
 use klamm::StartAt;
 
 /// What was typed wrong, for people.
-pub type Result<T> = std::result::Result<T, String>;
+pub(crate) type Result<T> = std::result::Result<T, String>;
 
 /// How a program ends that was called in the wrong way.
-pub const USAGE_ERROR: u8 = 2;
+pub(crate) const USAGE_ERROR: u8 = 2;
 
 /// Goes over the arguments.
 #[derive(Debug)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     left: std::vec::IntoIter<String>,
     /// Of `--name=value`.
     value: Option<String>,
@@ -24,7 +24,7 @@ pub struct Arguments {
 
 impl Arguments {
     /// What the program was called with. Prints `help` and says how to end where that is all that was asked for.
-    pub fn read(help: &str) -> std::result::Result<Self, ExitCode> {
+    pub(crate) fn read(help: &str) -> std::result::Result<Self, ExitCode> {
         let mut arguments = Vec::new();
         for argument in env::args_os().skip(1) {
             match argument.into_string() {
@@ -46,7 +46,7 @@ impl Arguments {
     }
 
     /// The next option's name.
-    pub fn option(&mut self) -> Result<Option<String>> {
+    pub(crate) fn option(&mut self) -> Result<Option<String>> {
         if let Some(value) = self.value.take() {
             return Err(format!("unexpected value {value:?}: that option takes none"));
         }
@@ -66,25 +66,25 @@ impl Arguments {
     }
 
     /// The value of the option that was just read.
-    pub fn value(&mut self, option: &str) -> Result<String> {
+    pub(crate) fn value(&mut self, option: &str) -> Result<String> {
         let value = self.value.take().or_else(|| self.left.next());
         value.ok_or_else(|| format!("{option} needs a value"))
     }
 }
 
 /// Tells what was typed wrong.
-pub fn wrong(what: &str) -> ExitCode {
+pub(crate) fn wrong(what: &str) -> ExitCode {
     eprintln!("{what}\nTry --help.");
     ExitCode::from(USAGE_ERROR)
 }
 
 /// What `--from` means, for the help.
-pub const FROM: &str = "\
+pub(crate) const FROM: &str = "\
     earliest | latest | an OFFSET (in every partition) | a time ago, as -30s, -15m, -1h or -7d |
                         a point in time (UTC), as 2026-01-31, 2026-01-31T12:00:00Z or @1769860800";
 
 /// Where to begin.
-pub fn start(text: &str) -> Result<StartAt> {
+pub(crate) fn start(text: &str) -> Result<StartAt> {
     let parsed = match text {
         "earliest" => Some(StartAt::Earliest),
         "latest" => Some(StartAt::Latest),

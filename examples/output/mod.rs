@@ -8,8 +8,9 @@ use std::{
 use klamm::Message;
 
 /// How a message becomes a line.
+#[allow(dead_code, reason = "no program offers all of them")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// Where it is, its key and its value, as they are; `-` for none.
     Place,
     /// The value as it is; nothing for none.
@@ -22,14 +23,14 @@ pub enum Format {
 
 /// The standard output.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     to: BufWriter<StdoutLock<'static>>,
     format: Format,
 }
 
 impl Output {
     /// Nobody else may write to it from now on.
-    pub fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format) -> Self {
         Self {
             to: BufWriter::with_capacity(64 << 10, io::stdout().lock()),
             format,
@@ -37,7 +38,7 @@ impl Output {
     }
 
     /// Writes one line, which is seen after [`flush`](Self::flush) at the latest.
-    pub fn write(&mut self, message: &Message) -> io::Result<()> {
+    pub(crate) fn write(&mut self, message: &Message) -> io::Result<()> {
         match self.format {
             Format::Place => {
                 let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
@@ -58,7 +59,7 @@ impl Output {
     }
 
     /// What was written is seen.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
 
@@ -92,7 +93,7 @@ impl Output {
 }
 
 /// Whoever read our output has seen enough: `| head` is no error.
-pub fn is_over(error: &io::Error) -> bool {
+pub(crate) fn is_over(error: &io::Error) -> bool {
     error.kind() == ErrorKind::BrokenPipe
 }
 

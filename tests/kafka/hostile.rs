@@ -1,6 +1,11 @@
 //! What only a real broker can do to a program that means no harm: refuse it, send it to the wrong address, and have
 //! its answers damaged on the way. `tests/hostile` holds the brokers that lie.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests measure how long it takes until something is told"
+)]
+
 use std::{
     collections::BTreeMap,
     net::TcpListener,
