@@ -551,6 +551,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         aborted: answer.aborted,
         next,
         problem: problem.map(|(problem, _)| problem),
+        is_suspect: is_broken || problem.is_some(),
     }
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Landed {
     pub next: (i64, i32),
     /// What is wrong with what followed it, and was left out.
     pub problem: Option<&'static str>,
+    /// Its fetcher will complain: asking for more before that brings the same again.
+    pub is_suspect: bool,
 }
 
 impl Shared {
@@ -273,6 +275,9 @@ impl Shared {
             }
             partition.position = partition.position.max(next);
             partition.read_epoch = epoch;
+            if landed.is_suspect {
+                partition.not_before = Some(now + self.backoff(1));
+            }
             budget.change(&mut partition.account, |account| account.raw += landed.records.len());
             let raw = Raw {
                 epoch: partition.epoch(),

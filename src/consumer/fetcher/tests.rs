@@ -281,6 +281,7 @@ impl World {
             aborted: Vec::new(),
             next: next.unwrap_or((from, -1)),
             problem,
+            is_suspect: problem.is_some(),
         };
         let mut state = self.shared.lock();
         self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
