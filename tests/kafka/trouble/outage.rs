@@ -20,7 +20,10 @@ fn reading_goes_on_by_itself_after_an_outage() {
         let mut iter = stream.iter();
         while order.count < count {
             match iter.next_timeout(LONG).unwrap() {
-                Next::Message(message) => order.take(&message),
+                Next::Message(message) => {
+                    order.take(&message);
+                    message.ack();
+                }
                 other => panic!("{other:?} after {}; {:?}", order.count, stream.health()),
             }
         }

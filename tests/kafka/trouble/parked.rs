@@ -81,16 +81,16 @@ fn nineteen_idle_partitions_do_not_hold_up_the_twentieth() {
 /// Seventeen partitions that stand still, of each kind, and one that is read: against that one alone, in turn.
 #[test]
 fn seventeen_parked_partitions_do_not_slow_down_the_eighteenth() {
-    const RECORDS: usize = 300_000;
+    const RECORDS: usize = 1_000_000;
     let kafka = Kafka::builder().start();
     let topic = unique("eighteen");
     kafka.create_topic(&topic, 18, &[]);
     // 0 to 5 stay empty, 6 to 11 are paused, 12 to 16 are full, and 17 is read.
     let filled = unique("eighteenth");
     kafka.create_topic(&filled, 1, &[]);
-    kafka.fill(&topic, 18, 18 * 4000, "none", 500);
+    kafka.fill(&topic, 18, 18 * 10_000, "none", 500);
     for partition in 0..6 {
-        kafka.delete_records(&topic, partition, 4000);
+        kafka.delete_records(&topic, partition, 10_000);
     }
     kafka.fill(&filled, 1, RECORDS, "none", 100);
     let client = connect(&kafka.bootstrap());
@@ -99,7 +99,9 @@ fn seventeen_parked_partitions_do_not_slow_down_the_eighteenth() {
         if !is_alone {
             partitions.extend((0..17).map(|partition| (topic.as_str(), partition)));
         }
-        let reader = client.reader().partitions(partitions.clone()).prefetch_bytes(1 << 20);
+        let reader = client.reader().partitions(partitions.clone());
+        // Two answers, as the defaults are, but smaller: the full ones shall be full.
+        let reader = reader.prefetch_bytes(4 << 20).partition_max_bytes(2 << 20);
         let stream = reader.max_wait(Duration::from_secs(1)).open().unwrap();
         stream.pause(partitions.iter().copied()).unwrap();
         let mut held = Vec::new();
