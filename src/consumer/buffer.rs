@@ -108,24 +108,34 @@ pub(crate) enum Turn {
 }
 
 impl Lease {
+    /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
+    #[inline(always)]
+    pub(crate) fn next_common(&mut self) -> Option<Message> {
+        if self.cell.recall.load(Ordering::Relaxed) {
+            return None;
+        }
+        let message = self.walker.next_common()?;
+        self.given(message.offset());
+        Some(message)
+    }
+
     /// The next message, unless the partition is wanted back or the chunk is at its end.
-    #[inline]
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
         if self.cell.recall.load(Ordering::Relaxed) {
             return None;
         }
-        match self.walker.next() {
-            Some(Ok(message)) => {
-                let offset = message.offset();
-                self.last = Some(offset);
-                self.cell.position.store(offset.saturating_add(1), Ordering::Relaxed);
-                Some(Ok(message))
-            }
-            other => {
-                self.finished = true;
-                other
-            }
+        let next = self.walker.next();
+        match &next {
+            Some(Ok(message)) => self.given(message.offset()),
+            _ => self.finished = true,
         }
+        next
+    }
+
+    #[inline(always)]
+    fn given(&mut self, offset: i64) {
+        self.last = Some(offset);
+        self.cell.position.store(offset.saturating_add(1), Ordering::Relaxed);
     }
 
     /// All that is left, as one batch; None when nothing is, or the partition is wanted back.
