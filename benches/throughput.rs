@@ -35,7 +35,12 @@ fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [contender, bootstrap, topic, records] if CONTENDERS.contains(&contender) => {
-            run(contender, bootstrap, topic, records.parse().expect("a number of records"));
+            run(
+                contender,
+                bootstrap,
+                topic,
+                records.parse().expect("a number of records"),
+            );
         }
         _ => compare(),
     }
@@ -190,10 +195,17 @@ fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
     for ((name, ..), mine) in contenders.iter().zip(&runs) {
         let of = |what: fn(&Run) -> f64| median(mine.iter().map(what).collect());
         let ratios = |what: fn(&Run) -> f64| -> Vec<f64> {
-            mine.iter().zip(&runs[0]).map(|(mine, floor)| what(mine) / what(floor)).collect()
+            mine.iter()
+                .zip(&runs[0])
+                .map(|(mine, floor)| what(mine) / what(floor))
+                .collect()
         };
         let (rates, processor) = (ratios(|run| run.rate), ratios(|run| run.processor));
-        let each: Vec<_> = rates.iter().zip(&processor).map(|(rate, cpu)| format!("{rate:.2}/{cpu:.2}")).collect();
+        let each: Vec<_> = rates
+            .iter()
+            .zip(&processor)
+            .map(|(rate, cpu)| format!("{rate:.2}/{cpu:.2}"))
+            .collect();
         println!(
             "{name:<16}{:>10.2}{:>10.4}{:>10.1}{:>10.1}   {:.2} {:.2}; {}",
             of(|run| run.rate),
@@ -208,9 +220,15 @@ fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
 }
 
 fn start(program: &std::path::Path, args: &[&str], records: usize) -> Run {
-    let output = Command::new(program).args(args).output().expect("the bench starts itself");
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .expect("the bench starts itself");
     let said = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = said.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    let numbers: Vec<f64> = said
+        .split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect();
     let &[seconds, processor, peak, first] = &numbers[..] else {
         panic!("{args:?} said {said:?}:\n{}", String::from_utf8_lossy(&output.stderr));
     };

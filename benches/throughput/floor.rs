@@ -158,7 +158,9 @@ impl<'a> Fields<'a> {
     }
 
     fn number<const N: usize>(&mut self) -> usize {
-        self.skip(N).iter().fold(0, |number, &byte| number << 8 | usize::from(byte))
+        self.skip(N)
+            .iter()
+            .fold(0, |number, &byte| number << 8 | usize::from(byte))
     }
 
     /// A compact length; nothing is as good as null.
