@@ -18,6 +18,7 @@ use super::{
     fetch_lane::{self, LaneEntry, PARKED, Role},
     message::{Batch, Message, Walker},
     partition::{Partition, Phase, Task, Trouble},
+    spares::Spares,
 };
 use crate::{
     cluster::Cluster,
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub until_end: bool,
     pub stop: Stop,
     pub events: Arc<EventQueue>,
+    pub spares: Arc<Spares>,
     /// For the threads that are started here.
     me: Weak<Self>,
     state: Mutex<State>,
@@ -186,6 +188,8 @@ impl Shared {
             fatal: None,
             ended: false,
         };
+        // What is read and what is walked take turns.
+        let spares = Spares::new(config.max_bytes.saturating_mul(2));
         Arc::new_cyclic(|me| Self {
             cluster,
             config,
@@ -193,6 +197,7 @@ impl Shared {
             until_end,
             stop: Stop::new("stream"),
             events: Arc::new(EventQueue::default()),
+            spares,
             me: Weak::clone(me),
             state: Mutex::new(state),
             readable: Condvar::new(),

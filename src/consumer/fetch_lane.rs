@@ -378,7 +378,7 @@ impl Link {
             self.version,
             self.correlation_id,
             expected,
-            Vec::with_capacity,
+            |size| shared.spares.take(size),
         )?;
         self.proven = true;
         let endpoints = answer.endpoints.iter();
@@ -398,6 +398,9 @@ impl Link {
                 continue;
             };
             landed.push(land(slot, asked, partition, shared));
+        }
+        if landed.iter().all(|landed| landed.raw.is_none()) {
+            shared.spares.clear();
         }
         Ok(Answered {
             error: answer.error,

@@ -311,7 +311,7 @@ impl Fetcher {
             aborted,
             readable_end,
         } = raw;
-        let fetched = Bytes::from(bytes);
+        let fetched = self.shared.spares.lend(bytes);
         let mut aborted = Aborted::new(aborted);
         let shared = Arc::clone(&self.shared);
         let mut maker = Maker::new(
