@@ -8,7 +8,7 @@ use crate::{
     admin::Admin,
     cluster::{self, Backoff, Cluster, ClusterConfig, CoordinatorKey},
     consumer::{self, ReaderBuilder},
-    deadline::Deadline,
+    deadline::{Deadline, FOR_EVER},
     error::{Error, Result},
     metadata::{Broker, ClusterMetadata},
     net::Address,
@@ -63,7 +63,6 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -139,7 +138,12 @@ impl Client {
             Coordinator::Group(id) => CoordinatorKey::Group(id),
             Coordinator::Transaction(id) => CoordinatorKey::Transaction(id),
         };
-        Ok(self.cluster.find_coordinator(key, &self.deadline())?.into())
+        let mut found = self.cluster.find_coordinator(key, &self.deadline())?;
+        // The answer leaves out the rack.
+        if let Some(known) = self.cluster.metadata().brokers.get(&found.id) {
+            found.rack.clone_from(&known.rack);
+        }
+        Ok(found.into())
     }
 
     /// The offset that reading from there would start with; `None` when no message is as new as the time asked for.
@@ -396,6 +400,19 @@ impl ClientBuilder {
                 "bootstrap names no broker: it must be a list of host:port",
             ));
         }
+        for limit in [
+            &mut config.request_timeout,
+            &mut config.connect_timeout,
+            &mut config.retry_backoff.min,
+            &mut config.retry_backoff.max,
+            &mut config.reconnect_backoff.min,
+            &mut config.reconnect_backoff.max,
+            &mut config.metadata_max_age,
+            &mut config.unknown_topic_ttl,
+            &mut config.connections_max_idle,
+        ] {
+            *limit = (*limit).min(FOR_EVER);
+        }
         for (name, limit) in [
             ("request_timeout", config.request_timeout),
             ("connect_timeout", config.connect_timeout),
@@ -416,8 +433,12 @@ impl ClientBuilder {
                 return Err(Error::config(message));
             }
         }
-        if config.client_id.len() > LONGEST_STRING {
-            return Err(Error::config("client_id must not be longer than 32767 bytes"));
+        let rack = config.rack.as_deref().unwrap_or_default();
+        for (name, text) in [("client_id", &*config.client_id), ("rack", rack)] {
+            if text.len() > LONGEST_STRING {
+                let message = format!("{name} must not be longer than {LONGEST_STRING} bytes");
+                return Err(Error::config(message));
+            }
         }
         Ok(config)
     }

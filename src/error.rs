@@ -218,12 +218,16 @@ impl Error {
         })
     }
 
-    /// The code and retriability of what was last seen, for an error that tells of a wait for it to end.
+    /// For the end of a wait: tells what went wrong last, with its code, and where that was.
     pub(crate) fn after_last(self, last: &Self) -> Self {
-        self.explained(&format!("the last error was: {last}")).edit(|inner| {
-            inner.code = last.0.code;
-            inner.retriable = last.0.retriable;
-        })
+        let Context { api, broker, .. } = last.0.context.clone();
+        self.explained(&format!("the last error was: {}", last.reason()))
+            .edit(|inner| {
+                inner.code = last.0.code;
+                inner.retriable = last.0.retriable;
+                inner.context.api = inner.context.api.or(api);
+                inner.context.broker = inner.context.broker.take().or(broker);
+            })
     }
 
     /// What happened, without where.

@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    wire::batch::{BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Span, Walk},
+    wire::batch::{BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Slice, Span, Walk},
 };
 
 /// Reads fetched bytes in the two steps in which a fetcher does, and keeps its buffers.
@@ -48,7 +48,7 @@ impl BatchReader {
             while let Some(record) = cursor.next(data, span) {
                 let record = record.map_err(|error| error.into_error())?;
                 records += 1;
-                bytes += record.key.len() + record.value.len() + record.headers.range().len();
+                bytes += length(record.key) + length(record.value) + record.headers.count as usize;
             }
         }
         Ok((records, bytes))
@@ -135,4 +135,9 @@ impl BatchEncoder {
         }
         writer.finish(Sequence::NONE, base_offset, Flags::default(), &mut self.0)
     }
+}
+
+/// Without looking at the bytes themselves.
+fn length(slice: Slice) -> usize {
+    slice.range().map_or(0, |range| range.len())
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use parking_lot::Mutex;
 
 use crate::{
@@ -24,8 +24,6 @@ pub(crate) enum Purpose {
     Control,
     /// Upkeep that the broker may take its time for.
     Slow,
-    /// Writing records.
-    Produce,
 }
 
 #[derive(Debug)]
@@ -46,6 +44,13 @@ struct Table {
     swept: Instant,
 }
 
+impl Table {
+    fn next_random(&mut self) -> u64 {
+        self.random = next_random(self.random);
+        self.random
+    }
+}
+
 /// By address, not by broker: a bootstrap server and the broker it turns out to be share a connection, and a broker
 /// that moves gets a new one.
 type Key = (Address, Purpose);
@@ -55,6 +60,7 @@ struct Slot {
     state: State,
     /// Failures to connect, or to stay connected, in a row.
     failures: u32,
+    up_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -69,6 +75,7 @@ enum State {
 }
 
 /// What there is to do for a caller.
+#[derive(Debug)]
 enum Step {
     Use(Arc<Connection>),
     Dial(Sender<()>),
@@ -102,21 +109,23 @@ impl Connections {
     pub(crate) fn get(&self, address: &Address, purpose: Purpose, deadline: &Deadline) -> Result<Arc<Connection>> {
         self.close_idle();
         let key = (address.clone(), purpose);
+        let mut last = None;
         loop {
-            deadline
-                .check("a connection")
-                .map_err(|error| error.at_broker(&address.to_string()))?;
+            if let Err(ended) = deadline.check("a connection") {
+                let last = last.filter(|_| deadline.stopped().is_none());
+                return Err(last.unwrap_or_else(|| ended.at_broker(&address.to_string())));
+            }
             match self.step(&key)? {
                 Step::Use(connection) => return Ok(connection),
                 Step::Dial(done) => return self.dial(&key, done, deadline),
                 Step::WaitFor(done) => {
                     deadline.wait(&done);
                 }
-                Step::Cool(until, last) => {
-                    if until >= deadline.at() {
-                        return Err(last);
-                    }
-                    deadline.pause(until.saturating_duration_since(now()), "a connection")?;
+                Step::Cool(until, error) if until >= deadline.at() => return Err(error),
+                Step::Cool(until, error) => {
+                    // Whether it was stopped shows above.
+                    deadline.wait_until(&never::<()>(), until);
+                    last = Some(error);
                 }
             }
         }
@@ -124,43 +133,72 @@ impl Connections {
 
     /// Whether a call to this address can start without dialling.
     pub(crate) fn is_up(&self, address: &Address, purpose: Purpose) -> bool {
-        let table = self.table.lock();
-        match table.slots.get(&(address.clone(), purpose)).map(|slot| &slot.state) {
-            Some(State::Up(connection)) => !connection.is_dead(),
-            _ => false,
+        let key = (address.clone(), purpose);
+        let connection = match self.table.lock().slots.get(&key).map(|slot| &slot.state) {
+            Some(State::Up(connection)) => Arc::clone(connection),
+            _ => return false,
+        };
+        !connection.is_dead()
+    }
+
+    /// The table's lock is never held while a connection is looked into or dropped, which joins its thread.
+    fn step(&self, key: &Key) -> Result<Step> {
+        loop {
+            let connection = match self.look(key)? {
+                Ok(connection) => connection,
+                Err(step) => return Ok(step),
+            };
+            if !connection.is_dead() {
+                return Ok(Step::Use(connection));
+            }
+            self.retire(key, &connection);
         }
     }
 
-    fn step(&self, key: &Key) -> Result<Step> {
+    fn look(&self, key: &Key) -> Result<Result<Arc<Connection>, Step>> {
         let mut table = self.table.lock();
         if table.closed {
             return Err(Error::closed("client"));
         }
-        let random = next_random(table.random);
-        table.random = random;
         let slot = table.slots.entry(key.clone()).or_default();
-        match &slot.state {
-            State::Dialling(done) => return Ok(Step::WaitFor(done.clone())),
-            State::Up(connection) if !connection.is_dead() => {
-                return Ok(Step::Use(Arc::clone(connection)));
+        let step = match &slot.state {
+            State::Up(connection) => return Ok(Ok(Arc::clone(connection))),
+            State::Dialling(done) => Step::WaitFor(done.clone()),
+            State::Cooling(until, error) if now() < *until => Step::Cool(*until, error.clone()),
+            State::Empty | State::Cooling(..) => {
+                let (finished, done) = bounded(0); // nothing is sent: it disconnects
+                slot.state = State::Dialling(done);
+                Step::Dial(finished)
             }
-            State::Up(connection) => {
-                // An idle connection is closed by brokers as a matter of course. Any other end is a failure.
-                if let Some(ended) = connection.ended().filter(|ended| !ended.was_idle) {
-                    slot.failures += 1;
-                    let until = ended.at + self.backoff.delay(slot.failures, random);
-                    slot.state = State::Cooling(until, ended.cause);
-                }
+        };
+        Ok(Err(step))
+    }
+
+    /// Takes a dead connection out of the table.
+    fn retire(&self, key: &Key, dead: &Arc<Connection>) {
+        // An idle connection is closed by brokers as a matter of course. Any other end is a failure.
+        let failure = dead.ended().filter(|ended| !ended.was_idle);
+        let mut table = self.table.lock();
+        let random = table.next_random();
+        let Some(slot) = table.slots.get_mut(key) else {
+            return;
+        };
+        if !matches!(&slot.state, State::Up(connection) if Arc::ptr_eq(connection, dead)) {
+            return;
+        }
+        let lived = slot
+            .up_since
+            .map_or(Duration::ZERO, |since| now().saturating_duration_since(since));
+        if lived > self.backoff.max {
+            slot.failures = 0;
+        }
+        slot.state = match failure {
+            None => State::Empty,
+            Some(ended) => {
+                slot.failures += 1;
+                State::Cooling(ended.at + self.backoff.delay(slot.failures, random), ended.cause)
             }
-            State::Empty | State::Cooling(..) => {}
-        }
-        match &slot.state {
-            State::Cooling(until, error) if now() < *until => return Ok(Step::Cool(*until, error.clone())),
-            _ => {}
-        }
-        let (finished, done) = bounded(0); // nothing is sent: it disconnects
-        slot.state = State::Dialling(done);
-        Ok(Step::Dial(finished))
+        };
     }
 
     fn dial(&self, key: &Key, done: Sender<()>, deadline: &Deadline) -> Result<Arc<Connection>> {
@@ -192,23 +230,26 @@ impl Connections {
 
     /// Closes what nobody has used for long, so that connections to brokers no longer needed go away.
     fn close_idle(&self) {
-        let mut idle = Vec::new();
-        {
+        let connections: Vec<(Key, Arc<Connection>)> = {
             let mut table = self.table.lock();
             if now().saturating_duration_since(table.swept) < self.max_idle / 4 {
                 return;
             }
             table.swept = now();
-            table.slots.retain(|_, slot| match &slot.state {
-                State::Up(connection) if connection.is_idle_for(self.max_idle) => {
-                    idle.push(Arc::clone(connection));
-                    false
-                }
-                _ => true,
-            });
+            let slots = table.slots.iter();
+            slots
+                .filter_map(|(key, slot)| match &slot.state {
+                    State::Up(connection) => Some((key.clone(), Arc::clone(connection))),
+                    _ => None,
+                })
+                .collect()
+        };
+        for (key, connection) in connections {
+            if connection.end_if_idle_for(self.max_idle) {
+                log::debug!("closed an unused connection to {}", key.0);
+                self.retire(&key, &connection);
+            }
         }
-        // Dropped, and so closed, without the lock.
-        drop(idle);
     }
 
     /// Ends every connection and refuses new ones; then waits for their threads.
@@ -249,12 +290,13 @@ impl Drop for Dialling<'_> {
         let late = if table.closed {
             Some(std::mem::take(&mut self.outcome))
         } else {
-            let random = table.random;
+            let random = table.next_random();
             let slot = table.slots.entry(self.key.clone()).or_default();
             slot.failures = if self.failed { slot.failures + 1 } else { slot.failures };
             if let State::Cooling(until, _) = &mut self.outcome {
                 *until += self.connections.backoff.delay(slot.failures, random);
             }
+            slot.up_since = matches!(self.outcome, State::Up(_)).then(now);
             slot.state = std::mem::take(&mut self.outcome);
             None
         };

@@ -3,7 +3,7 @@
 use kafka_protocol::{messages::FindCoordinatorRequest, protocol::StrBytes};
 
 use crate::{
-    cluster::{Action, Broker, Cluster, action},
+    cluster::{Action, Broker, Cluster, action, is_over},
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     net::Ask,
@@ -30,7 +30,7 @@ impl Cluster {
                 Ok(broker) => return Ok(broker),
                 Err(error) => error,
             };
-            if action(&error) == Action::Fail || deadline.has_passed() {
+            if action(&error) == Action::Fail || is_over(&error, deadline) {
                 return Err(error);
             }
             failures += 1;

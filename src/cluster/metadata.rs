@@ -113,6 +113,7 @@ impl Metadata {
     }
 
     /// The broker that leads this partition and its epoch, where known.
+    #[cfg(test)]
     pub(crate) fn leader(&self, topic: &str, partition: i32) -> Option<(i32, i32)> {
         let partition = self.topic(topic)?.partition(partition)?;
         (partition.leader >= 0).then_some((partition.leader, partition.leader_epoch))

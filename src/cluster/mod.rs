@@ -28,15 +28,17 @@ use parking_lot::{Mutex, RwLock};
 
 pub(crate) use connections::Purpose;
 pub(crate) use coordinator::CoordinatorKey;
-pub(crate) use metadata::{Broker, LeaderHint, Metadata, Partition, Topic};
-pub(crate) use offsets::{EpochEnd, ListAt, ListedOffset};
+pub(crate) use metadata::{Broker, LeaderHint, Metadata, Topic};
+pub(crate) use offsets::{EpochEnd, ListAt};
 pub(crate) use refresh::Topics;
 pub(crate) use retry::{Action, Backoff, action};
 
+#[cfg(test)]
+use crate::net::Connection;
 use crate::{
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
-    net::{Address, Ask, Connection, NetConfig, SocketOptions},
+    net::{Address, Ask, NetConfig, SocketOptions},
     stop::Stop,
     wire::api,
 };
@@ -218,14 +220,10 @@ impl Cluster {
         self.call_address(&broker.address(), purpose, ask.into(), deadline)
     }
 
-    /// A connection to a broker, for several requests in flight at once.
+    #[cfg(test)]
     pub(crate) fn connection(&self, broker: i32, purpose: Purpose, deadline: &Deadline) -> Result<Arc<Connection>> {
-        let Some(address) = self.broker_address(broker) else {
-            let message = format!("broker {broker} is not in the metadata");
-            return Err(Error::new(ErrorKind::Unreachable, message));
-        };
-        let deadline = self.listening(deadline);
-        self.0.connections.get(&address, purpose, &deadline)
+        let address = self.broker_address(broker).ok_or_else(|| Error::closed("broker"))?;
+        self.0.connections.get(&address, purpose, deadline)
     }
 
     fn call_address<R: Request>(
@@ -264,6 +262,7 @@ impl Cluster {
         let ask = ask.into();
         let deadline = &self.listening(deadline);
         let mut failures = 0;
+        let mut last = None;
         loop {
             let error = match self.call_any_once(ask, deadline) {
                 Ok(answer) => return Ok(answer),
@@ -271,6 +270,10 @@ impl Cluster {
             };
             if let Some(stop) = deadline.stopped() {
                 return Err(stop.error());
+            }
+            if deadline.has_passed() {
+                // A round that had no time to fail by itself knows less than the one before it.
+                return Err(last.unwrap_or(error));
             }
             if action(&error) == Action::Fail {
                 return Err(error);
@@ -280,6 +283,7 @@ impl Cluster {
             if deadline.pause(self.retry_delay(failures), "a broker").is_err() {
                 return Err(deadline.stopped().map_or(error, Stop::error));
             }
+            last = Some(error);
         }
     }
 
@@ -324,7 +328,7 @@ impl Cluster {
             addresses.swap(at, other);
         }
         // A connection that stands is better than one that has to be made.
-        addresses.sort_by_key(|address| !self.0.connections.is_up(address, Purpose::Control));
+        addresses.sort_by_cached_key(|address| !self.0.connections.is_up(address, Purpose::Control));
         addresses
     }
 
@@ -354,7 +358,7 @@ impl Cluster {
                 return Err(stop.error());
             }
             let helps = action(&error);
-            if helps == Action::Fail || deadline.has_passed() {
+            if helps == Action::Fail || is_over(&error, deadline) {
                 return Err(error);
             }
             if error.kind() == ErrorKind::UnknownTopic {
@@ -438,6 +442,11 @@ fn leader_of(topic: &Topic, partition: i32) -> Result<(i32, i32)> {
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// The error tells already that time is up, and for what.
+fn is_over(error: &Error, deadline: &Deadline) -> bool {
+    error.kind() == ErrorKind::TimedOut && deadline.has_passed()
+}
 
 /// A call that failed, and whether the broker may have acted on it nevertheless.
 #[derive(Debug)]

@@ -33,6 +33,8 @@ pub(super) struct Refreshes {
     /// Disconnects when the round that is under way is over.
     running: Option<Receiver<()>>,
     last_start: Option<Instant>,
+    /// Callers of the next round.
+    joined: usize,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -49,6 +51,14 @@ impl Wanted {
                 self.named.extend(names.iter().cloned());
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Refreshes {
+    /// How many have asked for the round that comes next.
+    pub(super) fn waiting(&self) -> usize {
+        self.joined
     }
 }
 
@@ -99,6 +109,7 @@ impl Cluster {
     fn join_round(&self, topics: Topics<'_>) -> u64 {
         let mut refreshes = self.0.refreshes.lock();
         refreshes.wanted.add(topics);
+        refreshes.joined += 1;
         refreshes.started + 1
     }
 
@@ -130,6 +141,8 @@ impl Cluster {
         let wanted = {
             let mut refreshes = self.0.refreshes.lock();
             refreshes.started += 1;
+            log::trace!("asking for metadata, for {} callers", refreshes.joined);
+            refreshes.joined = 0;
             refreshes.last_start = Some(now());
             std::mem::take(&mut refreshes.wanted)
         };
@@ -183,6 +196,9 @@ impl Cluster {
     pub(crate) fn topic(&self, name: &str, deadline: &Deadline) -> Result<Arc<Topic>> {
         let config = self.config();
         let deadline = &self.listening(deadline);
+        if let Some(stop) = deadline.stopped() {
+            return Err(stop.error());
+        }
         let fresh = |metadata: &Metadata| {
             let topic = metadata.topic(name)?;
             topic
@@ -197,6 +213,7 @@ impl Cluster {
         }
         let names = [Arc::from(name)];
         let mut failures = 0;
+        let mut last: Option<Error> = None;
         loop {
             let asked = if failures == 0 {
                 self.fetch_metadata(Topics::Named(&names), deadline)
@@ -214,6 +231,11 @@ impl Cluster {
             if let Some(stop) = deadline.stopped() {
                 return Err(stop.error());
             }
+            let error = match last.take() {
+                // That there was no time to ask again tells less than what was heard before.
+                Some(last) if error.kind() == ErrorKind::TimedOut || deadline.has_passed() => last,
+                _ => error,
+            };
             // What is known of it is old, but better than nothing while no broker can be asked.
             if error.kind() != ErrorKind::UnknownTopic {
                 if let Some(topic) = self.metadata().topic(name) {
@@ -228,6 +250,7 @@ impl Cluster {
             if deadline.pause(self.retry_delay(failures), "metadata").is_err() {
                 return Err(deadline.stopped().map_or(error.for_topic(name), |stop| stop.error()));
             }
+            last = Some(error);
         }
     }
 }

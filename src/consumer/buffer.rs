@@ -72,6 +72,8 @@ pub(crate) struct State {
     waiting: usize,
     pub budget: Budget,
     pub lanes: HashMap<(i32, Role), LaneEntry>,
+    /// Numbers Fetches.
+    pub asks: u64,
     /// Whom a plan serves first moves on with each.
     pub turn: usize,
     /// Threads that have ended, or are about to.
@@ -180,6 +182,7 @@ impl Shared {
             waiting: 0,
             budget: Budget::new(config.prefetch_total_bytes),
             lanes: HashMap::new(),
+            asks: 0,
             turn: 0,
             ending: Vec::new(),
             metadata_wanted: false,
@@ -253,17 +256,20 @@ impl Shared {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Turn::TimedOut;
             }
+            // Whoever has had a partition for long gives it to us at its next message.
+            let recall_at = state.oldest_turn().map(|since| since + TURN);
+            if recall_at.is_some_and(|at| at <= now) {
+                state.recall_oldest();
+                continue;
+            }
+            let until = match (recall_at, deadline) {
+                (Some(at), Some(deadline)) => Some(at.min(deadline)),
+                (at, deadline) => at.or(deadline),
+            };
             state.waiting += 1;
-            if let Some(oldest) = state.partitions.values().filter_map(|partition| partition.leased).min() {
-                let at = (oldest.max(now - TURN.min(now - oldest)) + TURN).max(now + TURN / 10);
-                let until = deadline.map_or(at, |deadline| deadline.min(at));
-                if self.readable.wait_until(&mut state, until).timed_out() {
-                    state.recall_oldest(Instant::now());
-                }
-            } else if let Some(deadline) = deadline {
-                self.readable.wait_until(&mut state, deadline);
-            } else {
-                self.readable.wait(&mut state);
+            match until {
+                Some(until) => drop(self.readable.wait_until(&mut state, until)),
+                None => self.readable.wait(&mut state),
             }
             state.waiting -= 1;
         }
@@ -283,30 +289,27 @@ impl Shared {
         };
         let mut chunk = lease.walker.chunk;
         let is_current = lease.ack_epoch == partition.ack_epoch();
-        let finished = lease.finished && from > lease.last.unwrap_or(i64::MIN) || from >= chunk.next_offset;
+        if let Some(at) = partition.cut.take() {
+            chunk.cut(at);
+        }
+        let went_through = lease.finished && from > lease.last.unwrap_or(i64::MIN);
+        chunk.from = chunk.from.max(from);
+        let stays = is_current && !went_through && chunk.from < chunk.next_offset;
         partition.leased = None;
-        partition.untouched = None;
-        partition.stall_told = false;
         partition.cell.recall.store(false, Ordering::Relaxed);
         budget.change(&mut partition.account, |account| {
             account.in_hand -= chunk.bytes;
             account.in_hand_records -= chunk.records;
-            if is_current && !finished {
+            if stays {
                 account.ready += chunk.bytes;
                 account.ready_records += chunk.records;
             }
         });
-        if is_current {
-            if let Some(at) = partition.cut.take() {
-                chunk.cut(at);
-            }
-            if finished || chunk.from >= chunk.next_offset {
-                partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
-            } else {
-                chunk.from = chunk.from.max(from);
-                partition.cell.position.store(chunk.from, Ordering::Relaxed);
-                partition.chunks.push_front(chunk);
-            }
+        if stays {
+            partition.cell.position.store(chunk.from, Ordering::Relaxed);
+            partition.chunks.push_front(chunk);
+        } else if is_current {
+            partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
         }
         partition.wake.notify_one();
         self.offer(state, lease.slot);
@@ -341,8 +344,6 @@ impl Shared {
                     account.in_hand_records += chunk.records;
                 });
                 partition.leased = Some(now);
-                partition.untouched = None;
-                partition.stall_told = false;
                 partition.cell.recall.store(false, Ordering::Relaxed);
                 let lease = Lease {
                     slot,
@@ -356,6 +357,7 @@ impl Shared {
                 return Some(Turn::Lease(lease));
             }
             if let Some(error) = partition.failure.take() {
+                self.advanced(state);
                 return Some(Turn::Failed(error));
             }
             if advanced {
@@ -501,6 +503,11 @@ impl Shared {
         }
     }
 
+    /// For a thread's whole life: should it panic, the stream ends with an error instead of standing still.
+    pub(crate) fn alarm(&self) -> Alarm {
+        Alarm(Weak::clone(&self.me))
+    }
+
     /// Ends everything with an error that no seek can mend.
     pub(crate) fn fail_all(&self, error: Error) {
         let mut state = self.state.lock();
@@ -530,6 +537,7 @@ impl Shared {
         match start {
             StartAt::Offset(offset) if partition.ends.is_some() => {
                 partition.position = offset;
+                partition.decoded = offset;
                 partition.cell.position.store(offset, Ordering::Relaxed);
                 partition.phase = Phase::Fetching;
             }
@@ -592,6 +600,20 @@ impl Shared {
     }
 }
 
+/// Rings when its thread panics.
+pub(crate) struct Alarm(Weak<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade().filter(|_| std::thread::panicking()) {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("without a name");
+            let message = format!("thread {name} of this stream panicked, which is a bug in klamm; see the log");
+            shared.fail_all(Error::new(ErrorKind::Internal, message));
+        }
+    }
+}
+
 impl State {
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
@@ -610,7 +632,10 @@ impl State {
         let Some(partition) = self.partitions.get_mut(&slot) else {
             return;
         };
-        partition.cut = Some(at);
+        if partition.leased.is_some() {
+            partition.cut = Some(partition.cut.map_or(at, |before| before.min(at)));
+            partition.cell.recall.store(true, Ordering::Release);
+        }
         let Partition { chunks, account, .. } = partition;
         chunks.retain_mut(|chunk| {
             chunk.cut(at);
@@ -635,15 +660,23 @@ impl State {
         }
     }
 
-    /// While others wait, the iterator that has had a partition for longest gives it back at its next message.
-    fn recall_oldest(&mut self, now: Instant) {
+    /// Since when the iterator that has had a partition for longest has it; those that were asked to give theirs back
+    /// do not count.
+    fn oldest_turn(&self) -> Option<Instant> {
+        self.leased().min_by_key(|(since, _)| *since).map(|(since, _)| since)
+    }
+
+    fn recall_oldest(&self) {
+        if let Some((_, partition)) = self.leased().min_by_key(|(since, _)| *since) {
+            partition.cell.recall.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn leased(&self) -> impl Iterator<Item = (Instant, &Partition)> {
         let leased = self
             .partitions
             .values()
-            .filter(|partition| !partition.cell.recall.load(Ordering::Relaxed));
-        let oldest = leased.min_by_key(|partition| partition.leased.unwrap_or(now));
-        if let Some(partition) = oldest.filter(|partition| partition.leased.is_some_and(|since| now - since >= TURN)) {
-            partition.cell.recall.store(true, Ordering::Relaxed);
-        }
+            .filter_map(|partition| Some((partition.leased?, partition)));
+        leased.filter(|(_, partition)| !partition.cell.recall.load(Ordering::Relaxed))
     }
 }

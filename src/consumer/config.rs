@@ -103,7 +103,6 @@ macro_rules! fetch_settings {
         ///
         /// When it is reached, this partition is not asked for more until the program has caught up
         /// (librdkafka's `queued.max.messages.kbytes` is its nearest relation).
-        #[must_use]
         pub fn prefetch_count(mut self, records: usize) -> Self {
             self.fetch.prefetch_count = records;
             self
@@ -112,7 +111,6 @@ macro_rules! fetch_settings {
         /// How many decoded bytes one partition may prefetch; the default is 8 MiB, two answers.
         ///
         /// One batch may go beyond it, since Kafka always returns a whole one.
-        #[must_use]
         pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
             self.fetch.prefetch_bytes = bytes;
             self
@@ -122,14 +120,12 @@ macro_rules! fetch_settings {
         ///
         /// Each partition may always hold its share of it, and at least 64 KiB; the bound is the total and one batch
         /// per partition. What the program holds of messages is its own.
-        #[must_use]
         pub fn prefetch_total_bytes(mut self, bytes: usize) -> Self {
             self.fetch.prefetch_total_bytes = bytes;
             self
         }
 
         /// Whether one limit or both must be reached before a partition pauses; the default is either.
-        #[must_use]
         pub fn prefetch_rule(mut self, rule: $crate::PrefetchRule) -> Self {
             self.fetch.prefetch_rule = rule;
             self
@@ -138,7 +134,6 @@ macro_rules! fetch_settings {
         /// How many bytes a broker waits for before it answers, up to [`max_wait`](Self::max_wait); the default is 1.
         ///
         /// More means fewer requests and more latency. Kafka: `fetch.min.bytes`.
-        #[must_use]
         pub fn min_bytes(mut self, bytes: usize) -> Self {
             self.fetch.min_bytes = bytes;
             self
@@ -147,7 +142,6 @@ macro_rules! fetch_settings {
         /// How long a broker waits for [`min_bytes`](Self::min_bytes); the default is 500 ms. Kafka: `fetch.max.wait.ms`.
         ///
         /// Closing, seeking and new records do not wait for it.
-        #[must_use]
         pub fn max_wait(mut self, wait: std::time::Duration) -> Self {
             self.fetch.max_wait = wait;
             self
@@ -156,7 +150,6 @@ macro_rules! fetch_settings {
         /// How many bytes one answer may hold; the default is 4 MiB. Kafka: `fetch.max.bytes`.
         ///
         /// A long round trip may want more.
-        #[must_use]
         pub fn max_bytes(mut self, bytes: usize) -> Self {
             self.fetch.max_bytes = bytes;
             self
@@ -164,7 +157,6 @@ macro_rules! fetch_settings {
 
         /// How many bytes one answer may hold of one partition; the default is 4 MiB, and never more than the
         /// partition has room for. Kafka: `max.partition.fetch.bytes`.
-        #[must_use]
         pub fn partition_max_bytes(mut self, bytes: usize) -> Self {
             self.fetch.partition_max_bytes = bytes;
             self
@@ -173,7 +165,6 @@ macro_rules! fetch_settings {
         /// How large one record batch may become when it is decompressed; the default is 64 MiB.
         ///
         /// A batch beyond it fails its partition with [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge).
-        #[must_use]
         pub fn decoded_batch_limit(mut self, bytes: usize) -> Self {
             self.fetch.decoded_batch_limit = bytes;
             self
@@ -181,7 +172,6 @@ macro_rules! fetch_settings {
 
         /// Whether records of open and aborted transactions are shown; by default they are not, other than in the Java
         /// client. Kafka: `isolation.level`.
-        #[must_use]
         pub fn isolation(mut self, isolation: $crate::Isolation) -> Self {
             self.fetch.isolation = isolation;
             self
@@ -190,7 +180,6 @@ macro_rules! fetch_settings {
         /// Where to begin; the default is the first record there is. Kafka: `auto.offset.reset` is the nearest relation.
         ///
         /// A partition that appears later is always read from its first record.
-        #[must_use]
         pub fn start_at(mut self, start: $crate::StartAt) -> Self {
             self.fetch.start_at = start;
             self
@@ -198,7 +187,6 @@ macro_rules! fetch_settings {
 
         /// What to do when a position is no longer (or not yet) in the log; the default is to go to the nearest record
         /// there is. An event tells how many were skipped. Kafka: `auto.offset.reset`.
-        #[must_use]
         pub fn out_of_range(mut self, policy: $crate::OutOfRange) -> Self {
             self.fetch.out_of_range = policy;
             self
@@ -206,7 +194,6 @@ macro_rules! fetch_settings {
 
         /// After which time a program that takes nothing more from a full partition is reported, as an event and in
         /// `health()`; the default is 5 minutes. Nothing else happens.
-        #[must_use]
         pub fn stall_after(mut self, time: std::time::Duration) -> Self {
             self.fetch.stall_after = time;
             self

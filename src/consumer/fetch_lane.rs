@@ -4,7 +4,7 @@
 //! fetchers, which check and decode in parallel.
 
 use std::{
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,21 +14,24 @@ use kafka_protocol::messages::FetchRequest;
 use parking_lot::Condvar;
 
 use super::{
-    buffer::{Shared, Slot},
+    buffer::{Shared, Slot, State},
     event::Event,
     fetch_plan::{Asked, Idle, Landed, Plan},
-    fetch_session::Session,
-    partition::{Ends, Raw},
+    fetch_session::{Session, TOPIC_IDS},
+    partition::Ends,
 };
 use crate::{
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     net::{
         handshake::{self, Opened},
-        transport::{Hangup, Reader, Writer},
+        transport::{Hangup, Reader, Writer, is_timeout},
     },
     thread::Worker,
-    wire::{batch::Walk, fetch, frame, request},
+    wire::{
+        batch::{RawBatch, Walk},
+        fetch, frame, request,
+    },
 };
 
 /// Of the two lanes that a stream may have to one broker.
@@ -46,6 +49,14 @@ pub(crate) const PARKED: Duration = Duration::from_millis(20);
 const UNUSED: Duration = Duration::from_secs(10);
 /// How much longer than it may wait a broker has for its answer, and for each pause within it.
 const GRACE: Duration = Duration::from_secs(10);
+/// A connection that ends after this time without an answer was idle, for all that the broker knows.
+const SILENT: Duration = Duration::from_millis(500);
+/// So often a connection may end while a Fetch waits until that is told.
+const REDIALS: u32 = 20;
+/// So many answers in a row may bring nothing at once; no honest broker gives two.
+const FRUITLESS: u32 = 3;
+/// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
+const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
 
@@ -55,6 +66,10 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// When that should be answered at the latest.
+    pub back_at: Option<Instant>,
+    /// Whether its silence has led to a question about the leaders.
+    pub late_told: bool,
     /// How long the broker was last asked to wait, while partitions are left out.
     pub patience: Duration,
     pub worker: Option<Worker>,
@@ -69,6 +84,10 @@ struct Lane {
     link: Option<Link>,
     /// Connections that failed in a row.
     failures: u32,
+    /// Answers in a row that refused the Fetch as a whole.
+    refusals: u32,
+    /// Answers in a row that brought nothing, and did not wait for anything either.
+    fruitless: u32,
 }
 
 struct Link {
@@ -101,6 +120,8 @@ struct Answered {
     error: i16,
     session_id: i32,
     throttle: Duration,
+    /// How long the broker took to begin its answer.
+    took: Duration,
     landed: Vec<Landed>,
 }
 
@@ -119,12 +140,16 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         session,
         link: None,
         failures: 0,
+        refusals: 0,
+        fruitless: 0,
     };
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
     Ok(LaneEntry {
         wake,
         hangup: None,
         asked_since: None,
+        back_at: None,
+        late_told: false,
         patience: Duration::ZERO,
         worker: Some(worker),
     })
@@ -132,17 +157,22 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
 
 impl Lane {
     fn run(mut self) {
+        let _alarm = self.shared.alarm();
         let mut flight = None;
-        while let Some(now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
-            flight = match self.exchange(&now) {
-                Ok(answered) => self.carry_on(&now.plan, answered),
+        while let Some(mut now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
+            let answered = self.exchange(&now).and_then(|answered| self.accept(answered));
+            flight = match answered {
+                Ok(answered) => self.carry_on(&mut now.plan, answered),
                 Err(error) => {
-                    self.give_up(&now.plan, error);
+                    self.give_up(&mut now.plan, error);
                     None
                 }
             };
         }
-        let mut state = self.shared.lock();
+    }
+
+    /// Under the same lock as the decision, so that whoever wants a lane next starts another one.
+    fn retire(&self, state: &mut State) {
         if let Some(entry) = state.lanes.remove(&(self.broker, self.role)) {
             state.ending.extend(entry.worker);
         }
@@ -151,12 +181,13 @@ impl Lane {
 
     /// None ends the lane.
     #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
-    fn wait_for_work(&mut self) -> Option<Plan> {
+    fn wait_for_work(&self) -> Option<Plan> {
         let shared = Arc::clone(&self.shared);
         let mut state = shared.lock();
         let unused_from = Instant::now();
         loop {
             if state.is_ended() {
+                self.retire(&mut state);
                 return None;
             }
             let now = Instant::now();
@@ -165,6 +196,7 @@ impl Lane {
                 Err(Idle { until, is_unused }) => {
                     let end = unused_from + UNUSED;
                     if now >= end && (is_unused || self.role == Role::Express) {
+                        self.retire(&mut state);
                         return None;
                     }
                     let latest = if is_unused || self.role == Role::Express {
@@ -179,22 +211,31 @@ impl Lane {
         }
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a connection that was silent for long counts as idle"
+    )]
     fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
-        let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
-        let sent = if flight.is_written && self.link.is_some() {
-            Ok(())
-        } else {
-            self.send(&flight.plan)
-        };
-        match sent.and_then(|()| self.receive(&flight.plan)) {
-            // A broker closes idle connections, which is normal: dial again, once.
-            Err(error) if error.kind() == ErrorKind::Io && was_proven => {
-                log::debug!("fetching anew from broker {}: {error}", self.broker);
-                self.link = None;
-                self.send(&flight.plan)?;
-                self.receive(&flight.plan)
+        let mut is_written = flight.is_written && self.link.is_some();
+        let mut tries = 0;
+        loop {
+            let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
+            let begun = Instant::now();
+            let sent = if is_written { Ok(()) } else { self.send(&flight.plan) };
+            match sent.and_then(|()| self.receive(&flight.plan)) {
+                // A broker closes idle connections, which is normal, and does not care that a Fetch waits: dial again.
+                Err(error)
+                    if error.kind() == ErrorKind::Io
+                        && tries < REDIALS
+                        && (was_proven || begun.elapsed() >= SILENT) =>
+                {
+                    log::debug!("fetching anew from broker {}: {error}", self.broker);
+                    self.link = None;
+                    is_written = false;
+                    tries += 1;
+                }
+                done => return done,
             }
-            done => done,
         }
     }
 
@@ -212,6 +253,11 @@ impl Lane {
         else {
             return Err(Error::closed("connection"));
         };
+        if link.version >= TOPIC_IDS && plan.wants.iter().any(|want| want.topic_id.is_nil()) {
+            // In the middle of an upgrade, metadata may come from a broker that knows no topic IDs yet.
+            link.version = TOPIC_IDS - 1;
+            session.start_over();
+        }
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
         let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
@@ -273,16 +319,32 @@ impl Lane {
         })
     }
 
+    /// A session that the broker has lost is begun anew at once; a second refusal in a row, or any other, is a failure.
+    fn accept(&mut self, answered: Answered) -> Result<Answered> {
+        if answered.error == 0 {
+            self.refusals = 0;
+            return Ok(answered);
+        }
+        self.refusals += 1;
+        if SESSION_ERRORS.contains(&answered.error) && self.refusals == 1 {
+            return Ok(answered);
+        }
+        let error = Error::refused(answered.error).in_api("Fetch");
+        Err(match &self.link {
+            Some(link) => error.at_broker(&link.peer),
+            None => error,
+        })
+    }
+
     /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
-    fn carry_on(&mut self, plan: &Plan, answered: Answered) -> Option<Flight> {
+    fn carry_on(&mut self, plan: &mut Plan, answered: Answered) -> Option<Flight> {
         self.failures = 0;
         let shared = Arc::clone(&self.shared);
         let now = Instant::now();
         if answered.error == 0 {
             self.session.answered(answered.session_id);
         } else {
-            // Session not found, or out of step: normal, since brokers keep only so many.
             log::debug!(
                 "broker {}: {}",
                 self.broker,
@@ -292,11 +354,17 @@ impl Lane {
         }
         let mut state = shared.lock();
         shared.unbook(&mut state, self.broker, self.role, plan);
-        let raws = shared.land(&mut state, self.broker, self.role, answered.landed, now);
+        let raws = shared.land(&mut state, self.broker, self.role, plan, answered.landed, now);
         if state.is_ended() {
             return None;
         }
-        let next = match answered.throttle.is_zero() {
+        let is_fruitless = raws.is_empty() && answered.took < plan.max_wait / 2;
+        self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
+        let pause = match self.fruitless.checked_sub(FRUITLESS) {
+            Some(times) if times > 0 => answered.throttle.max(shared.backoff(times)),
+            _ => answered.throttle,
+        };
+        let next = match pause.is_zero() {
             true => shared.plan(&mut state, self.broker, self.role, now).ok(),
             false => None,
         };
@@ -307,15 +375,15 @@ impl Lane {
             Flight { plan, is_written }
         });
         shared.deliver(raws);
-        if !answered.throttle.is_zero() {
-            log::debug!("broker {} throttles fetching for {:?}", self.broker, answered.throttle);
-            shared.stop.wait(answered.throttle);
+        if !pause.is_zero() {
+            log::debug!("broker {} is not asked for {pause:?}", self.broker);
+            shared.stop.wait(pause);
         }
         flight
     }
 
     #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
-    fn give_up(&mut self, plan: &Plan, error: Error) {
+    fn give_up(&mut self, plan: &mut Plan, error: Error) {
         self.link = None;
         self.session.start_over();
         self.failures += 1;
@@ -332,8 +400,12 @@ impl Lane {
         let wait = shared.cluster.reconnect_delay(self.failures);
         for want in &plan.wants {
             if let Some(partition) = state.partitions.get_mut(&want.slot) {
-                partition.replica = None;
+                let was_elsewhere = partition.replica.take().is_some();
                 partition.met(error.clone(), now, |_| wait);
+                if was_elsewhere {
+                    // The leader's lane may be asleep.
+                    shared.kick(&mut state, want.slot);
+                }
             }
         }
         shared.want_metadata(&mut state);
@@ -363,12 +435,28 @@ impl Link {
             .map_err(|unfinished| unfinished.error)
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whether a broker waits shows in the time it takes"
+    )]
     fn read(&mut self, plan: &Plan, session: &Session, shared: &Shared) -> Result<Answered> {
+        let asked = Instant::now();
         self.wait_at_most(plan.max_wait + GRACE)?;
         let mut prefix = [0; 4];
         self.reader
             .read_exact(&mut prefix)
-            .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Io, "the broker closed the connection"),
+                _ if is_timeout(&error) => {
+                    let limit = plan.max_wait + GRACE;
+                    Error::new(
+                        ErrorKind::TimedOut,
+                        format!("the broker did not answer within {limit:?}"),
+                    )
+                }
+                _ => Error::io("waiting for an answer", error),
+            })?;
+        let took = asked.elapsed();
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         let expected = plan.max_bytes.max(READ_AHEAD);
@@ -381,12 +469,15 @@ impl Link {
             |size| shared.spares.take(size),
         )?;
         self.proven = true;
-        let endpoints = answer.endpoints.iter();
-        let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
-        shared.cluster.apply_leader_hints(endpoints, []);
+        if !answer.endpoints.is_empty() {
+            let endpoints = answer.endpoints.iter();
+            let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
+            shared.cluster.apply_leader_hints(endpoints, []);
+        }
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
-        let mut landed = Vec::with_capacity(answer.partitions.len());
+        let answered = answer.partitions.len();
+        let mut landed = Vec::with_capacity(answered);
         for partition in answer.partitions {
             let slot = session.slot_of(&partition.topic, partition.partition);
             let Some((slot, asked)) = slot.and_then(|slot| Some((slot, *plan.asked.get(&slot)?))) else {
@@ -397,15 +488,20 @@ impl Link {
                 );
                 continue;
             };
-            landed.push(land(slot, asked, partition, shared));
+            landed.push(land(slot, asked, partition));
         }
-        if landed.iter().all(|landed| landed.raw.is_none()) {
+        if answered > 0 && landed.is_empty() {
+            let message = format!("the broker answered {answered} partitions, and none of those asked for");
+            return Err(Error::protocol(message));
+        }
+        if landed.iter().all(|landed| landed.records.is_empty()) {
             shared.spares.clear();
         }
         Ok(Answered {
             error: answer.error,
             session_id: answer.session_id,
             throttle,
+            took,
             landed,
         })
     }
@@ -417,40 +513,49 @@ impl Link {
 }
 
 /// Walks the headers of what came for one partition: where it ends is where the next Fetch begins.
-fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer, shared: &Shared) -> Landed {
-    let Asked { offset: from, epoch } = asked;
-    let ends = Ends {
-        high_watermark: answer.high_watermark,
-        last_stable: answer.last_stable_offset,
-        log_start: answer.log_start_offset,
-    };
-    // A header that cannot be ends the walk; its fetcher meets it again, with everything needed to complain.
-    let mut next = None;
+fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
+    let behind = |batch: RawBatch| (batch.next_offset, batch.leader_epoch);
+    let mut records = answer.records;
+    let mut problem = None;
+    let (mut before, mut last): (Option<RawBatch>, Option<RawBatch>) = (None, None);
+    // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
     let mut is_broken = false;
-    for batch in Walk::new(&answer.records) {
-        match batch {
-            Ok(batch) => next = Some((batch.next_offset, batch.leader_epoch)),
-            Err(_) => is_broken = true,
+    for batch in Walk::new(&records) {
+        match (batch, last) {
+            (Ok(batch), Some(wrong)) if batch.base_offset < wrong.next_offset => {
+                // Which of the two lies cannot be told: both are left out.
+                problem = Some((OUT_OF_ORDER, wrong.start));
+                last = before;
+                break;
+            }
+            (Ok(batch), _) => (before, last) = (last, Some(batch)),
+            (Err(_), _) => is_broken = true,
         }
     }
-    if is_broken {
-        next = next.or(Some((from, -1)));
+    if last.is_none() && problem.is_none() && !is_broken && !records.is_empty() {
+        // Brokers cut a batch only behind a whole one (KIP-74), so asking again brings the same.
+        problem = Some((NO_WHOLE_BATCH, 0));
     }
-    let raw = next.is_some().then(|| Raw {
-        epoch,
-        from,
-        bytes: answer.records,
-        aborted: answer.aborted,
-        readable_end: ends.readable(shared.config.isolation),
-    });
+    if let Some((_, end)) = problem {
+        records.truncate(end);
+    }
+    let next = last.map_or((asked.offset, -1), behind);
     Landed {
         slot,
-        epoch,
         error: answer.error,
-        ends,
+        ends: Ends {
+            high_watermark: answer.high_watermark,
+            last_stable: answer.last_stable_offset,
+        },
         leader: answer.leader,
         preferred: answer.preferred_read_replica,
-        raw,
+        from: asked.offset,
+        records,
+        aborted: answer.aborted,
         next,
+        problem: problem.map(|(problem, _)| problem),
     }
 }
+
+const OUT_OF_ORDER: &str = "their batches are not in the order of their offsets";
+const NO_WHOLE_BATCH: &str = "their first batch is longer than the answer that holds it";

@@ -11,23 +11,26 @@ use super::{
     event::Event,
     fetch_lane::{PARKED, Role},
     fetch_session::Want,
-    partition::{Ends, Phase, Raw, Task},
+    partition::{Ends, Partition, Phase, Raw, Task},
 };
 use crate::{
     cluster::retry::{self, Action},
-    error::Error,
-    wire::fetch::LeaderHint,
+    error::{Error, ErrorKind},
+    wire::fetch::{AbortedTransaction, LeaderHint},
 };
 
 /// While partitions are left out of a Fetch that may want to be in soon, the broker is asked to wait this long only.
 const BRIEFLY: Duration = Duration::from_millis(10);
+
+/// The express lane never waits for longer: somebody else may need it.
+const EXPRESS: Duration = Duration::from_millis(100);
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// One Fetch to write.
 pub(crate) struct Plan {
     pub wants: Vec<Want>,
-    /// From which offset each was asked for, and under which fetch epoch.
+    /// From which offset each is asked for, and the number that says whether that still counts.
     pub asked: HashMap<Slot, Asked>,
     pub max_bytes: usize,
     pub max_wait: Duration,
@@ -36,7 +39,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub offset: i64,
-    pub epoch: u64,
+    pub number: u64,
 }
 
 /// There is nothing to ask for; perhaps there will be at this time.
@@ -49,14 +52,18 @@ pub(crate) struct Idle {
 /// What an answer says of one partition, with its headers walked.
 pub(crate) struct Landed {
     pub slot: Slot,
-    pub epoch: u64,
     pub error: i16,
     pub ends: Ends,
     pub leader: Option<LeaderHint>,
     pub preferred: Option<i32>,
-    pub raw: Option<Raw>,
-    /// Behind the last whole batch, and its leader epoch.
-    pub next: Option<(i64, i32)>,
+    /// The offset that was asked for.
+    pub from: i64,
+    pub records: Vec<u8>,
+    pub aborted: Vec<AbortedTransaction>,
+    /// Behind the last whole batch that can be used, and its leader epoch.
+    pub next: (i64, i32),
+    /// What is wrong with what followed it, and was left out.
+    pub problem: Option<&'static str>,
 }
 
 impl Shared {
@@ -67,27 +74,44 @@ impl Shared {
             until: None,
             is_unused: true,
         };
+        let mut longest = config.max_wait;
         if role == Role::Express {
-            // Only for what cannot wait until the other lane comes back.
-            match state
-                .lanes
-                .get(&(broker, Role::Session))
-                .and_then(|lane| lane.asked_since)
-            {
-                Some(since) if now >= since + PARKED => {}
-                since => {
+            // Only for what cannot wait until the other lane comes back; then that one has everything again.
+            let session = state.lanes.get(&(broker, Role::Session));
+            let parked_at = session.and_then(|lane| lane.asked_since).map(|since| since + PARKED);
+            if parked_at.is_none_or(|at| now < at) {
+                return Err(Idle {
+                    until: parked_at,
+                    is_unused: false,
+                });
+            }
+            if let Some(back_at) = session.and_then(|lane| lane.back_at) {
+                let hands_over = back_at.checked_sub(PARKED).unwrap_or(back_at)..back_at + PARKED * 2;
+                if hands_over.contains(&now) {
+                    // Not to be under way just when it comes back.
                     return Err(Idle {
-                        until: since.map(|since| since + PARKED),
+                        until: Some(hands_over.end),
                         is_unused: false,
                     });
                 }
+                let free_for = hands_over.start.saturating_duration_since(now);
+                longest = if free_for.is_zero() {
+                    EXPRESS
+                } else {
+                    EXPRESS.min(free_for)
+                };
             }
         }
         let mut left_out = false;
         let mut wants = Vec::new();
         let mut asked = HashMap::new();
         let mut own_room = 0;
-        let State { partitions, budget, .. } = &mut *state;
+        let State {
+            partitions,
+            budget,
+            asks,
+            ..
+        } = &mut *state;
         for (&slot, partition) in partitions.iter_mut() {
             if partition.replica.is_some_and(|(_, until)| until <= now) {
                 partition.replica = None;
@@ -120,13 +144,6 @@ impl Shared {
                 continue;
             };
             own_room += max_bytes.min(budget.share());
-            asked.insert(
-                slot,
-                Asked {
-                    offset: partition.position,
-                    epoch: partition.epoch(),
-                },
-            );
             wants.push(Want {
                 slot,
                 topic: Arc::clone(&partition.cell.topic),
@@ -143,24 +160,35 @@ impl Shared {
         let all = wants.iter().map(|want| want.max_bytes).sum::<usize>();
         let max_bytes = config.max_bytes.min(all).min(budget.free().max(own_room));
         budget.ask(max_bytes);
+        *asks += 1;
+        let number = *asks;
         for want in &wants {
             if let Some(partition) = partitions.get_mut(&want.slot) {
                 partition.account.reserved = want.max_bytes;
-                partition.asked = Some(role);
+                partition.asked = Some(number);
+                asked.insert(
+                    want.slot,
+                    Asked {
+                        offset: want.offset,
+                        number,
+                    },
+                );
             }
         }
         let first = state.turn % wants.len();
         wants.rotate_left(first);
         state.turn = state.turn.wrapping_add(1);
-        let mut max_wait = config.max_wait;
+        let mut max_wait = longest;
         if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
             if left_out || role == Role::Express {
                 lane.patience = (lane.patience * 2).clamp(BRIEFLY, config.max_wait.max(BRIEFLY));
-                max_wait = lane.patience.min(config.max_wait);
+                max_wait = lane.patience.min(longest);
             } else {
                 lane.patience = Duration::ZERO;
             }
             lane.asked_since = Some(now);
+            lane.back_at = Some(now + max_wait);
+            lane.late_told = false;
         }
         Ok(Plan {
             wants,
@@ -170,22 +198,17 @@ impl Shared {
         })
     }
 
-    /// The Fetch of this plan is over, with or without an answer.
-    pub(crate) fn unbook(&self, state: &mut State, broker: i32, role: Role, plan: &Plan) {
+    /// The Fetch of this plan is over, with or without an answer. What does not count any more is taken out of the plan.
+    pub(crate) fn unbook(&self, state: &mut State, broker: i32, role: Role, plan: &mut Plan) {
         state.budget.answered(plan.max_bytes);
         if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
             lane.asked_since = None;
         }
-        for (slot, asked) in &plan.asked {
-            if let Some(partition) = state
-                .partitions
-                .get_mut(slot)
-                .filter(|partition| partition.epoch() == asked.epoch)
-            {
-                partition.asked = None;
-                partition.account.reserved = 0;
-            }
-        }
+        plan.asked.retain(|slot, asked| {
+            let partition = state.partitions.get_mut(slot);
+            let counts = partition.filter(|partition| partition.asked == Some(asked.number));
+            counts.map(Partition::unask).is_some()
+        });
     }
 
     /// Takes in what an answer says. The records themselves come back, for [`deliver`](Self::deliver), so that the next
@@ -195,10 +218,17 @@ impl Shared {
         state: &mut State,
         broker: i32,
         role: Role,
+        plan: &Plan,
         landed: Vec<Landed>,
         now: Instant,
     ) -> Vec<(Slot, Raw)> {
         let mut raws = Vec::new();
+        for slot in plan.asked.keys() {
+            // An answer that does not name a partition says that all is well with it.
+            if let Some(partition) = state.partitions.get_mut(slot) {
+                partition.reached();
+            }
+        }
         for landed in landed {
             let State {
                 partitions,
@@ -209,7 +239,7 @@ impl Shared {
             let Some(partition) = partitions.get_mut(&landed.slot) else {
                 continue;
             };
-            if partition.epoch() != landed.epoch || !matches!(partition.phase, Phase::Fetching) {
+            if !plan.asked.contains_key(&landed.slot) || !matches!(partition.phase, Phase::Fetching) {
                 continue;
             }
             if landed.error != 0 {
@@ -220,7 +250,7 @@ impl Shared {
             if partition
                 .trouble
                 .as_ref()
-                .is_some_and(|trouble| trouble.error.kind() != crate::ErrorKind::Corrupt)
+                .is_some_and(|trouble| trouble.error.kind() != ErrorKind::Corrupt)
             {
                 partition.well();
             }
@@ -230,15 +260,29 @@ impl Shared {
                 self.kick(state, landed.slot);
                 continue;
             }
-            if let (Some(raw), Some((next, epoch))) = (landed.raw, landed.next) {
-                if let Some(lane) = lanes.get_mut(&(broker, role)) {
-                    lane.patience = Duration::ZERO;
-                }
-                partition.position = partition.position.max(next);
-                partition.read_epoch = epoch;
-                budget.change(&mut partition.account, |account| account.raw += raw.bytes.len());
-                raws.push((landed.slot, raw));
+            if landed.records.is_empty() && landed.problem.is_none() {
+                continue;
             }
+            if landed.from != partition.position {
+                log::debug!("broker {broker} answered {} twice", partition.name);
+                continue;
+            }
+            let (next, epoch) = landed.next;
+            if let Some(lane) = lanes.get_mut(&(broker, role)) {
+                lane.patience = Duration::ZERO;
+            }
+            partition.position = partition.position.max(next);
+            partition.read_epoch = epoch;
+            budget.change(&mut partition.account, |account| account.raw += landed.records.len());
+            let raw = Raw {
+                epoch: partition.epoch(),
+                from: landed.from,
+                bytes: landed.records,
+                aborted: landed.aborted,
+                readable_end: landed.ends.readable(self.config.isolation),
+                problem: landed.problem,
+            };
+            raws.push((landed.slot, raw));
         }
         raws
     }
@@ -274,8 +318,9 @@ impl Shared {
             return self.kick(state, landed.slot);
         }
         if landed.error == OFFSET_OUT_OF_RANGE {
+            // Of a broker that does not lead any more it means nothing.
             if partition.leader.is_some_and(|(leader, _)| leader == broker) {
-                partition.raise_epoch();
+                // What came before is still to be decoded and read.
                 partition.phase = Phase::Preparing {
                     task: Task::Reset { at: partition.position },
                     begun: false,
@@ -312,6 +357,10 @@ impl Shared {
         let before = partition.leader.replace(leader);
         partition.replica = None;
         if before.is_some_and(|(broker, _)| broker != leader.0) {
+            // The old leader may be dead, and its answer long in coming.
+            partition.unask();
+        }
+        if before.is_some_and(|(broker, _)| broker != leader.0) {
             self.events.push(Event::LeaderMoved {
                 partition: partition.name.clone(),
                 broker: leader.0,
@@ -340,17 +389,17 @@ impl Shared {
             from: partition.position,
             to: at,
         });
+        // What was not decoded yet is fetched again, as far as it is still there.
+        partition.position = partition.decoded.min(at);
+        partition.decoded = partition.position;
         partition.raise_epoch();
         state.drop_raw(slot);
         state.cut(slot, at);
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
-        partition
-            .cell
-            .recall
-            .store(partition.leased.is_some(), Ordering::Release);
-        partition.position = at;
+        // Offsets come again, for other records.
+        partition.cell.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;
         if partition.delivered() > at && partition.leased.is_none() {

@@ -22,7 +22,7 @@ use super::{buffer::Slot, config::FetchConfig};
 use crate::{offset::Isolation, wire::fetch::TopicKey};
 
 /// Version from which topics travel as IDs.
-const TOPIC_IDS: i16 = 13;
+pub(super) const TOPIC_IDS: i16 = 13;
 /// Ends or avoids a session: everything is named, nothing remembered.
 const NO_SESSION: i32 = -1;
 

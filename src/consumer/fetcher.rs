@@ -73,6 +73,7 @@ pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result
 
 impl Fetcher {
     fn run(mut self) {
+        let _alarm = self.shared.alarm();
         loop {
             match self.wait() {
                 Job::Prepare { task, epoch } => self.prepare(&task, epoch),
@@ -265,6 +266,8 @@ impl Fetcher {
                 let message = format!(
                     "a new leader's log parts from what was read at offset {at}; what was read from there on is gone"
                 );
+                // What was prefetched from there on is gone as well, and not to be given out before the error.
+                state.cut(self.slot, at);
                 return shared.fail(state, self.slot, Error::new(ErrorKind::Truncated, message));
             }
             Prepared::Diverged(at) => return shared.truncate(state, self.slot, at),
@@ -272,6 +275,7 @@ impl Fetcher {
             Prepared::Start { at, until } => {
                 partition.phase = Phase::Fetching;
                 partition.position = at;
+                partition.decoded = at;
                 partition.until = partition.until.or(until);
                 partition.cell.position.store(at, Ordering::Relaxed);
                 shared.events.push(Event::Assigned {
@@ -282,6 +286,8 @@ impl Fetcher {
             Prepared::Reset { from, to } => {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
+                partition.decoded = partition.decoded.min(to);
+                partition.cell.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
                     partition.cell.position.store(to, Ordering::Relaxed);
@@ -310,6 +316,7 @@ impl Fetcher {
             bytes,
             aborted,
             readable_end,
+            problem,
         } = raw;
         let fetched = self.shared.spares.lend(bytes);
         let mut aborted = Aborted::new(aborted);
@@ -344,7 +351,12 @@ impl Fetcher {
                 }
             }
         }
+        let at = maker.next_offset;
         maker.hand_over();
+        if let Some(problem) = problem {
+            let message = format!("the records from offset {at} on cannot be read: {problem}");
+            self.damaged(epoch, at, Error::new(ErrorKind::Corrupt, message));
+        }
     }
 
     fn one(&mut self, fetched: &Bytes, batch: &RawBatch, aborted: &mut Aborted, maker: &mut Maker<'_>) -> Result<bool> {
@@ -423,7 +435,6 @@ struct Maker<'a> {
     raw: usize,
     /// Behind the last batch that was looked at.
     next_offset: i64,
-    leader_epoch: i32,
     /// Of the chunk that is being made; its bytes are `inflated`, or the fetched ones when that is empty.
     spans: Vec<Span>,
     fetched: Option<Bytes>,
@@ -453,7 +464,6 @@ impl<'a> Maker<'a> {
             readable_end,
             raw,
             next_offset: from,
-            leader_epoch: -1,
             spans: Vec::new(),
             fetched: None,
             inflated: Vec::new(),
@@ -467,7 +477,6 @@ impl<'a> Maker<'a> {
     fn skip(&mut self, batch: &RawBatch) {
         self.spare.clear();
         self.next_offset = batch.next_offset;
-        self.leader_epoch = batch.leader_epoch;
         self.passed = true;
     }
 
@@ -487,7 +496,6 @@ impl<'a> Maker<'a> {
         }
         self.fetched = is_fetched.then(|| fetched.clone());
         self.next_offset = batch.next_offset;
-        self.leader_epoch = batch.leader_epoch;
         self.records += usize::try_from(batch.records()).unwrap_or(0);
         self.spans.push(span);
     }
@@ -548,7 +556,6 @@ impl<'a> Maker<'a> {
             from: self.from,
             until: i64::MAX,
             next_offset: self.next_offset,
-            leader_epoch: self.leader_epoch,
             bytes,
             records,
         };
@@ -574,6 +581,7 @@ impl Shared {
         });
         if let Some(mut chunk) = chunk {
             partition.damaged = 0;
+            partition.decoded = chunk.next_offset;
             if partition
                 .trouble
                 .as_ref()
@@ -620,3 +628,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,6 +26,12 @@ use crate::{
     thread::Worker,
 };
 
+/// How much longer than it was asked to wait a broker may take before others are asked about it.
+const LATE: Duration = Duration::from_secs(2);
+
+const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+const LEADER_NOT_AVAILABLE: i16 = 5;
+
 struct Keeper {
     shared: Arc<Shared>,
     topics: Vec<Arc<str>>,
@@ -91,14 +97,17 @@ fn start_fetchers(shared: &Arc<Shared>) -> Result<()> {
 
 /// The oldest offset that the program has in hand (or leaves waiting), when it has taken nothing for `stall_after`.
 pub(crate) fn stalled(partition: &Partition, config: &FetchConfig, now: Instant) -> Option<(i64, Duration)> {
-    let since = partition.leased.or(partition.untouched)?;
+    let (position, since) = partition
+        .stands
+        .filter(|(position, _)| *position == partition.delivered())?;
     let age = now.saturating_duration_since(since);
-    (age >= config.stall_after && !partition.paused).then(|| (partition.delivered(), age))
+    (age >= config.stall_after && !partition.paused).then_some((position, age))
 }
 
 impl Keeper {
     #[allow(clippy::disallowed_methods, reason = "the keeper waits here")]
     fn run(mut self) {
+        let _alarm = self.shared.alarm();
         let shared = Arc::clone(&self.shared);
         loop {
             let mut state = shared.lock();
@@ -108,12 +117,16 @@ impl Keeper {
                 }
                 let now = Instant::now();
                 self.express(&mut state, now);
+                let late_at = self.look_for_late_answers(&mut state, now);
                 let stalls_at = self.tell_stalls(&mut state, now);
                 let metadata_at = self.metadata_at(&state);
                 if metadata_at <= now || !state.ending.is_empty() {
                     break;
                 }
-                let until = metadata_at.min(stalls_at).min(state.express_at.unwrap_or(metadata_at));
+                let until = metadata_at
+                    .min(stalls_at)
+                    .min(late_at)
+                    .min(state.express_at.unwrap_or(metadata_at));
                 shared.keeper_waits(&mut state, until);
             }
             let ending = std::mem::take(&mut state.ending);
@@ -167,12 +180,39 @@ impl Keeper {
         }
     }
 
+    /// A broker that is silent for longer than it was asked to wait may have lost its partitions to another one, which
+    /// metadata tells long before the request times out.
+    fn look_for_late_answers(&self, state: &mut State, now: Instant) -> Instant {
+        let mut next = now + Duration::from_secs(60);
+        let mut is_late = false;
+        for lane in state.lanes.values_mut() {
+            let Some(back_at) = lane.back_at.filter(|_| lane.asked_since.is_some() && !lane.late_told) else {
+                continue;
+            };
+            let late_at = back_at + LATE;
+            lane.late_told = late_at <= now;
+            is_late |= lane.late_told;
+            if !lane.late_told {
+                next = next.min(late_at);
+            }
+        }
+        state.metadata_wanted |= is_late;
+        next
+    }
+
     fn tell_stalls(&self, state: &mut State, now: Instant) -> Instant {
         let stall_after = self.shared.config.stall_after;
-        let mut next = now + stall_after;
+        // Whether a program has come on is looked at a few times within the limit.
+        let mut next = now + stall_after / 4;
         for partition in state.partitions.values_mut() {
-            if partition.has_something() && partition.leased.is_none() {
-                partition.untouched.get_or_insert(now);
+            if partition.paused || !(partition.has_something() || partition.leased.is_some()) {
+                partition.stands = None;
+                continue;
+            }
+            let position = partition.delivered();
+            if partition.stands.is_none_or(|(stood, _)| stood != position) {
+                partition.stands = Some((position, now));
+                partition.stall_told = false;
             }
             if let Some((oldest, age)) = stalled(partition, &self.shared.config, now) {
                 if !std::mem::replace(&mut partition.stall_told, true) {
@@ -182,7 +222,7 @@ impl Keeper {
                         age,
                     });
                 }
-            } else if let Some(since) = partition.leased.or(partition.untouched) {
+            } else if let Some((_, since)) = partition.stands {
                 next = next.min(since + stall_after);
             }
         }
@@ -240,7 +280,7 @@ impl Keeper {
                 continue;
             };
             self.missing.remove(&name);
-            is_settled &= self.place_topic(state, topic);
+            is_settled &= self.place_topic(state, topic, metadata, now);
             if matches!(shared.subscription, Subscription::Topics(_)) && !shared.until_end {
                 self.add_new(state, topic);
             }
@@ -253,7 +293,7 @@ impl Keeper {
         let since = *self.missing.entry(Arc::clone(name)).or_insert(now);
         let error = metadata.topic(name).map_or(0, |topic| topic.error);
         let error = match error {
-            0 => Error::refused(3), // it is not in the answer
+            0 => Error::refused(UNKNOWN_TOPIC_OR_PARTITION), // it is not in the answer
             code => Error::refused(code),
         };
         let is_final = !error.is_retriable() && error.kind() != ErrorKind::UnknownTopic;
@@ -275,7 +315,7 @@ impl Keeper {
         true
     }
 
-    fn place_topic(&self, state: &mut State, topic: &Topic) -> bool {
+    fn place_topic(&self, state: &mut State, topic: &Topic, metadata: &Metadata, now: Instant) -> bool {
         let shared = &self.shared;
         let mut is_settled = true;
         let mut recreated = false;
@@ -298,15 +338,16 @@ impl Keeper {
                     shared.restart(state, slot, StartAt::Earliest);
                 }
             }
-            match leader {
-                Some(found) => {
-                    let found = (found.leader, found.leader_epoch);
-                    let known = state.partitions.get(&slot).and_then(|partition| partition.leader);
-                    if known.is_none_or(|known| known != found && found.1 >= known.1) {
-                        shared.lead(state, slot, found);
-                    }
-                }
-                None => is_settled = was_failed && is_settled,
+            let Some(found) = leader else {
+                is_settled &= self.leaderless(state, topic, slot, now);
+                continue;
+            };
+            let found = (found.leader, found.leader_epoch);
+            let known = state.partitions.get(&slot).and_then(|partition| partition.leader);
+            // A leader that a hint told of, and that is no broker of this cluster, is none, whatever its epoch.
+            let is_older = |known: (i32, i32)| found.1 < known.1 && metadata.brokers.contains_key(&known.0);
+            if known.is_none_or(|known| known != found && !is_older(known)) {
+                shared.lead(state, slot, found);
             }
         }
         if recreated {
@@ -315,6 +356,30 @@ impl Keeper {
             });
         }
         is_settled
+    }
+
+    /// A partition that nobody leads: for now, or because the topic has fewer partitions than it had. True when there
+    /// is nothing to ask for any more.
+    fn leaderless(&self, state: &mut State, topic: &Topic, slot: Slot, now: Instant) -> bool {
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return true;
+        };
+        if matches!(partition.phase, Phase::Failed) {
+            return true;
+        }
+        if topic.partition(partition.cell.partition).is_none() {
+            let count = topic.partitions.len();
+            let error =
+                Error::refused(UNKNOWN_TOPIC_OR_PARTITION).explained(&format!("the topic has {count} partitions now"));
+            self.shared.fail(state, slot, error);
+            return true;
+        }
+        let error = partition
+            .cell
+            .blame(Error::refused(LEADER_NOT_AVAILABLE).in_api("Metadata"));
+        partition.leader = None;
+        partition.met(error, now, |times| self.shared.backoff(times));
+        false
     }
 
     /// Partitions that were added to a topic are read from their first record: nothing is missed.

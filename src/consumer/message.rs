@@ -73,7 +73,6 @@ pub(crate) struct Chunk {
     pub until: i64,
     /// The position behind the chunk.
     pub next_offset: i64,
-    pub leader_epoch: i32,
     pub bytes: usize,
     pub records: usize,
 }
@@ -312,6 +311,8 @@ impl fmt::Debug for Message {
     }
 }
 
+type OwnedHeader = (Box<[u8]>, Option<Box<[u8]>>);
+
 /// A message that stands for itself: [`Message::detach`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedMessage {
@@ -323,7 +324,7 @@ pub struct OwnedMessage {
     leader_epoch: Option<i32>,
     key: Option<Box<[u8]>>,
     value: Option<Box<[u8]>>,
-    headers: Box<[(Box<[u8]>, Option<Box<[u8]>>)]>,
+    headers: Box<[OwnedHeader]>,
 }
 
 impl OwnedMessage {

@@ -11,11 +11,10 @@ use uuid::Uuid;
 
 use super::{
     budget::Account,
-    fetch_lane::Role,
     message::{Cell, Chunk},
 };
 use crate::{
-    error::Error,
+    error::{Error, ErrorKind},
     offset::{Isolation, StartAt, TopicPartition},
     stop::Stop,
     thread::Worker,
@@ -51,6 +50,8 @@ pub(crate) struct Raw {
     pub bytes: Vec<u8>,
     pub aborted: Vec<AbortedTransaction>,
     pub readable_end: i64,
+    /// What is wrong with what came behind `bytes`, and was left out.
+    pub problem: Option<&'static str>,
 }
 
 /// Up to where a partition can be read, as of its last answer.
@@ -58,7 +59,6 @@ pub(crate) struct Raw {
 pub(crate) struct Ends {
     pub high_watermark: i64,
     pub last_stable: i64,
-    pub log_start: i64,
 }
 
 impl Ends {
@@ -95,8 +95,10 @@ pub(crate) struct Partition {
     pub account: Account,
     pub raw: VecDeque<Raw>,
     pub chunks: VecDeque<Chunk>,
-    /// In which lane it is asked for now.
-    pub asked: Option<Role>,
+    /// Which Fetch asks for it now; what another one brings does not count.
+    pub asked: Option<u64>,
+    /// Behind what has been decoded: from here on it must be fetched again when what is under way is dropped.
+    pub decoded: i64,
     /// Since when an iterator has it.
     pub leased: Option<Instant>,
     /// Whether it stands in the queue of ready partitions.
@@ -113,8 +115,8 @@ pub(crate) struct Partition {
     pub damaged: u32,
     pub trouble: Option<Trouble>,
     pub stall_told: bool,
-    /// Since when the program has taken nothing although there is something.
-    pub untouched: Option<Instant>,
+    /// Where the program stood, although there was something for it, and since when.
+    pub stands: Option<(i64, Instant)>,
     /// Wakes its fetcher.
     pub wake: Arc<Condvar>,
     pub stop: Stop,
@@ -140,6 +142,7 @@ impl Partition {
             raw: VecDeque::new(),
             chunks: VecDeque::new(),
             asked: None,
+            decoded: -1,
             leased: None,
             queued: false,
             paused: false,
@@ -150,7 +153,7 @@ impl Partition {
             damaged: 0,
             trouble: None,
             stall_told: false,
-            untouched: None,
+            stands: None,
             wake: Arc::new(Condvar::new()),
             stop: Stop::new("partition"),
             fetcher: None,
@@ -168,7 +171,11 @@ impl Partition {
     /// What was asked for, or has arrived undecoded, is not wanted any more.
     pub(crate) fn raise_epoch(&mut self) {
         self.cell.fetch_epoch.fetch_add(1, Ordering::Release);
-        // A Fetch that is still under way for it does not count any more: another lane may ask at once.
+        self.unask();
+    }
+
+    /// A Fetch that is still under way for it does not count any more: another lane may ask at once.
+    pub(crate) fn unask(&mut self) {
         self.asked = None;
         self.account.reserved = 0;
     }
@@ -213,6 +220,15 @@ impl Partition {
         let since = self.trouble.as_ref().map_or(now, |trouble| trouble.since);
         self.not_before = Some(now + wait(times));
         self.trouble = Some(Trouble { since, error, times });
+    }
+
+    /// The way to its broker is fine again; what the broker itself said of it stays.
+    pub(crate) fn reached(&mut self) {
+        let is_of_the_way =
+            |trouble: &Trouble| trouble.error.code().is_none() && trouble.error.kind() != ErrorKind::Corrupt;
+        if self.trouble.as_ref().is_some_and(is_of_the_way) {
+            self.well();
+        }
     }
 
     pub(crate) fn well(&mut self) {

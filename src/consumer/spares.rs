@@ -39,7 +39,7 @@ impl Spares {
             return Vec::with_capacity(size);
         }
         // Answers differ by a batch or so, and their buffers should fit each other.
-        let rounded = size.next_multiple_of((size / 16).next_power_of_two());
+        let rounded = size.next_multiple_of((size / 64).next_power_of_two());
         let mut idle = self.idle.lock();
         let fitting = idle
             .iter()
@@ -121,7 +121,7 @@ mod tests {
         let spares = Spares::new(8 * MB);
         drop(spares.lend(vec![0; 4 * MB]));
         for size in [1, 1000, LEAST, MB, 3 * MB] {
-            assert!(spares.take(size).capacity() <= size + size / 4, "{size}");
+            assert!(spares.take(size).capacity() <= size + size / 32, "{size}");
         }
     }
 

@@ -256,7 +256,7 @@ impl Stream {
                 Some(end) => end,
                 None => self.ask_end(&name, isolation, &deadline)?,
             };
-            lags.insert(name, u64::try_from(end - position).unwrap_or(0));
+            lags.insert(name, u64::try_from(end.saturating_sub(position)).unwrap_or(0));
         }
         Ok(lags)
     }

@@ -179,16 +179,8 @@ impl Connection {
         })
     }
 
-    pub(crate) fn versions(&self) -> &Arc<Versions> {
-        &self.shared.versions
-    }
-
-    /// The broker's address, as it was dialled.
-    pub(crate) fn peer(&self) -> &Arc<str> {
-        &self.shared.peer
-    }
-
     /// Sends a request and waits for its answer.
+    #[cfg(test)]
     pub(crate) fn call<'a, R: Request + 'a>(
         &self,
         ask: impl Into<Ask<'a, R>>,
@@ -255,10 +247,21 @@ impl Connection {
         })
     }
 
-    /// Nothing asked, nothing awaited for this long.
-    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
-        let calls = self.shared.calls.lock();
-        calls.in_flight.is_empty() && now().saturating_duration_since(calls.last_used) >= time
+    /// Ends it if nothing was asked and nothing is awaited for this long. Whoever is about to use it finds it dead
+    /// before anything is sent.
+    pub(crate) fn end_if_idle_for(&self, time: Duration) -> bool {
+        {
+            let mut calls = self.shared.calls.lock();
+            let idle = now().saturating_duration_since(calls.last_used);
+            if !calls.in_flight.is_empty() || calls.in_flight.over().is_some() || idle < time {
+                return false;
+            }
+            calls.was_idle = true;
+            calls.died = Some(now());
+            calls.in_flight.end(Error::closed("idle connection"));
+        }
+        self.shared.hangup.shutdown();
+        true
     }
 
     /// Ends it with this cause for all that is in flight; without waiting.
@@ -436,28 +439,6 @@ impl<R: Request> Pending<R> {
         answer
             .and_then(|frame| request::decode::<R>(self.version, frame))
             .map_err(context)
-    }
-
-    /// Where the answer, or why there will be none, arrives: for those who wait for several things at once. What was
-    /// received there is to be given to [`read`](Self::read).
-    pub(crate) fn arrival(&self) -> &Receiver<Result<Bytes>> {
-        &self.answer
-    }
-
-    pub(crate) fn read(&self, arrived: Result<Bytes>) -> Result<R::Response> {
-        arrived
-            .and_then(|frame| request::decode::<R>(self.version, frame))
-            .map_err(|error| error.in_api(api::name(R::KEY)).at_broker(&self.shared.peer))
-    }
-
-    /// The version it was asked in.
-    pub(crate) fn version(&self) -> i16 {
-        self.version
-    }
-
-    /// When the broker has had its time.
-    pub(crate) fn expires(&self) -> Instant {
-        self.expires
     }
 }
 

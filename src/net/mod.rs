@@ -8,11 +8,13 @@ pub(crate) mod transport;
 
 #[cfg(test)]
 pub(crate) mod scripted;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::time::Duration;
 
 pub(crate) use address::Address;
-pub(crate) use connection::{Ask, Connection, Pending};
+pub(crate) use connection::{Ask, Connection};
 
 use crate::wire::frame;
 

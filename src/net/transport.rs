@@ -62,7 +62,7 @@ pub(crate) fn connect(
             }
             Err(error) => {
                 deadline.check(CONNECTED)?;
-                reasons.push((*peer, unreachable(&error)));
+                reasons.push((*peer, unreachable(&error, deadline)));
             }
         }
     }
@@ -71,7 +71,10 @@ pub(crate) fn connect(
 
 const CONNECTED: &str = "a TCP connection";
 
-fn unreachable(error: &io::Error) -> Error {
+fn unreachable(error: &io::Error, deadline: &Deadline) -> Error {
+    if is_timeout(error) {
+        return deadline.error(CONNECTED);
+    }
     Error::new(ErrorKind::Unreachable, plain(error))
 }
 
@@ -188,10 +191,6 @@ impl Hangup {
     pub(crate) fn shutdown(&self) {
         // It may already be gone.
         self.0.shutdown(Shutdown::Both).ok();
-    }
-
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        self.0.local_addr().ok()?.as_socket()
     }
 }
 

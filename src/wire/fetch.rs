@@ -50,8 +50,6 @@ pub(crate) struct PartitionAnswer {
     pub error: i16,
     pub high_watermark: i64,
     pub last_stable_offset: i64,
-    /// -1 where the version does not tell.
-    pub log_start_offset: i64,
     pub aborted: Vec<AbortedTransaction>,
     pub preferred_read_replica: Option<i32>,
     pub records: Vec<u8>,
@@ -163,12 +161,14 @@ impl<R: Read> Frame<R> {
             error: self.i16()?,
             high_watermark: self.i64()?,
             last_stable_offset: self.i64()?,
-            log_start_offset: if version >= 5 { self.i64()? } else { -1 },
             aborted: Vec::new(),
             preferred_read_replica: None,
             records: Vec::new(),
             leader: None,
         };
+        if version >= 5 {
+            self.i64()?; // where the log starts: nobody asks
+        }
         for _ in 0..self.nullable_count("aborted transactions")?.unwrap_or(0) {
             let aborted = AbortedTransaction {
                 producer_id: self.i64()?,
@@ -457,7 +457,6 @@ mod tests {
             assert_eq!(partition.topic, topic);
             assert_eq!((partition.partition, partition.error), (3, 0));
             assert_eq!((partition.high_watermark, partition.last_stable_offset), (100, 90));
-            assert_eq!(partition.log_start_offset, if version >= 5 { 5 } else { -1 });
             assert_eq!(
                 partition.aborted,
                 [AbortedTransaction {

@@ -53,11 +53,6 @@ impl Versions {
         Ok(version)
     }
 
-    /// Whether the broker has this API in any version.
-    pub(crate) fn has(&self, api_key: i16) -> bool {
-        self.offer(api_key).is_some()
-    }
-
     fn offer(&self, api_key: i16) -> Option<(i16, i16)> {
         let (_, from, to) = self.offered.iter().find(|(key, ..)| *key == api_key)?;
         Some((*from, *to))

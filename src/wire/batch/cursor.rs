@@ -42,12 +42,6 @@ impl Cursor {
         }
     }
 
-    /// How many records are still to come, if they are all there.
-    #[inline]
-    pub(crate) fn left(&self) -> u32 {
-        self.left
-    }
-
     /// The next record, if it is of the common shape: of a batch of today, with short fields. None says nothing but
     /// that [`next`](Self::next) has to look; the cursor has not moved then.
     // Always: the caller's loop is the hot path, and a record that is returned through memory costs more than to read it.
@@ -210,12 +204,6 @@ impl Slice {
         let start = self.start as usize;
         usize::try_from(self.len).ok().map(|len| start..start + len)
     }
-
-    /// 0 for null.
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        usize::try_from(self.len).unwrap_or(0)
-    }
 }
 
 /// The headers of one record, which have been checked.
@@ -248,10 +236,5 @@ impl HeaderSlice {
             Some(bytes) => Headers::new(bytes, self.count as usize),
             None => Headers::new(&[], 0),
         }
-    }
-
-    #[inline]
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
     }
 }

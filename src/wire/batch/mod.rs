@@ -25,15 +25,19 @@ mod writer;
 mod tests;
 
 pub(crate) use codec::Compression;
-pub(crate) use cursor::{Cursor, HeaderSlice, RecordView, Slice};
+#[cfg(feature = "unstable-internals")]
+pub(crate) use cursor::Slice;
+pub(crate) use cursor::{Cursor, RecordView};
 pub use decoder::TimestampType;
 pub(crate) use decoder::{Decoder, Place, Span};
 pub(crate) use error::{BatchError, Problem};
 pub use headers::{Header, Headers};
 pub(crate) use marker::{Marker, marker};
 pub(crate) use raw::{RawBatch, Walk};
+#[cfg(test)]
+pub(crate) use writer::{HeaderRef, record_size};
 #[cfg(any(test, feature = "unstable-internals"))]
 pub(crate) use {
     codec::Compressor,
-    writer::{BatchWriter, Flags, HeaderRef, Sequence, record_size},
+    writer::{BatchWriter, Flags, Sequence},
 };

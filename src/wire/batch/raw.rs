@@ -1,6 +1,8 @@
 //! Where batches lie in fetched bytes, and what their headers say.
 
-use super::{BatchError, Compression, Problem, bytes};
+#[cfg(test)]
+use super::Compression;
+use super::{BatchError, Problem, bytes};
 
 /// One complete record batch, or one old message (magic 0 or 1) with its offset and size, as it lies in fetched bytes.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,7 @@ impl RawBatch {
     }
 
     /// `None` for a codec that klamm does not know.
+    #[cfg(test)]
     pub(crate) fn compression(&self) -> Option<Compression> {
         Compression::of(self.attributes)
     }
@@ -83,7 +86,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Where the next batch begins: once the walk has ended, behind the last complete one.
-    #[inline]
+    #[cfg(test)]
     pub(crate) fn position(&self) -> usize {
         self.at
     }
