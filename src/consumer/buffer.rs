@@ -18,6 +18,7 @@ use super::{
     fetch_lane::{self, LaneEntry, PARKED, Role},
     message::{Batch, Message, Walker},
     partition::{Partition, Phase, Task, Trouble},
+    spares::Spares,
 };
 use crate::{
     cluster::Cluster,
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub until_end: bool,
     pub stop: Stop,
     pub events: Arc<EventQueue>,
+    pub spares: Arc<Spares>,
     /// For the threads that are started here.
     me: Weak<Self>,
     state: Mutex<State>,
@@ -110,25 +112,35 @@ pub(crate) enum Turn {
 }
 
 impl Lease {
+    /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
+    #[inline(always)]
+    pub(crate) fn next_common(&mut self) -> Option<Message> {
+        if self.cell.recall.load(Ordering::Relaxed) {
+            return None;
+        }
+        let message = self.walker.next_common()?;
+        self.given(message.offset());
+        Some(message)
+    }
+
     /// The next message, unless the partition is wanted back or the chunk is at its end.
-    #[inline]
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
         if self.cell.recall.load(Ordering::Relaxed) {
             return None;
         }
-        match self.walker.next() {
-            Some(Ok(message)) => {
-                let offset = message.offset();
-                self.last = Some(offset);
-                let at = &self.walker.chunk.data.at;
-                at.store(offset.saturating_add(1), Ordering::Relaxed);
-                Some(Ok(message))
-            }
-            other => {
-                self.finished = true;
-                other
-            }
+        let next = self.walker.next();
+        match &next {
+            Some(Ok(message)) => self.given(message.offset()),
+            _ => self.finished = true,
         }
+        next
+    }
+
+    #[inline(always)]
+    fn given(&mut self, offset: i64) {
+        self.last = Some(offset);
+        let at = &self.walker.chunk.data.at;
+        at.store(offset.saturating_add(1), Ordering::Relaxed);
     }
 
     /// All that is left, as one batch; None when nothing is, or the partition is wanted back.
@@ -186,6 +198,8 @@ impl Shared {
             fatal: None,
             ended: false,
         };
+        // What is read and what is walked take turns.
+        let spares = Spares::new(config.max_bytes.saturating_mul(2));
         Arc::new_cyclic(|me| Self {
             cluster,
             config,
@@ -193,6 +207,7 @@ impl Shared {
             until_end,
             stop: Stop::new("stream"),
             events: Arc::new(EventQueue::default()),
+            spares,
             me: Weak::clone(me),
             state: Mutex::new(state),
             readable: Condvar::new(),

@@ -320,7 +320,7 @@ impl Fetcher {
             readable_end,
             problem,
         } = raw;
-        let fetched = Bytes::from(bytes);
+        let fetched = self.shared.spares.lend(bytes);
         let mut aborted = Aborted::new(aborted);
         let shared = Arc::clone(&self.shared);
         let mut maker = Maker::new(

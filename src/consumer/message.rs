@@ -105,7 +105,22 @@ impl Walker {
         self.cursor = None;
     }
 
-    #[inline]
+    /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
+    // Always: a message that is handed from call to call through memory costs more than to read it.
+    #[inline(always)]
+    pub(crate) fn next_common(&mut self) -> Option<Message> {
+        let span = self.chunk.data.spans.get(self.span)?;
+        let record = self.cursor.as_mut()?.next_common(&self.chunk.data.data, span)?;
+        if record.offset < self.chunk.from {
+            return None; // `next` goes on behind it
+        }
+        if record.offset >= self.chunk.until {
+            self.cursor = None;
+            return None;
+        }
+        Some(self.message(record))
+    }
+
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
         loop {
             let span = self.chunk.data.spans.get(self.span)?;
@@ -115,18 +130,7 @@ impl Walker {
                     self.cursor = None;
                     return None;
                 }
-                Some(Ok(record)) => {
-                    let chunk = Arc::clone(&self.chunk.data);
-                    #[allow(
-                        clippy::cast_possible_truncation,
-                        reason = "a chunk of 4 billion batches is beyond its bytes"
-                    )]
-                    return Some(Ok(Message {
-                        chunk,
-                        record,
-                        span: self.span as u32,
-                    }));
-                }
+                Some(Ok(record)) => return Some(Ok(self.message(record))),
                 Some(Err(error)) => {
                     self.cursor = None;
                     return Some(Err(self.chunk.data.cell.blame(error.into_error())));
@@ -136,6 +140,19 @@ impl Walker {
                     self.cursor = self.chunk.data.spans.get(self.span).map(Cursor::new);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn message(&self, record: RecordView) -> Message {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a chunk of 4 billion batches is beyond its bytes"
+        )]
+        Message {
+            chunk: Arc::clone(&self.chunk.data),
+            record,
+            span: self.span as u32,
         }
     }
 }
@@ -473,12 +490,24 @@ impl fmt::Debug for BatchIter {
     }
 }
 
+impl BatchIter {
+    // Not what `next` returns: the compiler would then make room for it in memory, and the common message goes there too.
+    #[cold]
+    #[inline(never)]
+    fn next_slow(&mut self) -> Result<Option<Message>> {
+        self.walker.next().transpose()
+    }
+}
+
 impl Iterator for BatchIter {
     type Item = Result<Message>;
 
     #[inline]
     fn next(&mut self) -> Option<Result<Message>> {
-        self.walker.next()
+        if let Some(message) = self.walker.next_common() {
+            return Some(Ok(message));
+        }
+        self.next_slow().transpose()
     }
 }
 
