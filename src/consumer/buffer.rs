@@ -342,6 +342,7 @@ impl Shared {
                 return Some(Turn::Lease(lease));
             }
             if let Some(error) = partition.failure.take() {
+                self.advanced(state);
                 return Some(Turn::Failed(error));
             }
             if advanced {

@@ -55,6 +55,8 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// When that should be answered at the latest.
+    pub back_at: Option<Instant>,
     /// Whether its silence has led to a question about the leaders.
     pub late_told: bool,
     /// How long the broker was last asked to wait, while partitions are left out.
@@ -130,6 +132,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         wake,
         hangup: None,
         asked_since: None,
+        back_at: None,
         late_told: false,
         patience: Duration::ZERO,
         worker: Some(worker),

@@ -22,6 +22,9 @@ use crate::{
 /// While partitions are left out of a Fetch that may want to be in soon, the broker is asked to wait this long only.
 const BRIEFLY: Duration = Duration::from_millis(10);
 
+/// The express lane never waits for longer: somebody else may need it.
+const EXPRESS: Duration = Duration::from_millis(100);
+
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// One Fetch to write.
@@ -69,20 +72,32 @@ impl Shared {
             until: None,
             is_unused: true,
         };
+        let mut longest = config.max_wait;
         if role == Role::Express {
-            // Only for what cannot wait until the other lane comes back.
-            match state
-                .lanes
-                .get(&(broker, Role::Session))
-                .and_then(|lane| lane.asked_since)
-            {
-                Some(since) if now >= since + PARKED => {}
-                since => {
+            // Only for what cannot wait until the other lane comes back; then that one has everything again.
+            let session = state.lanes.get(&(broker, Role::Session));
+            let parked_at = session.and_then(|lane| lane.asked_since).map(|since| since + PARKED);
+            if parked_at.is_none_or(|at| now < at) {
+                return Err(Idle {
+                    until: parked_at,
+                    is_unused: false,
+                });
+            }
+            if let Some(back_at) = session.and_then(|lane| lane.back_at) {
+                let hands_over = back_at.checked_sub(PARKED).unwrap_or(back_at)..back_at + PARKED * 2;
+                if hands_over.contains(&now) {
+                    // Not to be under way just when it comes back.
                     return Err(Idle {
-                        until: since.map(|since| since + PARKED),
+                        until: Some(hands_over.end),
                         is_unused: false,
                     });
                 }
+                let free_for = hands_over.start.saturating_duration_since(now);
+                longest = if free_for.is_zero() {
+                    EXPRESS
+                } else {
+                    EXPRESS.min(free_for)
+                };
             }
         }
         let mut left_out = false;
@@ -161,15 +176,16 @@ impl Shared {
         let first = state.turn % wants.len();
         wants.rotate_left(first);
         state.turn = state.turn.wrapping_add(1);
-        let mut max_wait = config.max_wait;
+        let mut max_wait = longest;
         if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
             if left_out || role == Role::Express {
                 lane.patience = (lane.patience * 2).clamp(BRIEFLY, config.max_wait.max(BRIEFLY));
-                max_wait = lane.patience.min(config.max_wait);
+                max_wait = lane.patience.min(longest);
             } else {
                 lane.patience = Duration::ZERO;
             }
             lane.asked_since = Some(now);
+            lane.back_at = Some(now + max_wait);
             lane.late_told = false;
         }
         Ok(Plan {

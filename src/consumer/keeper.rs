@@ -186,10 +186,10 @@ impl Keeper {
         let mut next = now + Duration::from_secs(60);
         let mut is_late = false;
         for lane in state.lanes.values_mut() {
-            let Some(since) = lane.asked_since.filter(|_| !lane.late_told) else {
+            let Some(back_at) = lane.back_at.filter(|_| lane.asked_since.is_some() && !lane.late_told) else {
                 continue;
             };
-            let late_at = since + self.shared.config.max_wait + LATE;
+            let late_at = back_at + LATE;
             lane.late_told = late_at <= now;
             is_late |= lane.late_told;
             if !lane.late_told {

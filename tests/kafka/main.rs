@@ -13,5 +13,6 @@ mod positions;
 mod rack;
 mod reading;
 mod records;
+mod sessions;
 mod support;
 mod transactions;

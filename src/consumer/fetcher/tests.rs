@@ -183,6 +183,7 @@ impl World {
                     wake: Arc::new(Condvar::new()),
                     hangup: None,
                     asked_since: None,
+                    back_at: None,
                     late_told: false,
                     patience: Duration::ZERO,
                     worker: None,
