@@ -16,7 +16,7 @@ use super::{
     config::FetchConfig,
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
-    message::{Batch, Message, Walker},
+    message::{Batch, Cell, Message, Progress, Walker},
     partition::{Partition, Phase, Task, Trouble},
 };
 use crate::{
@@ -98,7 +98,8 @@ pub(crate) struct Lease {
     first: Option<i64>,
     /// Nothing is left of the chunk.
     finished: bool,
-    cell: Arc<super::message::Cell>,
+    cell: Arc<Cell>,
+    progress: Arc<Progress>,
 }
 
 /// What an iterator gets.
@@ -120,7 +121,9 @@ impl Lease {
             Some(Ok(message)) => {
                 let offset = message.offset();
                 self.last = Some(offset);
-                self.cell.position.store(offset.saturating_add(1), Ordering::Relaxed);
+                self.progress
+                    .position
+                    .store(offset.saturating_add(1), Ordering::Relaxed);
                 Some(Ok(message))
             }
             other => {
@@ -139,7 +142,7 @@ impl Lease {
                 self.last = Some(rest.chunk.next_offset - 1);
                 self.finished = true;
                 self.walker.exhaust();
-                self.cell.position.store(rest.chunk.next_offset, Ordering::Relaxed);
+                self.progress.position.store(rest.chunk.next_offset, Ordering::Relaxed);
                 Some(Ok(Batch::new(rest, message.offset())))
             }
             Err(error) => Some(Err(error)),
@@ -154,7 +157,11 @@ impl Lease {
     fn resume_at(&self) -> i64 {
         match self.last {
             // An acked message is done, also when the iterator is dropped before it was asked for the next.
-            Some(last) => self.cell.acked.load(Ordering::Relaxed).max(self.first.unwrap_or(last)),
+            Some(last) => self
+                .progress
+                .acked
+                .load(Ordering::Relaxed)
+                .max(self.first.unwrap_or(last)),
             None => self.walker.chunk.from,
         }
     }
@@ -291,10 +298,10 @@ impl Shared {
             }
         });
         if stays {
-            partition.cell.position.store(chunk.from, Ordering::Relaxed);
+            partition.progress.position.store(chunk.from, Ordering::Relaxed);
             partition.chunks.push_front(chunk);
         } else if is_current {
-            partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+            partition.progress.position.store(chunk.next_offset, Ordering::Relaxed);
         }
         partition.wake.notify_one();
         self.offer(state, lease.slot);
@@ -320,7 +327,7 @@ impl Shared {
                 });
                 if chunk.data.spans.is_empty() || chunk.from >= chunk.until {
                     // Nothing to see: markers, aborted or compacted records. The position goes on.
-                    partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+                    partition.progress.position.store(chunk.next_offset, Ordering::Relaxed);
                     advanced = true;
                     continue;
                 }
@@ -334,6 +341,7 @@ impl Shared {
                     slot,
                     ack_epoch: partition.ack_epoch(),
                     cell: Arc::clone(&partition.cell),
+                    progress: Arc::clone(&partition.progress),
                     walker: Walker::new(chunk),
                     last: None,
                     first: None,
@@ -478,7 +486,7 @@ impl Shared {
             return;
         }
         if let Some(partition) = state.partitions.get(&slot) {
-            partition.cell.position.store(stands, Ordering::Relaxed);
+            partition.progress.position.store(stands, Ordering::Relaxed);
         }
         state.drop_chunks(slot);
         self.fail(&mut state, slot, error);
@@ -509,7 +517,7 @@ impl Shared {
         };
         partition.raise_epoch();
         partition.cell.ack_epoch.fetch_add(1, Ordering::Release);
-        partition.cell.acked.store(-1, Ordering::Relaxed);
+        partition.progress = Progress::at(partition.delivered());
         partition
             .cell
             .recall
@@ -523,7 +531,7 @@ impl Shared {
             StartAt::Offset(offset) if partition.ends.is_some() => {
                 partition.position = offset;
                 partition.decoded = offset;
-                partition.cell.position.store(offset, Ordering::Relaxed);
+                partition.progress.position.store(offset, Ordering::Relaxed);
                 partition.phase = Phase::Fetching;
             }
             start => {

@@ -275,6 +275,7 @@ impl Shared {
             budget.change(&mut partition.account, |account| account.raw += landed.records.len());
             let raw = Raw {
                 epoch: partition.epoch(),
+                progress: Arc::clone(&partition.progress),
                 from: landed.from,
                 bytes: landed.records,
                 aborted: landed.aborted,
@@ -401,11 +402,11 @@ impl Shared {
             .recall
             .store(partition.leased.is_some(), Ordering::Release);
         // Offsets come again, for other records.
-        partition.cell.acked.fetch_min(at, Ordering::Relaxed);
+        partition.progress.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;
         if partition.delivered() > at && partition.leased.is_none() {
-            partition.cell.position.store(at, Ordering::Relaxed);
+            partition.progress.position.store(at, Ordering::Relaxed);
         }
         self.kick(state, slot);
     }

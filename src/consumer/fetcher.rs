@@ -11,7 +11,7 @@ use super::{
     aborted::Aborted,
     buffer::{Shared, Slot, State},
     event::Event,
-    message::{Cell, Chunk, ChunkData},
+    message::{Cell, Chunk, ChunkData, Progress},
     partition::{Partition, Phase, Raw, Task},
 };
 use crate::{
@@ -275,7 +275,7 @@ impl Fetcher {
                 partition.position = at;
                 partition.decoded = at;
                 partition.until = partition.until.or(until);
-                partition.cell.position.store(at, Ordering::Relaxed);
+                partition.progress.position.store(at, Ordering::Relaxed);
                 shared.events.push(Event::Assigned {
                     partition: partition.name.clone(),
                     position: at,
@@ -285,10 +285,10 @@ impl Fetcher {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
                 partition.decoded = partition.decoded.min(to);
-                partition.cell.acked.fetch_min(to, Ordering::Relaxed);
+                partition.progress.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
-                    partition.cell.position.store(to, Ordering::Relaxed);
+                    partition.progress.position.store(to, Ordering::Relaxed);
                 }
                 let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
                 shared.events.push(Event::OffsetReset {
@@ -307,26 +307,13 @@ impl Fetcher {
     // ---- what was fetched ----
 
     fn decode(&mut self, raw: Raw) {
-        let size = raw.bytes.len();
+        let shared = Arc::clone(&self.shared);
+        let mut maker = Maker::new(&shared, self.slot, Arc::clone(&self.cell), &raw);
         let Raw {
-            epoch,
-            from,
-            bytes,
-            aborted,
-            readable_end,
+            epoch, bytes, aborted, ..
         } = raw;
         let fetched = Bytes::from(bytes);
         let mut aborted = Aborted::new(aborted);
-        let shared = Arc::clone(&self.shared);
-        let mut maker = Maker::new(
-            &shared,
-            self.slot,
-            Arc::clone(&self.cell),
-            epoch,
-            from,
-            readable_end,
-            size,
-        );
         for batch in Walk::new(&fetched) {
             if self.cell.fetch_epoch.load(Ordering::Acquire) != epoch {
                 return;
@@ -419,6 +406,7 @@ struct Maker<'a> {
     shared: &'a Shared,
     slot: Slot,
     cell: Arc<Cell>,
+    progress: Arc<Progress>,
     epoch: u64,
     /// Records below it are not wanted.
     from: i64,
@@ -438,24 +426,17 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(
-        shared: &'a Shared,
-        slot: Slot,
-        cell: Arc<Cell>,
-        epoch: u64,
-        from: i64,
-        readable_end: i64,
-        raw: usize,
-    ) -> Self {
+    fn new(shared: &'a Shared, slot: Slot, cell: Arc<Cell>, raw: &Raw) -> Self {
         Self {
             shared,
             slot,
             cell,
-            epoch,
-            from,
-            readable_end,
-            raw,
-            next_offset: from,
+            progress: Arc::clone(&raw.progress),
+            epoch: raw.epoch,
+            from: raw.from,
+            readable_end: raw.readable_end,
+            raw: raw.bytes.len(),
+            next_offset: raw.from,
             spans: Vec::new(),
             fetched: None,
             inflated: Vec::new(),
@@ -538,6 +519,7 @@ impl<'a> Maker<'a> {
         };
         let data = ChunkData {
             cell: Arc::clone(&self.cell),
+            progress: Arc::clone(&self.progress),
             ack_epoch: self.cell.ack_epoch.load(Ordering::Acquire),
             data,
             spans,
@@ -585,7 +567,7 @@ impl Shared {
                 chunk.until = until;
             }
             if chunk.data.spans.is_empty() && partition.chunks.is_empty() && partition.leased.is_none() {
-                partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+                partition.progress.position.store(chunk.next_offset, Ordering::Relaxed);
                 self.advanced(&state);
             } else {
                 partition.chunks.push_back(chunk);

@@ -27,10 +27,25 @@ pub(crate) struct Cell {
     pub ack_epoch: AtomicU64,
     /// Asks the iterator that has this partition to give it back at its next message.
     pub recall: AtomicBool,
+}
+
+/// How far the program has got. A seek puts another one in its place: whoever has not heard of it yet, such as an
+/// iterator in the middle of `next`, writes to where nobody looks any more.
+#[derive(Debug)]
+pub(crate) struct Progress {
     /// The next offset that an iterator will be given.
     pub position: AtomicI64,
     /// Behind the highest message that the program has acked itself.
     pub acked: AtomicI64,
+}
+
+impl Progress {
+    pub(crate) fn at(position: i64) -> Arc<Self> {
+        Arc::new(Self {
+            position: AtomicI64::new(position),
+            acked: AtomicI64::new(-1),
+        })
+    }
 }
 
 impl Cell {
@@ -41,8 +56,6 @@ impl Cell {
             fetch_epoch: AtomicU64::new(0),
             ack_epoch: AtomicU64::new(0),
             recall: AtomicBool::new(false),
-            position: AtomicI64::new(-1),
-            acked: AtomicI64::new(-1),
         }
     }
 
@@ -55,6 +68,7 @@ impl Cell {
 /// Decoded record batches of one partition, which lie in one buffer.
 pub(crate) struct ChunkData {
     pub cell: Arc<Cell>,
+    pub progress: Arc<Progress>,
     pub ack_epoch: u64,
     pub data: Bytes,
     /// In order of their offsets; no empty ones.
@@ -241,7 +255,7 @@ impl Message {
             return false;
         }
         self.chunk
-            .cell
+            .progress
             .acked
             .fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
         true
@@ -431,7 +445,7 @@ impl Batch {
         let data = &self.walker.chunk.data;
         let current = data.cell.ack_epoch.load(Ordering::Acquire) == data.ack_epoch;
         if current {
-            data.cell
+            data.progress
                 .acked
                 .fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
         }

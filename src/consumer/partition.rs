@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     budget::Account,
-    message::{Cell, Chunk},
+    message::{Cell, Chunk, Progress},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -45,6 +45,7 @@ pub(crate) enum Phase {
 /// Records of one answer as they came, in order, whole batches (and perhaps a part of one more).
 pub(crate) struct Raw {
     pub epoch: u64,
+    pub progress: Arc<Progress>,
     /// The first offset that was asked for.
     pub from: i64,
     pub bytes: Vec<u8>,
@@ -78,6 +79,7 @@ pub(crate) struct Trouble {
 
 pub(crate) struct Partition {
     pub cell: Arc<Cell>,
+    pub progress: Arc<Progress>,
     pub name: TopicPartition,
     pub topic_id: Uuid,
     pub phase: Phase,
@@ -125,6 +127,7 @@ impl Partition {
     pub(crate) fn new(name: TopicPartition, topic_id: Uuid, start: StartAt, leader: Option<(i32, i32)>) -> Self {
         Self {
             cell: Arc::new(Cell::new(Arc::from(name.topic()), name.partition())),
+            progress: Progress::at(-1),
             name,
             topic_id,
             phase: Phase::Preparing {
@@ -186,7 +189,7 @@ impl Partition {
     }
 
     pub(crate) fn delivered(&self) -> i64 {
-        self.cell.position.load(Ordering::Relaxed)
+        self.progress.position.load(Ordering::Relaxed)
     }
 
     /// Whether a lane should ask for it, if there is room.

@@ -326,7 +326,8 @@ impl World {
         let Some(lease) = self.lease.take() else { return };
         if let Some(offset) = self.in_hand.take() {
             if acked {
-                self.fetcher.cell.acked.fetch_max(offset + 1, Ordering::Relaxed);
+                let acked = &self.shared.lock().partitions[&self.slot].progress;
+                acked.acked.fetch_max(offset + 1, Ordering::Relaxed);
             } else {
                 self.expected = offset;
             }
