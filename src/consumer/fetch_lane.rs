@@ -466,7 +466,7 @@ impl Link {
             self.version,
             self.correlation_id,
             expected,
-            Vec::with_capacity,
+            |size| shared.spares.take(size),
         )?;
         self.proven = true;
         if !answer.endpoints.is_empty() {
@@ -493,6 +493,9 @@ impl Link {
         if answered > 0 && landed.is_empty() {
             let message = format!("the broker answered {answered} partitions, and none of those asked for");
             return Err(Error::protocol(message));
+        }
+        if landed.iter().all(|landed| landed.records.is_empty()) {
+            shared.spares.clear();
         }
         Ok(Answered {
             error: answer.error,
@@ -551,6 +554,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         aborted: answer.aborted,
         next,
         problem: problem.map(|(problem, _)| problem),
+        is_suspect: is_broken || problem.is_some(),
     }
 }
 

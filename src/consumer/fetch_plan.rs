@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -65,6 +65,8 @@ pub(crate) struct Landed {
     pub next: (i64, i32),
     /// What is wrong with what followed it, and was left out.
     pub problem: Option<&'static str>,
+    /// Its fetcher will complain: asking for more before that brings the same again.
+    pub is_suspect: bool,
 }
 
 impl Shared {
@@ -274,6 +276,9 @@ impl Shared {
             }
             partition.position = partition.position.max(next);
             partition.read_epoch = epoch;
+            if landed.is_suspect {
+                partition.not_before = Some(now + self.backoff(1));
+            }
             budget.change(&mut partition.account, |account| account.raw += landed.records.len());
             let raw = Raw {
                 epoch: partition.epoch(),
@@ -399,12 +404,10 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
-        // Offsets come again, for other records.
-        partition.cell.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;
         if partition.delivered() > at && partition.leased.is_none() {
-            partition.cell.position.store(at, Ordering::Relaxed);
+            partition.stands_at = at;
         }
         self.kick(state, slot);
     }

@@ -1,7 +1,10 @@
 //! One thread per partition: finds out where to begin, and makes checked, decoded, filtered chunks of what was fetched.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -277,7 +280,7 @@ impl Fetcher {
                 partition.position = at;
                 partition.decoded = at;
                 partition.until = partition.until.or(until);
-                partition.cell.position.store(at, Ordering::Relaxed);
+                partition.stands_at = at;
                 shared.events.push(Event::Assigned {
                     partition: partition.name.clone(),
                     position: at,
@@ -287,10 +290,9 @@ impl Fetcher {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
                 partition.decoded = partition.decoded.min(to);
-                partition.cell.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
-                    partition.cell.position.store(to, Ordering::Relaxed);
+                    partition.stands_at = to;
                 }
                 let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
                 shared.events.push(Event::OffsetReset {
@@ -318,7 +320,7 @@ impl Fetcher {
             readable_end,
             problem,
         } = raw;
-        let fetched = Bytes::from(bytes);
+        let fetched = self.shared.spares.lend(bytes);
         let mut aborted = Aborted::new(aborted);
         let shared = Arc::clone(&self.shared);
         let mut maker = Maker::new(
@@ -550,6 +552,8 @@ impl<'a> Maker<'a> {
             data,
             spans,
             readable_end: self.readable_end,
+            at: AtomicI64::new(self.from),
+            acked: AtomicI64::new(-1),
         };
         let chunk = Chunk {
             data: Arc::new(data),
@@ -593,7 +597,7 @@ impl Shared {
                 chunk.until = until;
             }
             if chunk.data.spans.is_empty() && partition.chunks.is_empty() && partition.leased.is_none() {
-                partition.cell.position.store(chunk.next_offset, Ordering::Relaxed);
+                partition.stands_at = chunk.next_offset;
                 self.advanced(&state);
             } else {
                 partition.chunks.push_back(chunk);

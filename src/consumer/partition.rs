@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     budget::Account,
-    message::{Cell, Chunk},
+    message::{Cell, Chunk, ChunkData},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -101,6 +101,10 @@ pub(crate) struct Partition {
     pub decoded: i64,
     /// Since when an iterator has it.
     pub leased: Option<Instant>,
+    /// What the iterator that has it goes through.
+    pub in_hand: Option<Arc<ChunkData>>,
+    /// The next offset for an iterator, when none has it.
+    pub stands_at: i64,
     /// Whether it stands in the queue of ready partitions.
     pub queued: bool,
     pub paused: bool,
@@ -144,6 +148,8 @@ impl Partition {
             asked: None,
             decoded: -1,
             leased: None,
+            in_hand: None,
+            stands_at: -1,
             queued: false,
             paused: false,
             not_before: None,
@@ -187,8 +193,13 @@ impl Partition {
             .or(self.leader.map(|(broker, _)| broker))
     }
 
+    /// The next offset that an iterator will be given.
     pub(crate) fn delivered(&self) -> i64 {
-        self.cell.position.load(Ordering::Relaxed)
+        match &self.in_hand {
+            // After a seek, what the iterator still has does not count.
+            Some(chunk) if chunk.ack_epoch == self.ack_epoch() => chunk.at.load(Ordering::Relaxed),
+            _ => self.stands_at,
+        }
     }
 
     /// Whether a lane should ask for it, if there is room.

@@ -64,19 +64,15 @@ impl Answer {
 /// What becomes of an answer.
 pub(crate) enum Fate {
     Send,
-    /// These bytes are written instead, and nothing else: no length, no correlation ID.
-    Raw(Vec<u8>),
     /// The whole frame, its length in front, after this was done to it.
     Change(fn(&mut Vec<u8>)),
     Hangup,
     Silence,
 }
 
-/// What was asked, and how often before.
+/// How often this was asked before.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
-    pub(crate) api: i16,
-    pub(crate) version: i16,
     pub(crate) count: usize,
 }
 
@@ -209,7 +205,7 @@ impl Shared {
             };
             let mut answer = self.truth(api, version, body);
             let lie = lock(&self.lies).get(&api).cloned();
-            let fate = lie.map_or(Fate::Send, |lie| lie(Asked { api, version, count }, &mut answer));
+            let fate = lie.map_or(Fate::Send, |lie| lie(Asked { count }, &mut answer));
             let frame = match fate {
                 Fate::Send => framed(header.correlation_id, version, &answer),
                 Fate::Change(change) => {
@@ -217,7 +213,6 @@ impl Shared {
                     change(&mut frame);
                     frame
                 }
-                Fate::Raw(bytes) => bytes,
                 Fate::Hangup => {
                     stream.shutdown(Shutdown::Both).ok();
                     return;
@@ -451,7 +446,6 @@ pub(crate) fn relength(frame: &mut [u8]) {
 /// One record batch (magic 2), as it lies in a log.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
-    pub(crate) base: i64,
     pub(crate) next: i64,
     pub(crate) bytes: Vec<u8>,
 }
@@ -496,7 +490,6 @@ impl Batch {
         bytes[LENGTH..LENGTH + 4].copy_from_slice(&length.to_be_bytes());
         seal(&mut bytes);
         Self {
-            base,
             next: base + i64::from(count),
             bytes,
         }

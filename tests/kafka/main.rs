@@ -7,6 +7,7 @@ mod admin;
 mod client;
 mod codecs;
 mod harness;
+mod hostile;
 mod iterators;
 mod logs;
 mod positions;

@@ -281,6 +281,7 @@ impl World {
             aborted: Vec::new(),
             next: next.unwrap_or((from, -1)),
             problem,
+            is_suspect: problem.is_some(),
         };
         let mut state = self.shared.lock();
         self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
@@ -318,6 +319,13 @@ impl World {
             match self.shared.next_lease(self.lease.take(), Some(Instant::now())) {
                 Turn::Lease(lease) => self.lease = Some(lease),
                 Turn::TimedOut => return,
+                // Damaged again and again: as told, a seek goes on.
+                Turn::Failed(error) if error.kind() == ErrorKind::Corrupt => {
+                    let mut state = self.shared.lock();
+                    self.shared
+                        .restart(&mut state, self.slot, StartAt::Offset(self.expected));
+                    return;
+                }
                 Turn::Failed(error) => panic!("{error}"),
                 Turn::Ended => panic!("ended"),
             }
@@ -328,7 +336,7 @@ impl World {
         let Some(lease) = self.lease.take() else { return };
         if let Some(offset) = self.in_hand.take() {
             if acked {
-                self.fetcher.cell.acked.fetch_max(offset + 1, Ordering::Relaxed);
+                lease.walker.chunk.data.acked.fetch_max(offset + 1, Ordering::Relaxed);
             } else {
                 self.expected = offset;
             }

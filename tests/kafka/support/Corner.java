@@ -526,8 +526,11 @@ public final class Corner {
         }
     }
 
-    /** Ends the transaction that `transactions` left open in the topic: "commit" or "abort". */
-    private void finish(String topic, String how) {
+    /**
+     * Ends the transaction that `transactions` left open in the topic: "commit" or "abort". Brokers write the markers
+     * after they have answered: this waits until the whole topic is stable.
+     */
+    private void finish(String topic, String how) throws Exception {
         try (var producer = OPEN.remove(topic)) {
             if (how.equals("commit")) {
                 producer.commitTransaction();
@@ -535,6 +538,21 @@ public final class Corner {
                 producer.abortTransaction();
             }
         }
+        admin(admin -> {
+            var described = admin.describeTopics(List.of(topic)).allTopicNames().get().get(topic);
+            long end = System.nanoTime() + PATIENCE.toNanos();
+            for (var info : described.partitions()) {
+                TopicPartition partition = new TopicPartition(topic, info.partition());
+                while (offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+                    < offset(admin, partition, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)) {
+                    if (System.nanoTime() > end) {
+                        throw new IllegalStateException(partition + " does not become stable");
+                    }
+                    Thread.sleep(20);
+                }
+            }
+            return null;
+        });
     }
 
     /**

@@ -240,7 +240,8 @@ impl Kafka {
 
     /// Committed, aborted and open transactions of three producers, mixed with plain records. See `Corner.java`.
     pub fn write_transactions(&self, topic: &str, partition: i32) -> Transactions {
-        let line = format!("{}\ttransactions\t{topic}\t{partition}", self.internal_bootstrap());
+        let bootstrap = self.internal_bootstrap();
+        let line = format!("{bootstrap}\ttransactions\t{topic}\t{partition}");
         let mut server = Server::take();
         let lines = server.must(&line);
         let written = lines.iter().map(|line| match words(line)[..] {
@@ -250,6 +251,7 @@ impl Kafka {
         Transactions {
             written: written.collect(),
             topic: topic.to_owned(),
+            bootstrap,
             server: Some(server),
         }
     }
@@ -305,6 +307,7 @@ pub struct Transactions {
     /// `open-`, or `after-` for plain records past the last stable offset.
     pub written: Vec<(i64, String)>,
     topic: String,
+    bootstrap: String,
     server: Option<Server>,
 }
 
@@ -320,7 +323,7 @@ impl Transactions {
     }
 
     fn finish(mut self, how: &str) {
-        let line = format!("\tfinish\t{}\t{how}", self.topic);
+        let line = format!("{}\tfinish\t{}\t{how}", self.bootstrap, self.topic);
         self.server.as_mut().expect("held until drop").must(&line);
     }
 }
