@@ -52,17 +52,16 @@ fn read_slowly(given: &str, messages: usize) -> (usize, usize) {
 
 fn check(what: &str, (peak, resident): (usize, usize), partitions: usize, batch: usize) {
     let bound = TOTAL + partitions * batch;
+    let most = bound + FIXED + partitions * THREAD;
     println!(
-        "{what}: prefetched {} KiB, resident {} KiB, of {} KiB",
+        "{what}: prefetched {} KiB of {} KiB, resident {} KiB of {} KiB",
         peak >> 10,
+        bound >> 10,
         resident >> 10,
-        bound >> 10
+        most >> 10
     );
     assert!(peak <= bound, "{what}: {peak} prefetched, and {bound} is the bound");
-    assert!(
-        resident <= bound + FIXED,
-        "{what}: {resident} resident, and {bound} + {FIXED} is the bound"
-    );
+    assert!(resident <= most, "{what}: {resident} resident, and {most} is the bound");
 }
 
 /// A topic, as what the process of its own is given.
