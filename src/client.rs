@@ -8,7 +8,7 @@ use crate::{
     admin::Admin,
     cluster::{self, Backoff, Cluster, ClusterConfig, CoordinatorKey},
     consumer::{self, ReaderBuilder},
-    deadline::Deadline,
+    deadline::{Deadline, FOR_EVER},
     error::{Error, Result},
     metadata::{Broker, ClusterMetadata},
     net::Address,
@@ -400,6 +400,19 @@ impl ClientBuilder {
                 "bootstrap names no broker: it must be a list of host:port",
             ));
         }
+        for limit in [
+            &mut config.request_timeout,
+            &mut config.connect_timeout,
+            &mut config.retry_backoff.min,
+            &mut config.retry_backoff.max,
+            &mut config.reconnect_backoff.min,
+            &mut config.reconnect_backoff.max,
+            &mut config.metadata_max_age,
+            &mut config.unknown_topic_ttl,
+            &mut config.connections_max_idle,
+        ] {
+            *limit = (*limit).min(FOR_EVER);
+        }
         for (name, limit) in [
             ("request_timeout", config.request_timeout),
             ("connect_timeout", config.connect_timeout),
@@ -420,8 +433,12 @@ impl ClientBuilder {
                 return Err(Error::config(message));
             }
         }
-        if config.client_id.len() > LONGEST_STRING {
-            return Err(Error::config("client_id must not be longer than 32767 bytes"));
+        let rack = config.rack.as_deref().unwrap_or_default();
+        for (name, text) in [("client_id", &*config.client_id), ("rack", rack)] {
+            if text.len() > LONGEST_STRING {
+                let message = format!("{name} must not be longer than {LONGEST_STRING} bytes");
+                return Err(Error::config(message));
+            }
         }
         Ok(config)
     }

@@ -9,6 +9,9 @@ use crate::{
     stop::Stop,
 };
 
+/// Thirty years: what a limit without end becomes, so that it can be added to a point in time.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
 /// A point in time at which a wait ends, and which setting put it there; and the stop signals that end it before.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
@@ -39,10 +42,7 @@ impl Deadline {
     }
 
     pub(crate) fn from(now: Instant, limit: Duration, name: &'static str) -> Self {
-        // "For ever" must not overflow the clock; thirty years are as good.
-        let at = now
-            .checked_add(limit)
-            .unwrap_or_else(|| now + Duration::from_secs(1 << 30));
+        let at = now.checked_add(limit).unwrap_or_else(|| now + FOR_EVER);
         Self {
             at,
             limit,

@@ -16,8 +16,9 @@ use super::{
     config::FetchConfig,
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
-    message::{Batch, Cell, Message, Progress, Walker},
+    message::{Batch, Message, Walker},
     partition::{Partition, Phase, Task, Trouble},
+    spares::Spares,
 };
 use crate::{
     cluster::Cluster,
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub until_end: bool,
     pub stop: Stop,
     pub events: Arc<EventQueue>,
+    pub spares: Arc<Spares>,
     /// For the threads that are started here.
     me: Weak<Self>,
     state: Mutex<State>,
@@ -98,8 +100,7 @@ pub(crate) struct Lease {
     first: Option<i64>,
     /// Nothing is left of the chunk.
     finished: bool,
-    cell: Arc<Cell>,
-    progress: Arc<Progress>,
+    cell: Arc<super::message::Cell>,
 }
 
 /// What an iterator gets.
@@ -111,26 +112,35 @@ pub(crate) enum Turn {
 }
 
 impl Lease {
+    /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
+    #[inline(always)]
+    pub(crate) fn next_common(&mut self) -> Option<Message> {
+        if self.cell.recall.load(Ordering::Relaxed) {
+            return None;
+        }
+        let message = self.walker.next_common()?;
+        self.given(message.offset());
+        Some(message)
+    }
+
     /// The next message, unless the partition is wanted back or the chunk is at its end.
-    #[inline]
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
         if self.cell.recall.load(Ordering::Relaxed) {
             return None;
         }
-        match self.walker.next() {
-            Some(Ok(message)) => {
-                let offset = message.offset();
-                self.last = Some(offset);
-                self.progress
-                    .position
-                    .store(offset.saturating_add(1), Ordering::Relaxed);
-                Some(Ok(message))
-            }
-            other => {
-                self.finished = true;
-                other
-            }
+        let next = self.walker.next();
+        match &next {
+            Some(Ok(message)) => self.given(message.offset()),
+            _ => self.finished = true,
         }
+        next
+    }
+
+    #[inline(always)]
+    fn given(&mut self, offset: i64) {
+        self.last = Some(offset);
+        let at = &self.walker.chunk.data.at;
+        at.store(offset.saturating_add(1), Ordering::Relaxed);
     }
 
     /// All that is left, as one batch; None when nothing is, or the partition is wanted back.
@@ -142,7 +152,7 @@ impl Lease {
                 self.last = Some(rest.chunk.next_offset - 1);
                 self.finished = true;
                 self.walker.exhaust();
-                self.progress.position.store(rest.chunk.next_offset, Ordering::Relaxed);
+                rest.chunk.data.at.store(rest.chunk.next_offset, Ordering::Relaxed);
                 Some(Ok(Batch::new(rest, message.offset())))
             }
             Err(error) => Some(Err(error)),
@@ -158,7 +168,9 @@ impl Lease {
         match self.last {
             // An acked message is done, also when the iterator is dropped before it was asked for the next.
             Some(last) => self
-                .progress
+                .walker
+                .chunk
+                .data
                 .acked
                 .load(Ordering::Relaxed)
                 .max(self.first.unwrap_or(last)),
@@ -186,6 +198,8 @@ impl Shared {
             fatal: None,
             ended: false,
         };
+        // What is read and what is walked take turns.
+        let spares = Spares::new(config.max_bytes.saturating_mul(2));
         Arc::new_cyclic(|me| Self {
             cluster,
             config,
@@ -193,6 +207,7 @@ impl Shared {
             until_end,
             stop: Stop::new("stream"),
             events: Arc::new(EventQueue::default()),
+            spares,
             me: Weak::clone(me),
             state: Mutex::new(state),
             readable: Condvar::new(),
@@ -288,6 +303,7 @@ impl Shared {
         chunk.from = chunk.from.max(from);
         let stays = is_current && !went_through && chunk.from < chunk.next_offset;
         partition.leased = None;
+        partition.in_hand = None;
         partition.cell.recall.store(false, Ordering::Relaxed);
         budget.change(&mut partition.account, |account| {
             account.in_hand -= chunk.bytes;
@@ -298,10 +314,10 @@ impl Shared {
             }
         });
         if stays {
-            partition.progress.position.store(chunk.from, Ordering::Relaxed);
+            partition.stands_at = chunk.from;
             partition.chunks.push_front(chunk);
         } else if is_current {
-            partition.progress.position.store(chunk.next_offset, Ordering::Relaxed);
+            partition.stands_at = chunk.next_offset;
         }
         partition.wake.notify_one();
         self.offer(state, lease.slot);
@@ -327,7 +343,7 @@ impl Shared {
                 });
                 if chunk.data.spans.is_empty() || chunk.from >= chunk.until {
                     // Nothing to see: markers, aborted or compacted records. The position goes on.
-                    partition.progress.position.store(chunk.next_offset, Ordering::Relaxed);
+                    partition.stands_at = chunk.next_offset;
                     advanced = true;
                     continue;
                 }
@@ -336,12 +352,13 @@ impl Shared {
                     account.in_hand_records += chunk.records;
                 });
                 partition.leased = Some(now);
+                chunk.data.at.store(chunk.from, Ordering::Relaxed);
+                partition.in_hand = Some(Arc::clone(&chunk.data));
                 partition.cell.recall.store(false, Ordering::Relaxed);
                 let lease = Lease {
                     slot,
                     ack_epoch: partition.ack_epoch(),
                     cell: Arc::clone(&partition.cell),
-                    progress: Arc::clone(&partition.progress),
                     walker: Walker::new(chunk),
                     last: None,
                     first: None,
@@ -485,8 +502,8 @@ impl Shared {
         if !is_current {
             return;
         }
-        if let Some(partition) = state.partitions.get(&slot) {
-            partition.progress.position.store(stands, Ordering::Relaxed);
+        if let Some(partition) = state.partitions.get_mut(&slot) {
+            partition.stands_at = stands;
         }
         state.drop_chunks(slot);
         self.fail(&mut state, slot, error);
@@ -517,7 +534,6 @@ impl Shared {
         };
         partition.raise_epoch();
         partition.cell.ack_epoch.fetch_add(1, Ordering::Release);
-        partition.progress = Progress::at(partition.delivered());
         partition
             .cell
             .recall
@@ -531,7 +547,7 @@ impl Shared {
             StartAt::Offset(offset) if partition.ends.is_some() => {
                 partition.position = offset;
                 partition.decoded = offset;
-                partition.progress.position.store(offset, Ordering::Relaxed);
+                partition.stands_at = offset;
                 partition.phase = Phase::Fetching;
             }
             start => {
@@ -627,6 +643,7 @@ impl State {
         };
         if partition.leased.is_some() {
             partition.cut = Some(partition.cut.map_or(at, |before| before.min(at)));
+            partition.cell.recall.store(true, Ordering::Release);
         }
         let Partition { chunks, account, .. } = partition;
         chunks.retain_mut(|chunk| {

@@ -4,7 +4,7 @@
 //! fetchers, which check and decode in parallel.
 
 use std::{
-    io::{BufReader, Read},
+    io::{self, BufReader, Read},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,10 +25,13 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{
         handshake::{self, Opened},
-        transport::{Hangup, Reader, Writer},
+        transport::{Hangup, Reader, Writer, is_timeout},
     },
     thread::Worker,
-    wire::{batch::Walk, fetch, frame, request},
+    wire::{
+        batch::{RawBatch, Walk},
+        fetch, frame, request,
+    },
 };
 
 /// Of the two lanes that a stream may have to one broker.
@@ -46,6 +49,14 @@ pub(crate) const PARKED: Duration = Duration::from_millis(20);
 const UNUSED: Duration = Duration::from_secs(10);
 /// How much longer than it may wait a broker has for its answer, and for each pause within it.
 const GRACE: Duration = Duration::from_secs(10);
+/// A connection that ends after this time without an answer was idle, for all that the broker knows.
+const SILENT: Duration = Duration::from_millis(500);
+/// So often a connection may end while a Fetch waits until that is told.
+const REDIALS: u32 = 20;
+/// So many answers in a row may bring nothing at once; no honest broker gives two.
+const FRUITLESS: u32 = 3;
+/// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
+const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
 
@@ -73,8 +84,10 @@ struct Lane {
     link: Option<Link>,
     /// Connections that failed in a row.
     failures: u32,
-    /// Answers in a row that refused the session as a whole.
-    session_errors: u32,
+    /// Answers in a row that refused the Fetch as a whole.
+    refusals: u32,
+    /// Answers in a row that brought nothing, and did not wait for anything either.
+    fruitless: u32,
 }
 
 struct Link {
@@ -107,6 +120,8 @@ struct Answered {
     error: i16,
     session_id: i32,
     throttle: Duration,
+    /// How long the broker took to begin its answer.
+    took: Duration,
     landed: Vec<Landed>,
 }
 
@@ -125,7 +140,8 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         session,
         link: None,
         failures: 0,
-        session_errors: 0,
+        refusals: 0,
+        fruitless: 0,
     };
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
     Ok(LaneEntry {
@@ -144,7 +160,8 @@ impl Lane {
         let _alarm = self.shared.alarm();
         let mut flight = None;
         while let Some(mut now) = flight.take().or_else(|| self.wait_for_work().map(Flight::new)) {
-            flight = match self.exchange(&now) {
+            let answered = self.exchange(&now).and_then(|answered| self.accept(answered));
+            flight = match answered {
                 Ok(answered) => self.carry_on(&mut now.plan, answered),
                 Err(error) => {
                     self.give_up(&mut now.plan, error);
@@ -194,26 +211,31 @@ impl Lane {
         }
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a connection that was silent for long counts as idle"
+    )]
     fn exchange(&mut self, flight: &Flight) -> Result<Answered> {
-        let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
-        let sent = if flight.is_written && self.link.is_some() {
-            Ok(())
-        } else {
-            self.send(&flight.plan)
-        };
-        match sent.and_then(|()| self.receive(&flight.plan)) {
-            // A broker closes idle connections, which is normal: dial again, once.
-            Err(error) if error.kind() == ErrorKind::Io && was_proven => {
-                log::debug!("fetching anew from broker {}: {error}", self.broker);
-                self.link = None;
-                self.send(&flight.plan)?;
-                self.receive(&flight.plan)
+        let mut is_written = flight.is_written && self.link.is_some();
+        let mut tries = 0;
+        loop {
+            let was_proven = self.link.as_ref().is_some_and(|link| link.proven);
+            let begun = Instant::now();
+            let sent = if is_written { Ok(()) } else { self.send(&flight.plan) };
+            match sent.and_then(|()| self.receive(&flight.plan)) {
+                // A broker closes idle connections, which is normal, and does not care that a Fetch waits: dial again.
+                Err(error)
+                    if error.kind() == ErrorKind::Io
+                        && tries < REDIALS
+                        && (was_proven || begun.elapsed() >= SILENT) =>
+                {
+                    log::debug!("fetching anew from broker {}: {error}", self.broker);
+                    self.link = None;
+                    is_written = false;
+                    tries += 1;
+                }
+                done => return done,
             }
-            // Twice in a row it is the request that is refused, and not the session.
-            Ok(answered) if answered.error != 0 && self.session_errors > 0 => {
-                Err(Error::refused(answered.error).in_api("Fetch"))
-            }
-            done => done,
         }
     }
 
@@ -297,6 +319,23 @@ impl Lane {
         })
     }
 
+    /// A session that the broker has lost is begun anew at once; a second refusal in a row, or any other, is a failure.
+    fn accept(&mut self, answered: Answered) -> Result<Answered> {
+        if answered.error == 0 {
+            self.refusals = 0;
+            return Ok(answered);
+        }
+        self.refusals += 1;
+        if SESSION_ERRORS.contains(&answered.error) && self.refusals == 1 {
+            return Ok(answered);
+        }
+        let error = Error::refused(answered.error).in_api("Fetch");
+        Err(match &self.link {
+            Some(link) => error.at_broker(&link.peer),
+            None => error,
+        })
+    }
+
     /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
     fn carry_on(&mut self, plan: &mut Plan, answered: Answered) -> Option<Flight> {
@@ -305,10 +344,7 @@ impl Lane {
         let now = Instant::now();
         if answered.error == 0 {
             self.session.answered(answered.session_id);
-            self.session_errors = 0;
         } else {
-            // Session not found, or out of step: normal once, since brokers keep only so many.
-            self.session_errors += 1;
             log::debug!(
                 "broker {}: {}",
                 self.broker,
@@ -322,7 +358,13 @@ impl Lane {
         if state.is_ended() {
             return None;
         }
-        let next = match answered.throttle.is_zero() {
+        let is_fruitless = raws.is_empty() && answered.took < plan.max_wait / 2;
+        self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
+        let pause = match self.fruitless.checked_sub(FRUITLESS) {
+            Some(times) if times > 0 => answered.throttle.max(shared.backoff(times)),
+            _ => answered.throttle,
+        };
+        let next = match pause.is_zero() {
             true => shared.plan(&mut state, self.broker, self.role, now).ok(),
             false => None,
         };
@@ -333,9 +375,9 @@ impl Lane {
             Flight { plan, is_written }
         });
         shared.deliver(raws);
-        if !answered.throttle.is_zero() {
-            log::debug!("broker {} throttles fetching for {:?}", self.broker, answered.throttle);
-            shared.stop.wait(answered.throttle);
+        if !pause.is_zero() {
+            log::debug!("broker {} is not asked for {pause:?}", self.broker);
+            shared.stop.wait(pause);
         }
         flight
     }
@@ -358,8 +400,12 @@ impl Lane {
         let wait = shared.cluster.reconnect_delay(self.failures);
         for want in &plan.wants {
             if let Some(partition) = state.partitions.get_mut(&want.slot) {
-                partition.replica = None;
+                let was_elsewhere = partition.replica.take().is_some();
                 partition.met(error.clone(), now, |_| wait);
+                if was_elsewhere {
+                    // The leader's lane may be asleep.
+                    shared.kick(&mut state, want.slot);
+                }
             }
         }
         shared.want_metadata(&mut state);
@@ -389,12 +435,28 @@ impl Link {
             .map_err(|unfinished| unfinished.error)
     }
 
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whether a broker waits shows in the time it takes"
+    )]
     fn read(&mut self, plan: &Plan, session: &Session, shared: &Shared) -> Result<Answered> {
+        let asked = Instant::now();
         self.wait_at_most(plan.max_wait + GRACE)?;
         let mut prefix = [0; 4];
         self.reader
             .read_exact(&mut prefix)
-            .map_err(|error| Error::io("waiting for a Fetch answer", error))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Io, "the broker closed the connection"),
+                _ if is_timeout(&error) => {
+                    let limit = plan.max_wait + GRACE;
+                    Error::new(
+                        ErrorKind::TimedOut,
+                        format!("the broker did not answer within {limit:?}"),
+                    )
+                }
+                _ => Error::io("waiting for an answer", error),
+            })?;
+        let took = asked.elapsed();
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         let expected = plan.max_bytes.max(READ_AHEAD);
@@ -404,7 +466,7 @@ impl Link {
             self.version,
             self.correlation_id,
             expected,
-            Vec::with_capacity,
+            |size| shared.spares.take(size),
         )?;
         self.proven = true;
         if !answer.endpoints.is_empty() {
@@ -414,7 +476,8 @@ impl Link {
         }
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
-        let mut landed = Vec::with_capacity(answer.partitions.len());
+        let answered = answer.partitions.len();
+        let mut landed = Vec::with_capacity(answered);
         for partition in answer.partitions {
             let slot = session.slot_of(&partition.topic, partition.partition);
             let Some((slot, asked)) = slot.and_then(|slot| Some((slot, *plan.asked.get(&slot)?))) else {
@@ -427,10 +490,18 @@ impl Link {
             };
             landed.push(land(slot, asked, partition));
         }
+        if answered > 0 && landed.is_empty() {
+            let message = format!("the broker answered {answered} partitions, and none of those asked for");
+            return Err(Error::protocol(message));
+        }
+        if landed.iter().all(|landed| landed.records.is_empty()) {
+            shared.spares.clear();
+        }
         Ok(Answered {
             error: answer.error,
             session_id: answer.session_id,
             throttle,
+            took,
             landed,
         })
     }
@@ -443,14 +514,32 @@ impl Link {
 
 /// Walks the headers of what came for one partition: where it ends is where the next Fetch begins.
 fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
-    let mut next = None;
-    for batch in Walk::new(&answer.records) {
-        match batch {
-            Ok(batch) => next = Some((batch.next_offset, batch.leader_epoch)),
-            // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
-            Err(_) => next = next.or(Some((asked.offset, -1))),
+    let behind = |batch: RawBatch| (batch.next_offset, batch.leader_epoch);
+    let mut records = answer.records;
+    let mut problem = None;
+    let (mut before, mut last): (Option<RawBatch>, Option<RawBatch>) = (None, None);
+    // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
+    let mut is_broken = false;
+    for batch in Walk::new(&records) {
+        match (batch, last) {
+            (Ok(batch), Some(wrong)) if batch.base_offset < wrong.next_offset => {
+                // Which of the two lies cannot be told: both are left out.
+                problem = Some((OUT_OF_ORDER, wrong.start));
+                last = before;
+                break;
+            }
+            (Ok(batch), _) => (before, last) = (last, Some(batch)),
+            (Err(_), _) => is_broken = true,
         }
     }
+    if last.is_none() && problem.is_none() && !is_broken && !records.is_empty() {
+        // Brokers cut a batch only behind a whole one (KIP-74), so asking again brings the same.
+        problem = Some((NO_WHOLE_BATCH, 0));
+    }
+    if let Some((_, end)) = problem {
+        records.truncate(end);
+    }
+    let next = last.map_or((asked.offset, -1), behind);
     Landed {
         slot,
         error: answer.error,
@@ -461,8 +550,13 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         leader: answer.leader,
         preferred: answer.preferred_read_replica,
         from: asked.offset,
-        records: answer.records,
+        records,
         aborted: answer.aborted,
         next,
+        problem: problem.map(|(problem, _)| problem),
+        is_suspect: is_broken || problem.is_some(),
     }
 }
+
+const OUT_OF_ORDER: &str = "their batches are not in the order of their offsets";
+const NO_WHOLE_BATCH: &str = "their first batch is longer than the answer that holds it";

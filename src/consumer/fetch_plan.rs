@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -19,8 +19,9 @@ use crate::{
     wire::fetch::{AbortedTransaction, LeaderHint},
 };
 
-/// While partitions are left out of a Fetch that may want to be in soon, the broker is asked to wait this long only.
-const BRIEFLY: Duration = Duration::from_millis(10);
+/// While partitions are left out of a Fetch that may want to be in soon, the broker is asked to wait this long only, and
+/// twice as long each time that nothing comes. A fast program empties a window within a few milliseconds.
+const BRIEFLY: Duration = Duration::from_millis(1);
 
 /// The express lane never waits for longer: somebody else may need it.
 const EXPRESS: Duration = Duration::from_millis(100);
@@ -60,8 +61,12 @@ pub(crate) struct Landed {
     pub from: i64,
     pub records: Vec<u8>,
     pub aborted: Vec<AbortedTransaction>,
-    /// Behind the last whole batch, and its leader epoch; None when there is no whole batch.
-    pub next: Option<(i64, i32)>,
+    /// Behind the last whole batch that can be used, and its leader epoch.
+    pub next: (i64, i32),
+    /// What is wrong with what followed it, and was left out.
+    pub problem: Option<&'static str>,
+    /// Its fetcher will complain: asking for more before that brings the same again.
+    pub is_suspect: bool,
 }
 
 impl Shared {
@@ -258,28 +263,30 @@ impl Shared {
                 self.kick(state, landed.slot);
                 continue;
             }
-            if landed.records.is_empty() {
+            if landed.records.is_empty() && landed.problem.is_none() {
                 continue;
             }
-            let Some((next, epoch)) = landed.next else {
-                // Kafka always sends one whole batch at least.
-                let error = Error::new(ErrorKind::Corrupt, "the broker sent a part of a batch only").in_api("Fetch");
-                partition.met(partition.cell.blame(error), now, |times| self.backoff(times));
+            if landed.from != partition.position {
+                log::debug!("broker {broker} answered {} twice", partition.name);
                 continue;
-            };
+            }
+            let (next, epoch) = landed.next;
             if let Some(lane) = lanes.get_mut(&(broker, role)) {
                 lane.patience = Duration::ZERO;
             }
             partition.position = partition.position.max(next);
             partition.read_epoch = epoch;
+            if landed.is_suspect {
+                partition.not_before = Some(now + self.backoff(1));
+            }
             budget.change(&mut partition.account, |account| account.raw += landed.records.len());
             let raw = Raw {
                 epoch: partition.epoch(),
-                progress: Arc::clone(&partition.progress),
                 from: landed.from,
                 bytes: landed.records,
                 aborted: landed.aborted,
                 readable_end: landed.ends.readable(self.config.isolation),
+                problem: landed.problem,
             };
             raws.push((landed.slot, raw));
         }
@@ -397,16 +404,10 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
-        partition
-            .cell
-            .recall
-            .store(partition.leased.is_some(), Ordering::Release);
-        // Offsets come again, for other records.
-        partition.progress.acked.fetch_min(at, Ordering::Relaxed);
         partition.read_epoch = -1;
         partition.phase = Phase::Fetching;
         if partition.delivered() > at && partition.leased.is_none() {
-            partition.progress.position.store(at, Ordering::Relaxed);
+            partition.stands_at = at;
         }
         self.kick(state, slot);
     }

@@ -1,7 +1,10 @@
 //! One thread per partition: finds out where to begin, and makes checked, decoded, filtered chunks of what was fetched.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -11,7 +14,7 @@ use super::{
     aborted::Aborted,
     buffer::{Shared, Slot, State},
     event::Event,
-    message::{Cell, Chunk, ChunkData, Progress},
+    message::{Cell, Chunk, ChunkData},
     partition::{Partition, Phase, Raw, Task},
 };
 use crate::{
@@ -266,6 +269,8 @@ impl Fetcher {
                 let message = format!(
                     "a new leader's log parts from what was read at offset {at}; what was read from there on is gone"
                 );
+                // What was prefetched from there on is gone as well, and not to be given out before the error.
+                state.cut(self.slot, at);
                 return shared.fail(state, self.slot, Error::new(ErrorKind::Truncated, message));
             }
             Prepared::Diverged(at) => return shared.truncate(state, self.slot, at),
@@ -275,7 +280,7 @@ impl Fetcher {
                 partition.position = at;
                 partition.decoded = at;
                 partition.until = partition.until.or(until);
-                partition.progress.position.store(at, Ordering::Relaxed);
+                partition.stands_at = at;
                 shared.events.push(Event::Assigned {
                     partition: partition.name.clone(),
                     position: at,
@@ -285,10 +290,9 @@ impl Fetcher {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
                 partition.decoded = partition.decoded.min(to);
-                partition.progress.acked.fetch_min(to, Ordering::Relaxed);
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
-                    partition.progress.position.store(to, Ordering::Relaxed);
+                    partition.stands_at = to;
                 }
                 let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
                 shared.events.push(Event::OffsetReset {
@@ -307,13 +311,27 @@ impl Fetcher {
     // ---- what was fetched ----
 
     fn decode(&mut self, raw: Raw) {
-        let shared = Arc::clone(&self.shared);
-        let mut maker = Maker::new(&shared, self.slot, Arc::clone(&self.cell), &raw);
+        let size = raw.bytes.len();
         let Raw {
-            epoch, bytes, aborted, ..
+            epoch,
+            from,
+            bytes,
+            aborted,
+            readable_end,
+            problem,
         } = raw;
-        let fetched = Bytes::from(bytes);
+        let fetched = self.shared.spares.lend(bytes);
         let mut aborted = Aborted::new(aborted);
+        let shared = Arc::clone(&self.shared);
+        let mut maker = Maker::new(
+            &shared,
+            self.slot,
+            Arc::clone(&self.cell),
+            epoch,
+            from,
+            readable_end,
+            size,
+        );
         for batch in Walk::new(&fetched) {
             if self.cell.fetch_epoch.load(Ordering::Acquire) != epoch {
                 return;
@@ -335,7 +353,12 @@ impl Fetcher {
                 }
             }
         }
+        let at = maker.next_offset;
         maker.hand_over();
+        if let Some(problem) = problem {
+            let message = format!("the records from offset {at} on cannot be read: {problem}");
+            self.damaged(epoch, at, Error::new(ErrorKind::Corrupt, message));
+        }
     }
 
     fn one(&mut self, fetched: &Bytes, batch: &RawBatch, aborted: &mut Aborted, maker: &mut Maker<'_>) -> Result<bool> {
@@ -406,7 +429,6 @@ struct Maker<'a> {
     shared: &'a Shared,
     slot: Slot,
     cell: Arc<Cell>,
-    progress: Arc<Progress>,
     epoch: u64,
     /// Records below it are not wanted.
     from: i64,
@@ -426,17 +448,24 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(shared: &'a Shared, slot: Slot, cell: Arc<Cell>, raw: &Raw) -> Self {
+    fn new(
+        shared: &'a Shared,
+        slot: Slot,
+        cell: Arc<Cell>,
+        epoch: u64,
+        from: i64,
+        readable_end: i64,
+        raw: usize,
+    ) -> Self {
         Self {
             shared,
             slot,
             cell,
-            progress: Arc::clone(&raw.progress),
-            epoch: raw.epoch,
-            from: raw.from,
-            readable_end: raw.readable_end,
-            raw: raw.bytes.len(),
-            next_offset: raw.from,
+            epoch,
+            from,
+            readable_end,
+            raw,
+            next_offset: from,
             spans: Vec::new(),
             fetched: None,
             inflated: Vec::new(),
@@ -519,11 +548,12 @@ impl<'a> Maker<'a> {
         };
         let data = ChunkData {
             cell: Arc::clone(&self.cell),
-            progress: Arc::clone(&self.progress),
             ack_epoch: self.cell.ack_epoch.load(Ordering::Acquire),
             data,
             spans,
             readable_end: self.readable_end,
+            at: AtomicI64::new(self.from),
+            acked: AtomicI64::new(-1),
         };
         let chunk = Chunk {
             data: Arc::new(data),
@@ -567,7 +597,7 @@ impl Shared {
                 chunk.until = until;
             }
             if chunk.data.spans.is_empty() && partition.chunks.is_empty() && partition.leased.is_none() {
-                partition.progress.position.store(chunk.next_offset, Ordering::Relaxed);
+                partition.stands_at = chunk.next_offset;
                 self.advanced(&state);
             } else {
                 partition.chunks.push_back(chunk);

@@ -280,7 +280,7 @@ impl Keeper {
                 continue;
             };
             self.missing.remove(&name);
-            is_settled &= self.place_topic(state, topic, now);
+            is_settled &= self.place_topic(state, topic, metadata, now);
             if matches!(shared.subscription, Subscription::Topics(_)) && !shared.until_end {
                 self.add_new(state, topic);
             }
@@ -315,7 +315,7 @@ impl Keeper {
         true
     }
 
-    fn place_topic(&self, state: &mut State, topic: &Topic, now: Instant) -> bool {
+    fn place_topic(&self, state: &mut State, topic: &Topic, metadata: &Metadata, now: Instant) -> bool {
         let shared = &self.shared;
         let mut is_settled = true;
         let mut recreated = false;
@@ -344,7 +344,9 @@ impl Keeper {
             };
             let found = (found.leader, found.leader_epoch);
             let known = state.partitions.get(&slot).and_then(|partition| partition.leader);
-            if known.is_none_or(|known| known != found && found.1 >= known.1) {
+            // A leader that a hint told of, and that is no broker of this cluster, is none, whatever its epoch.
+            let is_older = |known: (i32, i32)| found.1 < known.1 && metadata.brokers.contains_key(&known.0);
+            if known.is_none_or(|known| known != found && !is_older(known)) {
                 shared.lead(state, slot, found);
             }
         }

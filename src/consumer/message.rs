@@ -29,25 +29,6 @@ pub(crate) struct Cell {
     pub recall: AtomicBool,
 }
 
-/// How far the program has got. A seek puts another one in its place: whoever has not heard of it yet, such as an
-/// iterator in the middle of `next`, writes to where nobody looks any more.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    /// The next offset that an iterator will be given.
-    pub position: AtomicI64,
-    /// Behind the highest message that the program has acked itself.
-    pub acked: AtomicI64,
-}
-
-impl Progress {
-    pub(crate) fn at(position: i64) -> Arc<Self> {
-        Arc::new(Self {
-            position: AtomicI64::new(position),
-            acked: AtomicI64::new(-1),
-        })
-    }
-}
-
 impl Cell {
     pub(crate) fn new(topic: Arc<str>, partition: i32) -> Self {
         Self {
@@ -68,13 +49,16 @@ impl Cell {
 /// Decoded record batches of one partition, which lie in one buffer.
 pub(crate) struct ChunkData {
     pub cell: Arc<Cell>,
-    pub progress: Arc<Progress>,
     pub ack_epoch: u64,
     pub data: Bytes,
     /// In order of their offsets; no empty ones.
     pub spans: Vec<Span>,
     /// Up to where this partition could be read when the chunk was fetched.
     pub readable_end: i64,
+    /// Behind the message that was given out last: beside the count of references, which changes with it anyway.
+    pub at: AtomicI64,
+    /// Behind the highest message of it that the program has acked itself.
+    pub acked: AtomicI64,
 }
 
 /// What travels from a fetcher to an iterator, and back when the iterator is dropped.
@@ -121,7 +105,22 @@ impl Walker {
         self.cursor = None;
     }
 
-    #[inline]
+    /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
+    // Always: a message that is handed from call to call through memory costs more than to read it.
+    #[inline(always)]
+    pub(crate) fn next_common(&mut self) -> Option<Message> {
+        let span = self.chunk.data.spans.get(self.span)?;
+        let record = self.cursor.as_mut()?.next_common(&self.chunk.data.data, span)?;
+        if record.offset < self.chunk.from {
+            return None; // `next` goes on behind it
+        }
+        if record.offset >= self.chunk.until {
+            self.cursor = None;
+            return None;
+        }
+        Some(self.message(record))
+    }
+
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
         loop {
             let span = self.chunk.data.spans.get(self.span)?;
@@ -131,18 +130,7 @@ impl Walker {
                     self.cursor = None;
                     return None;
                 }
-                Some(Ok(record)) => {
-                    let chunk = Arc::clone(&self.chunk.data);
-                    #[allow(
-                        clippy::cast_possible_truncation,
-                        reason = "a chunk of 4 billion batches is beyond its bytes"
-                    )]
-                    return Some(Ok(Message {
-                        chunk,
-                        record,
-                        span: self.span as u32,
-                    }));
-                }
+                Some(Ok(record)) => return Some(Ok(self.message(record))),
                 Some(Err(error)) => {
                     self.cursor = None;
                     return Some(Err(self.chunk.data.cell.blame(error.into_error())));
@@ -152,6 +140,19 @@ impl Walker {
                     self.cursor = self.chunk.data.spans.get(self.span).map(Cursor::new);
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn message(&self, record: RecordView) -> Message {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a chunk of 4 billion batches is beyond its bytes"
+        )]
+        Message {
+            chunk: Arc::clone(&self.chunk.data),
+            record,
+            span: self.span as u32,
         }
     }
 }
@@ -255,7 +256,6 @@ impl Message {
             return false;
         }
         self.chunk
-            .progress
             .acked
             .fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
         true
@@ -445,9 +445,7 @@ impl Batch {
         let data = &self.walker.chunk.data;
         let current = data.cell.ack_epoch.load(Ordering::Acquire) == data.ack_epoch;
         if current {
-            data.progress
-                .acked
-                .fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
+            data.acked.fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
         }
         current
     }
@@ -492,12 +490,24 @@ impl fmt::Debug for BatchIter {
     }
 }
 
+impl BatchIter {
+    // Not what `next` returns: the compiler would then make room for it in memory, and the common message goes there too.
+    #[cold]
+    #[inline(never)]
+    fn next_slow(&mut self) -> Result<Option<Message>> {
+        self.walker.next().transpose()
+    }
+}
+
 impl Iterator for BatchIter {
     type Item = Result<Message>;
 
     #[inline]
     fn next(&mut self) -> Option<Result<Message>> {
-        self.walker.next()
+        if let Some(message) = self.walker.next_common() {
+            return Some(Ok(message));
+        }
+        self.next_slow().transpose()
     }
 }
 

@@ -22,6 +22,7 @@ mod keeper;
 mod message;
 mod partition;
 mod reader;
+mod spares;
 mod stream;
 
 pub use config::PrefetchRule;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     budget::Account,
-    message::{Cell, Chunk, Progress},
+    message::{Cell, Chunk, ChunkData},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -45,12 +45,13 @@ pub(crate) enum Phase {
 /// Records of one answer as they came, in order, whole batches (and perhaps a part of one more).
 pub(crate) struct Raw {
     pub epoch: u64,
-    pub progress: Arc<Progress>,
     /// The first offset that was asked for.
     pub from: i64,
     pub bytes: Vec<u8>,
     pub aborted: Vec<AbortedTransaction>,
     pub readable_end: i64,
+    /// What is wrong with what came behind `bytes`, and was left out.
+    pub problem: Option<&'static str>,
 }
 
 /// Up to where a partition can be read, as of its last answer.
@@ -79,7 +80,6 @@ pub(crate) struct Trouble {
 
 pub(crate) struct Partition {
     pub cell: Arc<Cell>,
-    pub progress: Arc<Progress>,
     pub name: TopicPartition,
     pub topic_id: Uuid,
     pub phase: Phase,
@@ -101,6 +101,10 @@ pub(crate) struct Partition {
     pub decoded: i64,
     /// Since when an iterator has it.
     pub leased: Option<Instant>,
+    /// What the iterator that has it goes through.
+    pub in_hand: Option<Arc<ChunkData>>,
+    /// The next offset for an iterator, when none has it.
+    pub stands_at: i64,
     /// Whether it stands in the queue of ready partitions.
     pub queued: bool,
     pub paused: bool,
@@ -127,7 +131,6 @@ impl Partition {
     pub(crate) fn new(name: TopicPartition, topic_id: Uuid, start: StartAt, leader: Option<(i32, i32)>) -> Self {
         Self {
             cell: Arc::new(Cell::new(Arc::from(name.topic()), name.partition())),
-            progress: Progress::at(-1),
             name,
             topic_id,
             phase: Phase::Preparing {
@@ -145,6 +148,8 @@ impl Partition {
             asked: None,
             decoded: -1,
             leased: None,
+            in_hand: None,
+            stands_at: -1,
             queued: false,
             paused: false,
             not_before: None,
@@ -188,8 +193,13 @@ impl Partition {
             .or(self.leader.map(|(broker, _)| broker))
     }
 
+    /// The next offset that an iterator will be given.
     pub(crate) fn delivered(&self) -> i64 {
-        self.progress.position.load(Ordering::Relaxed)
+        match &self.in_hand {
+            // After a seek, what the iterator still has does not count.
+            Some(chunk) if chunk.ack_epoch == self.ack_epoch() => chunk.at.load(Ordering::Relaxed),
+            _ => self.stands_at,
+        }
     }
 
     /// Whether a lane should ask for it, if there is room.

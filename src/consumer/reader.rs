@@ -11,7 +11,7 @@ use super::{
 use crate::{
     client::Client,
     cluster::{Topic, Topics},
-    deadline::Deadline,
+    deadline::{Deadline, FOR_EVER},
     error::{Error, ErrorKind, Result},
     offset::TopicPartition,
 };
@@ -100,8 +100,9 @@ impl ReaderBuilder {
             mut topics,
             mut partitions,
             until_end,
-            fetch,
+            mut fetch,
         } = self;
+        fetch.stall_after = fetch.stall_after.min(FOR_EVER);
         let cluster = client.cluster().clone();
         if topics.is_empty() == partitions.is_empty() {
             return Err(Error::config("a reader needs topics or partitions, and not both"));

@@ -256,7 +256,7 @@ impl Stream {
                 Some(end) => end,
                 None => self.ask_end(&name, isolation, &deadline)?,
             };
-            lags.insert(name, u64::try_from(end - position).unwrap_or(0));
+            lags.insert(name, u64::try_from(end.saturating_sub(position)).unwrap_or(0));
         }
         Ok(lags)
     }
@@ -485,12 +485,11 @@ impl<'s> Iter<'s> {
         }
     }
 
+    // Not what `next` returns: the compiler would then make room for it in memory, and the common message goes there too.
     #[cold]
-    fn next_slow(&mut self) -> Option<Result<Message>> {
-        match self.advance(None, Lease::next) {
-            Step::Item(item) => Some(item),
-            Step::TimedOut | Step::Ended => None,
-        }
+    #[inline(never)]
+    fn next_slow(&mut self) -> Step<Message> {
+        self.advance(None, Lease::next)
     }
 
     fn advance<T>(&mut self, until: Option<Instant>, take: impl Fn(&mut Lease) -> Option<Result<T>>) -> Step<T> {
@@ -530,10 +529,12 @@ impl Iterator for Iter<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Result<Message>> {
-        match self.lease.as_mut().and_then(Lease::next) {
-            Some(Ok(message)) => Some(Ok(message)),
-            Some(Err(error)) => Some(Err(self.fail(error))),
-            None => self.next_slow(),
+        match self.lease.as_mut().and_then(Lease::next_common) {
+            Some(message) => Some(Ok(message)),
+            None => match self.next_slow() {
+                Step::Item(item) => Some(item),
+                Step::TimedOut | Step::Ended => None,
+            },
         }
     }
 }

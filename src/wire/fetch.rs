@@ -68,7 +68,8 @@ pub(crate) struct FetchAnswer {
 /// Reads one Fetch answer, header included, of `frame` bytes.
 ///
 /// `expected` is what one partition was asked for at the most: a buffer of that size may be made at once; a larger
-/// claim (one batch above the limit is Kafka's right) is believed as its bytes arrive. `buffer` gives buffers to fill.
+/// claim (one batch above the limit is Kafka's right) is believed as its bytes arrive. `buffer` gives buffers to fill;
+/// what is in them is written over.
 ///
 /// # Errors
 ///
@@ -200,11 +201,20 @@ impl<R: Read> Frame<R> {
 
     fn bytes(&mut self, length: usize, expected: usize, buffer: &mut impl FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>> {
         self.need(length, "records")?;
-        let mut bytes = buffer(length.min(expected));
-        let wanted = bytes.len() + length;
-        let read = (&mut self.reader).take(length as u64).read_to_end(&mut bytes);
-        read.map_err(|error| Error::io("reading records", error))?;
-        if bytes.len() < wanted {
+        let believed = length.min(expected);
+        let mut bytes = buffer(believed);
+        // What is in it is written over, so that a buffer that was used before need not be cleared.
+        bytes.resize(believed, 0);
+        let read = self.reader.read_exact(&mut bytes);
+        let read = read.and_then(|()| {
+            let rest = (length - believed) as u64;
+            (&mut self.reader).take(rest).read_to_end(&mut bytes)
+        });
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => cut_off(),
+            _ => Error::io("reading records", error),
+        })?;
+        if bytes.len() < length {
             return Err(cut_off());
         }
         self.left -= length;

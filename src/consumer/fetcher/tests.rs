@@ -265,6 +265,7 @@ impl World {
             .filter_map(Result::ok)
             .last()
             .map(|batch| (batch.next_offset, 0));
+        let problem = (next.is_none() && !records.is_empty()).then_some("a part of a batch only");
         let ends = Ends {
             high_watermark: self.log.end,
             last_stable: self.log.end,
@@ -278,7 +279,9 @@ impl World {
             from,
             records,
             aborted: Vec::new(),
-            next,
+            next: next.unwrap_or((from, -1)),
+            problem,
+            is_suspect: problem.is_some(),
         };
         let mut state = self.shared.lock();
         self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
@@ -316,6 +319,13 @@ impl World {
             match self.shared.next_lease(self.lease.take(), Some(Instant::now())) {
                 Turn::Lease(lease) => self.lease = Some(lease),
                 Turn::TimedOut => return,
+                // Damaged again and again: as told, a seek goes on.
+                Turn::Failed(error) if error.kind() == ErrorKind::Corrupt => {
+                    let mut state = self.shared.lock();
+                    self.shared
+                        .restart(&mut state, self.slot, StartAt::Offset(self.expected));
+                    return;
+                }
                 Turn::Failed(error) => panic!("{error}"),
                 Turn::Ended => panic!("ended"),
             }
@@ -326,8 +336,7 @@ impl World {
         let Some(lease) = self.lease.take() else { return };
         if let Some(offset) = self.in_hand.take() {
             if acked {
-                let acked = &self.shared.lock().partitions[&self.slot].progress;
-                acked.acked.fetch_max(offset + 1, Ordering::Relaxed);
+                lease.walker.chunk.data.acked.fetch_max(offset + 1, Ordering::Relaxed);
             } else {
                 self.expected = offset;
             }

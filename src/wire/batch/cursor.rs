@@ -42,18 +42,25 @@ impl Cursor {
         }
     }
 
-    // Always: the caller's loop is the hot path, and what is inlined here is only the record of the common shape.
+    /// The next record, if it is of the common shape: of a batch of today, with short fields. None says nothing but
+    /// that [`next`](Self::next) has to look; the cursor has not moved then.
+    // Always: the caller's loop is the hot path, and a record that is returned through memory costs more than to read it.
+    #[inline(always)]
+    pub(crate) fn next_common(&mut self, data: &[u8], span: &Span) -> Option<RecordView> {
+        if self.left == 0 || span.format != Format::Batch {
+            return None;
+        }
+        let (record, end) = record::<true>(data, self.at as usize, span).ok()?;
+        self.accept(&record, end, span).then_some(record)
+    }
+
     #[inline(always)]
     pub(crate) fn next(&mut self, data: &[u8], span: &Span) -> Option<Result<RecordView, BatchError>> {
+        if let Some(record) = self.next_common(data, span) {
+            return Some(Ok(record));
+        }
         if self.left == 0 {
             return self.finish(span);
-        }
-        if span.format == Format::Batch {
-            if let Ok((record, end)) = record::<true>(data, self.at as usize, span) {
-                if self.accept(&record, end, span) {
-                    return Some(Ok(record));
-                }
-            }
         }
         let (moved, record) = self.clone().next_of_any_shape(data, span);
         *self = moved;

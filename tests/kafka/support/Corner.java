@@ -120,6 +120,9 @@ public final class Corner {
             case "corner" -> corner(partition(args));
             case "transactions" -> transactions(partition(args));
             case "finish" -> finish(args.get(0), args.get(1));
+            case "tombstones" -> tombstones(partition(args), Long.parseLong(args.get(2)));
+            case "zeros" -> zeros(partition(args), Integer.parseInt(args.get(2)), Integer.parseInt(args.get(3)),
+                Integer.parseInt(args.get(4)), args.get(5));
             case "compact" -> compact(args.get(0));
             default -> throw new IllegalArgumentException("no command " + command);
         }
@@ -627,6 +630,36 @@ public final class Corner {
             }
         }
         return records;
+    }
+
+    /** COUNT records with neither key nor value, in batches as large as they come. */
+    private void tombstones(TopicPartition to, long count) throws Exception {
+        Properties config = producing();
+        config.put("batch.size", "262144");
+        config.put("linger.ms", "50");
+        try (var producer = producer(config)) {
+            for (long n = 0; n < count; n++) {
+                producer.send(new ProducerRecord<>(to.topic(), to.partition(), null, null));
+            }
+        }
+    }
+
+    /** BATCHES batches of RECORDS records of SIZE zeros: next to nothing in the log, and a lot when inflated. */
+    private void zeros(TopicPartition to, int batches, int records, int size, String codec) throws Exception {
+        Properties config = producing();
+        config.put("linger.ms", "60000");
+        config.put("compression.type", codec);
+        config.put("batch.size", String.valueOf((size + 100) * records + 1000));
+        config.put("max.request.size", "104857600");
+        config.put("buffer.memory", "104857600");
+        try (var producer = producer(config)) {
+            for (int batch = 0; batch < batches; batch++) {
+                for (int n = 0; n < records; n++) {
+                    producer.send(new ProducerRecord<>(to.topic(), to.partition(), null, new byte[size]));
+                }
+                producer.flush();
+            }
+        }
     }
 
     // ---------------------------------------------------------------- words

@@ -579,3 +579,9 @@ impl Drop for Permit {
         RETURNED.notify_one();
     }
 }
+
+/// For the clusters of another process that this test starts: as [`KafkaBuilder::start`], waits while two others have
+/// some, and holds their place until it is dropped.
+pub fn wait_for_a_place() -> impl Drop {
+    Permit::wait()
+}

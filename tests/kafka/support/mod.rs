@@ -31,7 +31,7 @@ mod wait;
 mod watchdog;
 
 pub use corner::{GroupMember, Offsets, PartitionState, Seen, Transactions};
-pub use kafka::{Kafka, KafkaBuilder, shared};
+pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
 pub use tools::{dump_log_segments, java_tool};
