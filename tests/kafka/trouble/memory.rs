@@ -11,6 +11,7 @@ use crate::support::{shared, unique, wait_until};
 
 /// What connections and the allocator may take beside the records, and a partition's thread.
 const FIXED: usize = 16 << 20;
+const THREAD: usize = 32 << 10;
 /// Half of the default, so that it is what bounds.
 const TOTAL: usize = 32 << 20;
 
