@@ -166,21 +166,26 @@ fn the_first_record_after_a_seek_is_its_target_however_much_was_on_its_way() {
     let topic = topic("seeks", 2, &[]);
     let last = 60_000;
     shared().fill(&topic, 2, 2 * last as usize, "lz4", 30);
-    // Small windows: always full, with a Fetch waiting for room or for new records.
-    let stream = reader(&client(), &topic)
+    let client = client();
+    // Small windows are always full, with a Fetch that waits for room or for new records; with large ones the seek
+    // comes while much is being decoded.
+    let small = reader(&client, &topic)
         .prefetch_bytes(40_000)
-        .partition_max_bytes(20_000)
-        .open()
-        .expect("a topic");
+        .partition_max_bytes(20_000);
+    seek_at_random(&small.open().expect("a topic"), &topic, last);
+    seek_at_random(&reader(&client, &topic).open().expect("a topic"), &topic, last);
+}
+
+fn seek_at_random(stream: &Stream, topic: &str, last: i64) {
     let mut iter = stream.iter();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut other = 0;
-    for seek in 0..1000 {
+    for seek in 0..500 {
         // Now and then to the end, where the broker holds the Fetch, and to what lies in hand.
         let target = match random.below(10) {
             0 => last - 1,
-            1 => (position(&stream, &topic, 0) + 1).min(last - 1),
-            2 => position(&stream, &topic, 0).saturating_sub(5).max(0),
+            1 => (position(stream, topic, 0) + 1).min(last - 1),
+            2 => position(stream, topic, 0).saturating_sub(5).max(0),
             _ => random.below(last),
         };
         stream
@@ -341,6 +346,38 @@ fn a_paused_partition_gives_nothing_and_goes_on_where_it_was() {
     assert_eq!(error.kind(), ErrorKind::Config);
     stream.resume([(&topic, 0)]).expect("an open stream");
     assert_eq!(text(next(&mut iter).value()), "paused");
+}
+
+#[test]
+fn a_paused_partition_waits_though_its_turn_had_come() {
+    let topic = topic("queued", 3, &[]);
+    shared().fill(&topic, 3, 3000, "none", 10);
+    let stream = reader(&client(), &topic).open().expect("a topic");
+    // A dropped iterator gives back what it has, and another partition is next: until each stands in the queue.
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < 3 {
+        seen.insert(next(&mut stream.iter()).partition());
+    }
+    let mut iter = stream.iter();
+    let last = next(&mut iter).partition();
+    let others: Vec<_> = (0..3).filter(|&partition| partition != last).collect();
+    stream
+        .pause(others.iter().map(|&partition| (&topic, partition)))
+        .expect("an open stream");
+    while let Next::Message(message) = iter.next_timeout(crate::reading::MOMENT).expect("no error") {
+        assert_eq!(message.partition(), last, "the others are paused");
+    }
+    assert_eq!(position(&stream, &topic, last), 1000);
+    stream
+        .resume(others.iter().map(|&partition| (&topic, partition)))
+        .expect("an open stream");
+    while others
+        .iter()
+        .any(|&partition| position(&stream, &topic, partition) < 1000)
+    {
+        assert_ne!(next(&mut iter).partition(), last);
+    }
+    assert_lag_becomes_0(&stream, &mut iter);
 }
 
 #[test]
