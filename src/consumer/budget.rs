@@ -2,8 +2,8 @@
 
 use super::config::{FetchConfig, PrefetchRule};
 
-/// No partition's share is smaller, however many there are.
-const LEAST_SHARE: usize = 64 << 10;
+/// What a partition that has nothing may ask for in any case, whatever the others hold. No share is smaller.
+pub(crate) const LEAST_SHARE: usize = 64 << 10;
 
 /// What one partition holds, in bytes and records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl Budget {
         self.partitions = partitions;
     }
 
-    /// What a partition may always hold.
+    /// What a partition may hold without borrowing.
     pub(crate) fn share(&self) -> usize {
         (self.total / self.partitions.max(1)).max(LEAST_SHARE)
     }
@@ -114,9 +114,15 @@ impl Budget {
             // Small records may go beyond the bytes, as far as the total allows.
             PrefetchRule::Both => config.prefetch_bytes.max(self.total),
         };
-        let own = self.share().min(window).saturating_sub(bytes);
-        let borrowed = self.free().min(window.saturating_sub(bytes));
-        own.max(borrowed)
+        let own = self.share().min(window).saturating_sub(bytes).min(self.free());
+        let borrowed = self.lendable().min(window.saturating_sub(bytes));
+        let least = if account.is_empty() { LEAST_SHARE.min(window) } else { 0 };
+        own.max(borrowed).max(least)
+    }
+
+    /// A quarter is never lent, so that who comes late finds something.
+    fn lendable(&self) -> usize {
+        (self.total / 4 * 3).saturating_sub(self.used + self.asked)
     }
 
     /// What a Fetch should reserve for this partition; None when it is not worth asking.
@@ -164,7 +170,7 @@ mod tests {
     fn a_fetch_that_is_under_way_leaves_less_to_borrow() {
         let (mut budget, config) = (budget(16 << 20, 8), FetchConfig::default());
         budget.ask(13 << 20);
-        assert_eq!(budget.reservation(&Account::default(), &config), Some(3 << 20));
+        assert_eq!(budget.reservation(&Account::default(), &config), Some(2 << 20));
         budget.answered(13 << 20);
         assert_eq!(budget.reservation(&Account::default(), &config), Some(4 << 20));
     }
@@ -180,17 +186,30 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_kept_for_each_when_others_have_borrowed_everything() {
-        let (mut budget, mut greedy, config) = (budget(16 << 20, 4), Account::default(), FetchConfig::default());
-        budget.change(&mut greedy, |account| account.ready = 16 << 20);
-        assert_eq!(budget.reservation(&greedy, &config), None);
+    fn a_quarter_is_kept_for_who_comes_late() {
+        let (mut budget, mut greedy) = (budget(16 << 20, 4), Account::default());
+        let config = FetchConfig {
+            prefetch_bytes: 16 << 20,
+            ..FetchConfig::default()
+        };
+        while let Some(bytes) = budget.reservation(&greedy, &config) {
+            budget.change(&mut greedy, |account| account.ready += bytes);
+        }
+        assert_eq!(greedy.ready, 12 << 20);
         assert_eq!(budget.reservation(&Account::default(), &config), Some(4 << 20));
     }
 
+    #[test]
+    fn a_partition_that_has_nothing_never_waits_for_others() {
+        let (mut budget, mut others, config) = (budget(16 << 20, 4), Account::default(), FetchConfig::default());
+        budget.change(&mut others, |account| account.ready = 16 << 20);
+        assert_eq!(budget.reservation(&Account::default(), &config), Some(LEAST_SHARE));
+    }
+
     proptest! {
-        /// The bound that is documented: whatever the order of Fetches, the total and one share each hold.
+        /// The bound that is documented: whatever the order of Fetches, the total and the least that each may ask for.
         #[test]
-        fn reservations_never_exceed_the_total_and_the_shares(
+        fn reservations_never_exceed_the_total_by_more_than_the_least_for_each(
             total in (1_usize << 20)..(64 << 20), partitions in 1_usize..200, order in proptest::collection::vec(0_usize..200, 1..400),
         ) {
             let config = FetchConfig::default();
@@ -203,7 +222,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(budget.used, accounts.iter().map(Account::counted).sum::<usize>());
-            prop_assert!(budget.used <= total + partitions * budget.share());
+            prop_assert!(budget.used <= total + partitions * LEAST_SHARE);
             prop_assert!(accounts.iter().all(|account| account.window() <= config.prefetch_bytes.max(budget.share())));
         }
     }

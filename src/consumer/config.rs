@@ -118,8 +118,9 @@ macro_rules! fetch_settings {
 
         /// How many decoded bytes all partitions together may prefetch; the default is 64 MiB.
         ///
-        /// Each partition may always hold its share of it, and at least 64 KiB; the bound is the total and one batch
-        /// per partition. What the program holds of messages is its own.
+        /// A partition may hold its share of it, and borrow from three quarters of the total. One that has nothing may
+        /// always ask for 64 KiB, so that none waits for another: the bound is the total, and for each partition 64 KiB
+        /// or one batch, whichever is larger. What the program holds of messages is its own.
         pub fn prefetch_total_bytes(mut self, bytes: usize) -> Self {
             self.fetch.prefetch_total_bytes = bytes;
             self

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    budget::LEAST_SHARE,
     buffer::{Shared, Slot, State},
     event::Event,
     fetch_lane::{PARKED, Role},
@@ -108,7 +109,7 @@ impl Shared {
         let mut left_out = false;
         let mut wants = Vec::new();
         let mut asked = HashMap::new();
-        let mut own_room = 0;
+        let mut least = 0;
         let State {
             partitions,
             budget,
@@ -146,7 +147,9 @@ impl Shared {
                 left_out = true;
                 continue;
             };
-            own_room += max_bytes.min(budget.share());
+            if partition.account.is_empty() {
+                least += max_bytes.min(LEAST_SHARE);
+            }
             wants.push(Want {
                 slot,
                 topic: Arc::clone(&partition.cell.topic),
@@ -161,7 +164,7 @@ impl Shared {
             return Err(idle);
         }
         let all = wants.iter().map(|want| want.max_bytes).sum::<usize>();
-        let max_bytes = config.max_bytes.min(all).min(budget.free().max(own_room));
+        let max_bytes = config.max_bytes.min(all).min(budget.free().max(least));
         budget.ask(max_bytes);
         *asks += 1;
         let number = *asks;

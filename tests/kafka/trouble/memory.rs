@@ -202,7 +202,6 @@ fn five_hundred_partitions_stay_within_the_bound() {
 
 /// The first partitions to come have borrowed all there is when the others come for their shares.
 #[test]
-#[ignore = "open: shares are kept on top of what was lent, so that up to twice the total is held"]
 fn partitions_that_come_late_stay_within_the_bound() {
     let kafka = shared();
     let topic = unique("late");
