@@ -89,6 +89,10 @@ impl Default for ClusterConfig {
     }
 }
 
+/// A broker that is frozen, and looks fine, does not hold up a question that others can answer. The last one that is
+/// asked has all the time that is left.
+const ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
+
 /// A cluster as a client sees it. Clones are the same; when the last one goes, so do its connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster(Arc<Shared>);
@@ -302,7 +306,9 @@ impl Cluster {
         for (at, address) in candidates.iter().enumerate() {
             // One that accepts and never answers must not use up the time of the others.
             let left = u32::try_from(candidates.len() - at).unwrap_or(1);
-            let share = deadline.at_most(deadline.remaining() / left, "a share of the time");
+            let fair = deadline.remaining() / left;
+            let share = if left > 1 { fair.min(ONE_OF_SEVERAL) } else { fair };
+            let share = deadline.at_most(share, "a share of the time");
             let error = match self.call_address(address, Purpose::Control, ask, &share) {
                 Ok(answer) => return Ok(answer),
                 Err(failed) => failed.error,
