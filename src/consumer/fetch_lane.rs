@@ -57,6 +57,10 @@ const REDIALS: u32 = 20;
 const FRUITLESS: u32 = 3;
 /// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
 const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
+/// An answer that comes more slowly than this, in bytes a second, does not come.
+const SLOWEST: usize = 512;
+/// A broker that wants a longer pause is asked again after this one, and says so again.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
 
@@ -91,7 +95,7 @@ struct Lane {
 }
 
 struct Link {
-    reader: BufReader<Reader>,
+    reader: BufReader<Timed>,
     writer: Writer,
     version: i16,
     correlation_id: i32,
@@ -308,7 +312,7 @@ impl Lane {
                 entry.hangup = Some(hangup);
             }
         }
-        let reader = BufReader::with_capacity(READ_AHEAD, reader);
+        let reader = BufReader::with_capacity(READ_AHEAD, Timed { reader, until: None });
         Ok(Link {
             reader,
             writer,
@@ -424,6 +428,22 @@ impl Lane {
     }
 }
 
+/// The connection, with an end to the time that one answer may take.
+struct Timed {
+    reader: Reader,
+    until: Option<Instant>,
+}
+
+impl Read for Timed {
+    #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the answer came too slowly"));
+        }
+        self.reader.read(into)
+    }
+}
+
 impl Link {
     fn write(&mut self, asked: &FetchRequest, client_id: &str) -> Result<()> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
@@ -459,6 +479,9 @@ impl Link {
         let took = asked.elapsed();
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
+        // Slow is not dead; but one byte now and then is.
+        let whole = GRACE + Duration::from_secs((length / SLOWEST) as u64);
+        self.reader.get_mut().until = Some(Instant::now() + whole);
         let expected = plan.max_bytes.max(READ_AHEAD);
         let answer = fetch::read_answer(
             &mut self.reader,
@@ -469,13 +492,14 @@ impl Link {
             |size| shared.spares.take(size),
         )?;
         self.proven = true;
+        self.reader.get_mut().until = None;
         if !answer.endpoints.is_empty() {
             let endpoints = answer.endpoints.iter();
             let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
             shared.cluster.apply_leader_hints(endpoints, []);
         }
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
-        let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64);
+        let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64).min(LONGEST_THROTTLE);
         let answered = answer.partitions.len();
         let mut landed = Vec::with_capacity(answered);
         for partition in answer.partitions {
@@ -507,7 +531,7 @@ impl Link {
     }
 
     fn wait_at_most(&self, limit: Duration) -> Result<()> {
-        let set = self.reader.get_ref().set_read_timeout(Some(limit));
+        let set = self.reader.get_ref().reader.set_read_timeout(Some(limit));
         set.map_err(|error| Error::io("setting a time limit on the connection", error))
     }
 }

@@ -194,7 +194,10 @@ impl Kafka {
         found
     }
 
-    /// Waits until every running broker knows all partitions of the topic, each with a leader.
+    /// Waits until every running broker knows all partitions of the topic, each with a leader, and the leaders serve.
+    ///
+    /// Java's producer must not meet a leader that does not know of it yet: with several first batches under way, the
+    /// broker may take the second one first, and then refuses the first for ever.
     pub fn wait_for_topic(&self, topic: &str, partitions: usize) {
         wait::wait_until(
             &format!("topic {topic} with {partitions} leaders on every broker"),
@@ -203,11 +206,22 @@ impl Kafka {
                 self.live_addresses().iter().all(|broker| {
                     raw::metadata(*broker, &[topic]).is_ok_and(|metadata| {
                         let leaders = &metadata.topics[0].leaders;
-                        leaders.len() == partitions && leaders.iter().all(|leader| *leader >= 0)
+                        leaders.len() == partitions
+                            && leaders.iter().all(|leader| *leader >= 0)
+                            && self.serves(topic, leaders)
                     })
                 })
             },
         );
+    }
+
+    /// Of a cluster that was not started here only what its metadata says is known.
+    fn serves(&self, topic: &str, leaders: &[i32]) -> bool {
+        self.nodes.iter().all(|node| {
+            let led = (0..).zip(leaders).filter(|(_, leader)| **leader == node.id);
+            let led: Vec<i32> = led.map(|(partition, _)| partition).collect();
+            led.is_empty() || raw::leads(node.internal, topic, &led).unwrap_or(false)
+        })
     }
 
     /// What the broker has logged so far: for messages of failed tests.

@@ -68,6 +68,32 @@ pub fn metadata(broker: SocketAddr, topics: &[&str]) -> io::Result<Metadata> {
     Ok(Metadata { brokers, topics })
 }
 
+/// Whether the broker itself knows that it leads all of these partitions: it tells so a little later than metadata does.
+pub fn leads(broker: SocketAddr, topic: &str, partitions: &[i32]) -> io::Result<bool> {
+    let consumer = -1_i32;
+    let mut body = consumer.to_be_bytes().to_vec();
+    body.extend(1_i32.to_be_bytes());
+    put_string(&mut body, topic);
+    body.extend((partitions.len() as i32).to_be_bytes());
+    for partition in partitions {
+        let latest = -1_i64;
+        body.extend(partition.to_be_bytes());
+        body.extend(latest.to_be_bytes());
+    }
+    let answer = ask(broker, 2, 1, &body)?;
+    let mut fields = Fields(&answer);
+    let _one_topic = fields.i32()?;
+    fields.string()?;
+    let count = fields.i32()? as usize;
+    let mut errors = 0;
+    for _ in 0..count {
+        fields.i32()?;
+        errors += i32::from(fields.i16()? != 0);
+        let _timestamp_and_offset = fields.bytes(16)?;
+    }
+    Ok(count == partitions.len() && errors == 0)
+}
+
 /// The node that coordinates a group, when the broker knows one.
 pub fn coordinator(broker: SocketAddr, group: &str) -> io::Result<i32> {
     let mut body = Vec::new();

@@ -43,7 +43,8 @@ fn a_deleted_topic_is_told_once_and_not_asked_for_in_a_hurry() {
     println!("{asked} metadata requests and {fetched} Fetches until the topic was told to be unknown");
     // With delays from 100 ms on that double, two seconds have room for a few.
     assert!(asked <= 20, "{asked} metadata requests");
-    assert!(fetched <= 40, "{fetched} Fetches");
+    // The other topic is asked for briefly each time, so that this one is not held up.
+    assert!(fetched <= 100, "{fetched} Fetches");
     assert!(!stream.health().is_healthy());
 
     // Told once; the other topic goes on; and nobody asks on and on.

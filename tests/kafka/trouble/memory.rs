@@ -52,17 +52,16 @@ fn read_slowly(given: &str, messages: usize) -> (usize, usize) {
 
 fn check(what: &str, (peak, resident): (usize, usize), partitions: usize, batch: usize) {
     let bound = TOTAL + partitions * batch;
+    let most = bound + FIXED + partitions * THREAD;
     println!(
-        "{what}: prefetched {} KiB, resident {} KiB, of {} KiB",
+        "{what}: prefetched {} KiB of {} KiB, resident {} KiB of {} KiB",
         peak >> 10,
+        bound >> 10,
         resident >> 10,
-        bound >> 10
+        most >> 10
     );
     assert!(peak <= bound, "{what}: {peak} prefetched, and {bound} is the bound");
-    assert!(
-        resident <= bound + FIXED,
-        "{what}: {resident} resident, and {bound} + {FIXED} is the bound"
-    );
+    assert!(resident <= most, "{what}: {resident} resident, and {most} is the bound");
 }
 
 /// A topic, as what the process of its own is given.
@@ -162,7 +161,10 @@ fn a_batch_beyond_the_limit_is_refused_by_its_name() {
         let mut failures = Vec::new();
         while seen.len() + failures.len() < 3 {
             match iter.next_timeout(LONG) {
-                Ok(Next::Message(message)) => seen.push((message.partition(), message.offset())),
+                Ok(Next::Message(message)) => {
+                    message.ack();
+                    seen.push((message.partition(), message.offset()));
+                }
                 Ok(other) => panic!("{codec}: {other:?} after {seen:?}"),
                 Err(error) => failures.push(error),
             }
@@ -186,10 +188,50 @@ fn five_hundred_partitions_stay_within_the_bound() {
     let mut made = String::new();
     if !is_alone() {
         let (given, topic) = topic(500);
-        shared().fill(&topic, 500, 500 * 200, "none", 1000);
+        // In pieces, so that no batch is larger than a piece.
+        for round in 0..6 {
+            shared().fill_from(round * 50, &topic, 500, 500 * 50, "none", 1000);
+        }
         made = given;
     }
     if let Some(given) = alone("memory::five_hundred_partitions_stay_within_the_bound", &made) {
+        // The least share is larger than a batch here.
         check("500 partitions", read_slowly(&given, 100), 500, 64 << 10);
     }
+}
+
+/// The first partitions to come have borrowed all there is when the others come for their shares.
+#[test]
+#[ignore = "open: shares are kept on top of what was lent, so that up to twice the total is held"]
+fn partitions_that_come_late_stay_within_the_bound() {
+    let kafka = shared();
+    let topic = unique("late");
+    kafka.create_topic(&topic, 24, &[]);
+    kafka.fill(&topic, 24, 24 * 900, "none", 10_000);
+    let client = connect(&kafka.bootstrap());
+    let reader = client.reader().topics([&topic]).prefetch_total_bytes(TOTAL);
+    let stream = reader.max_wait(Duration::from_millis(50)).open().unwrap();
+    let filled = || {
+        let (mut peak, mut since) = (0, Instant::now());
+        wait_until("a peak", LONG, || {
+            let now = stream.prefetch_peak();
+            if now > peak {
+                (peak, since) = (now, Instant::now());
+            }
+            since.elapsed() > Duration::from_secs(1)
+        });
+        peak
+    };
+    stream.pause((4..24).map(|partition| (&topic, partition))).unwrap();
+    let first = filled();
+    stream.resume((4..24).map(|partition| (&topic, partition))).unwrap();
+    let all = filled();
+    let bound = TOTAL + 24 * 140_000;
+    println!(
+        "four: {} KiB, then all: {} KiB of {} KiB",
+        first >> 10,
+        all >> 10,
+        bound >> 10
+    );
+    assert!(all <= bound, "{all} prefetched, and {bound} is the bound");
 }
