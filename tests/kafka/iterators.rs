@@ -1,6 +1,5 @@
 //! Iterators begin, end, share and give back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -98,30 +97,6 @@ fn messages_and_batches_may_be_asked_for_in_turn() {
         }
     }
     assert_eq!(wanted, 20_000);
-}
-
-#[test]
-fn threads_take_turns_at_a_single_partition() {
-    let topic = topic("turns", 1, &[]);
-    shared().fill(&topic, 1, 200_000, "none", 20);
-    let stream = reader(&client(), &topic).until_end().open().expect("a topic");
-    let shares = [const { AtomicUsize::new(0) }; 3];
-    std::thread::scope(|scope| {
-        for share in &shares {
-            let stream = &stream;
-            scope.spawn(move || {
-                for message in stream {
-                    let message = message.expect("nothing fails");
-                    // Some work, so that there is time for many turns.
-                    (0..20).for_each(|_| drop(std::hint::black_box(message.detach())));
-                    share.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let shares = shares.map(AtomicUsize::into_inner);
-    assert_eq!(shares.iter().sum::<usize>(), 200_000);
-    assert!(shares.iter().all(|&share| share > 0), "{shares:?}");
 }
 
 #[test]

@@ -313,6 +313,8 @@ public final class Corner {
         config.put("batch.size", "131072");
         config.put("linger.ms", "5");
         config.put("buffer.memory", "67108864");
+        // A topic so new that its leader refuses the first batch may accept the second, and then never the first.
+        config.put("max.in.flight.requests.per.connection", "1");
         AtomicReference<Exception> failure = new AtomicReference<>();
         try (var producer = producer(config)) {
             for (long n = 0; n < count && failure.get() == null; n++) {
