@@ -78,7 +78,8 @@ impl Cluster {
     ) -> Result<Option<i64>> {
         let at = match ListAt::of(start, SystemTime::now()) {
             Ok(at) => at,
-            Err(offset) => return Ok(Some(offset)),
+            // Nothing to look up but the partition itself.
+            Err(offset) => return self.with_leader(topic, partition, deadline, |_, _, _| Ok(Some(offset))),
         };
         let listed = self.list_offset(topic, partition, at, isolation, deadline)?;
         Ok(listed.map(|listed| listed.offset))

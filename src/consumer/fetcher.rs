@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -198,21 +198,10 @@ impl Fetcher {
 
     fn resolve(&self, start: StartAt, deadline: &Deadline) -> Result<i64> {
         let isolation = self.shared.config.isolation;
-        match start {
-            StartAt::Offset(offset) => Ok(offset),
-            StartAt::Earliest => self.edge(ListAt::Earliest, isolation, deadline),
-            StartAt::Latest => self.edge(ListAt::Latest, isolation, deadline),
-            StartAt::Timestamp(time) => self.at_time(time, isolation, deadline),
-            StartAt::Ago(ago) => {
-                let time = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-                self.at_time(time, isolation, deadline)
-            }
-        }
-    }
-
-    fn at_time(&self, time: SystemTime, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let at = ListAt::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        let at = match ListAt::of(start, SystemTime::now()) {
+            Ok(at) => at,
+            Err(offset) => return Ok(offset),
+        };
         let Cell { topic, partition, .. } = &*self.cell;
         match self
             .shared
@@ -220,6 +209,7 @@ impl Fetcher {
             .list_offset(topic, *partition, at, isolation, deadline)?
         {
             Some(found) => Ok(found.offset),
+            // No record is as new as that.
             None => self.edge(ListAt::Latest, isolation, deadline),
         }
     }

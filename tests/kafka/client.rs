@@ -98,6 +98,15 @@ fn offsets_are_found_by_place_and_by_time() {
         .offset_for(&topic, 0, StartAt::Offset(-2))
         .expect_err("no such offset");
     assert_eq!(error.kind(), ErrorKind::Config);
+    // An offset that is given needs no look-up, but a partition that is there.
+    assert_eq!(
+        client.offset_for(&topic, 0, StartAt::Offset(5)).expect("a leader"),
+        Some(5)
+    );
+    let error = client
+        .offset_for(&topic, 9, StartAt::Offset(5))
+        .expect_err("no such partition");
+    assert_eq!(error.kind(), ErrorKind::UnknownTopic);
 }
 
 #[test]
