@@ -6,7 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "the test plays the drivers")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::Condvar;
 use proptest::prelude::*;
