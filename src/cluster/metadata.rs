@@ -194,7 +194,11 @@ impl Metadata {
             // Another ID: deleted, and created again. Nothing of the old one holds.
             known.id == answer.topic_id || known.id.is_nil() || answer.topic_id.is_nil()
         });
-        let partitions = merge_partitions(known.map_or(&[], |known| &known.partitions), &answer.partitions);
+        let partitions = merge_partitions(
+            known.map_or(&[], |known| &known.partitions),
+            &answer.partitions,
+            &self.brokers,
+        );
         let topic = Topic {
             name: Arc::clone(&name),
             id: answer.topic_id,
@@ -251,7 +255,11 @@ fn broker_at(id: i32, host: &str, port: i32, rack: Option<String>) -> Option<Bro
 
 /// A broker that lags behind must not undo what another has told: the higher leader epoch wins, and partitions do not
 /// become fewer.
-fn merge_partitions(known: &[Partition], answer: &[MetadataResponsePartition]) -> Vec<Partition> {
+fn merge_partitions(
+    known: &[Partition],
+    answer: &[MetadataResponsePartition],
+    brokers: &BTreeMap<i32, Broker>,
+) -> Vec<Partition> {
     let mut merged: Vec<Partition> = Vec::with_capacity(known.len().max(answer.len()));
     let mut told: Vec<&MetadataResponsePartition> = answer.iter().collect();
     told.sort_by_key(|partition| partition.partition_index);
@@ -270,7 +278,9 @@ fn merge_partitions(known: &[Partition], answer: &[MetadataResponsePartition]) -
         };
         let newer = known
             .get(merged.len())
-            .filter(|known| told.leader_epoch >= 0 && known.leader_epoch > told.leader_epoch);
+            .filter(|known| told.leader_epoch >= 0 && known.leader_epoch > told.leader_epoch)
+            // A hint may have named a broker that is none of this cluster: it leads nothing, whatever its epoch.
+            .filter(|known| known.leader < 0 || brokers.contains_key(&known.leader));
         merged.push(newer.cloned().unwrap_or(told));
     }
     merged.extend(known.iter().skip(merged.len()).cloned());

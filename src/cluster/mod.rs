@@ -307,7 +307,8 @@ impl Cluster {
             // One that accepts and never answers must not use up the time of the others.
             let left = u32::try_from(candidates.len() - at).unwrap_or(1);
             let fair = deadline.remaining() / left;
-            let share = if left > 1 { fair.min(ONE_OF_SEVERAL) } else { fair };
+            let is_spare = left > 1 && kind == "broker";
+            let share = if is_spare { fair.min(ONE_OF_SEVERAL) } else { fair };
             let share = deadline.at_most(share, "a share of the time");
             let error = match self.call_address(address, Purpose::Control, ask, &share) {
                 Ok(answer) => return Ok(answer),

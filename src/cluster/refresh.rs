@@ -214,6 +214,7 @@ impl Cluster {
         let names = [Arc::from(name)];
         let mut failures = 0;
         let mut last: Option<Error> = None;
+        let mut denied_since = None;
         loop {
             let asked = if failures == 0 {
                 self.fetch_metadata(Topics::Named(&names), deadline)
@@ -243,7 +244,11 @@ impl Cluster {
                     return described(Arc::clone(topic));
                 }
             }
-            if self.metadata().is_missing(name, now()) || action(&error) == Action::Fail {
+            let is_denied = error.kind() == ErrorKind::UnknownTopic && {
+                let since = *denied_since.get_or_insert_with(now);
+                now().saturating_duration_since(since) >= config.unknown_topic_ttl
+            };
+            if is_denied || self.metadata().is_missing(name, now()) || action(&error) == Action::Fail {
                 return Err(error.for_topic(name));
             }
             failures += 1;

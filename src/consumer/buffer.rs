@@ -435,11 +435,17 @@ impl Shared {
         match fetch_lane::start(me, broker, role) {
             Ok(entry) => drop(state.lanes.insert((broker, role), entry)),
             Err(error) => {
-                log::warn!("{error}");
+                self.events.note(log::Level::Warn, error.to_string());
                 state.metadata_wanted = true; // the keeper tries again
                 self.wake_keeper();
             }
         }
+    }
+
+    /// Something has happened that users may want to know; the keeper writes it to the log.
+    pub(crate) fn tell(&self, event: Event) {
+        self.events.push(event);
+        self.wake_keeper();
     }
 
     pub(crate) fn want_metadata(&self, state: &mut State) {
@@ -480,7 +486,7 @@ impl Shared {
             times: 1,
         });
         partition.failure = Some(error.clone());
-        self.events.push(Event::PartitionFailed {
+        self.tell(Event::PartitionFailed {
             partition: partition.name.clone(),
             error,
         });

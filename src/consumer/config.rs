@@ -58,6 +58,8 @@ impl Default for FetchConfig {
     }
 }
 
+/// An answer may be a batch larger than what was asked for, and must still be less than a frame may be.
+const MOST_OF_AN_ANSWER: usize = 64 << 20;
 /// Fetch sends sizes and times as 32-bit numbers; a buffer must not reach them.
 const MOST_BYTES: usize = 1 << 30;
 
@@ -71,8 +73,8 @@ impl FetchConfig {
             ("prefetch_bytes", self.prefetch_bytes, MOST_BYTES),
             ("prefetch_total_bytes", self.prefetch_total_bytes, usize::MAX),
             ("min_bytes", self.min_bytes, MOST_BYTES),
-            ("max_bytes", self.max_bytes, MOST_BYTES),
-            ("partition_max_bytes", self.partition_max_bytes, MOST_BYTES),
+            ("max_bytes", self.max_bytes, MOST_OF_AN_ANSWER),
+            ("partition_max_bytes", self.partition_max_bytes, MOST_OF_AN_ANSWER),
             ("decoded_batch_limit", self.decoded_batch_limit, MOST_BYTES),
         ];
         for (name, value, most) in sizes {
@@ -86,9 +88,12 @@ impl FetchConfig {
                 self.min_bytes, self.max_bytes
             )));
         }
+        if self.stall_after.is_zero() {
+            return Err(Error::config("stall_after must be longer than nothing"));
+        }
         if self.max_wait.is_zero() || self.max_wait > Duration::from_secs(3600) {
             return Err(Error::config(format!(
-                "max_wait must be from 1 ms to one hour, not {:?}",
+                "max_wait must be longer than nothing and at most one hour, not {:?}",
                 self.max_wait
             )));
         }
@@ -102,7 +107,8 @@ macro_rules! fetch_settings {
         /// How many records one partition may prefetch; the default is 100 000.
         ///
         /// When it is reached, this partition is not asked for more until the program has caught up
-        /// (librdkafka's `queued.max.messages.kbytes` is its nearest relation).
+        /// (librdkafka's `queued.min.messages` is its nearest relation). An answer that was asked for before may go beyond
+        /// it, within the bytes.
         pub fn prefetch_count(mut self, records: usize) -> Self {
             self.fetch.prefetch_count = records;
             self
@@ -142,13 +148,14 @@ macro_rules! fetch_settings {
 
         /// How long a broker waits for [`min_bytes`](Self::min_bytes); the default is 500 ms. Kafka: `fetch.max.wait.ms`.
         ///
-        /// Closing, seeking and new records do not wait for it.
+        /// Closing, seeking and new records do not wait for it. A broker that has not answered 10 s after it counts as
+        /// gone. Rounded up to 1 ms, at most an hour.
         pub fn max_wait(mut self, wait: std::time::Duration) -> Self {
             self.fetch.max_wait = wait;
             self
         }
 
-        /// How many bytes one answer may hold; the default is 4 MiB. Kafka: `fetch.max.bytes`.
+        /// How many bytes one answer may hold; the default is 4 MiB, the most 64 MiB. Kafka: `fetch.max.bytes`.
         ///
         /// A long round trip may want more.
         pub fn max_bytes(mut self, bytes: usize) -> Self {
@@ -193,8 +200,8 @@ macro_rules! fetch_settings {
             self
         }
 
-        /// After which time a program that takes nothing more from a full partition is reported, as an event and in
-        /// `health()`; the default is 5 minutes. Nothing else happens.
+        /// After which time a program that has something to read of a partition, and takes nothing, is reported: as an
+        /// event and in `health()`; the default is 5 minutes. Nothing else happens.
         pub fn stall_after(mut self, time: std::time::Duration) -> Self {
             self.fetch.stall_after = time;
             self

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
 
+use log::Level;
 use parking_lot::{Condvar, Mutex};
 
 use crate::{deadline::Deadline, error::Error, offset::TopicPartition};
@@ -70,7 +71,7 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// The program has taken nothing from a full partition for `stall_after`.
+    /// There is something to read, and the program has taken nothing of it for `stall_after`.
     #[non_exhaustive]
     Stalled {
         /// Which.
@@ -96,6 +97,8 @@ const KEPT: usize = 1000;
 #[derive(Debug, Default)]
 struct Kept {
     events: VecDeque<Event>,
+    /// What the keeper is to write to the log.
+    lines: VecDeque<(Level, String)>,
     dropped: u64,
     closed: bool,
 }
@@ -107,13 +110,19 @@ pub(crate) struct EventQueue {
 }
 
 impl EventQueue {
+    /// Keeps it for a reader, and for the log; writes nothing, since the caller holds the buffer's lock.
     pub(crate) fn push(&self, event: Event) {
-        match &event {
-            Event::Assigned { partition, position } => log::info!("reading {partition} from offset {position}"),
-            Event::LeaderMoved { partition, broker } => log::info!("{partition} is led by broker {broker} now"),
-            Event::Disconnected { broker, error } => log::debug!("broker {broker}: {error}"),
-            event => log::warn!("{event:?}"),
-        }
+        let (level, line) = match &event {
+            Event::Assigned { partition, position } => {
+                (Level::Info, format!("reading {partition} from offset {position}"))
+            }
+            Event::LeaderMoved { partition, broker } => {
+                (Level::Info, format!("{partition} is led by broker {broker} now"))
+            }
+            Event::Disconnected { broker, error } => (Level::Debug, format!("broker {broker}: {error}")),
+            event => (Level::Warn, format!("{event:?}")),
+        };
+        self.note(level, line);
         let mut kept = self.kept.lock();
         if kept.events.len() == KEPT {
             kept.events.pop_front();
@@ -121,6 +130,29 @@ impl EventQueue {
         }
         kept.events.push_back(event);
         self.changed.notify_one();
+    }
+
+    /// A line for the log only.
+    pub(crate) fn note(&self, level: Level, line: String) {
+        if level <= log::max_level() {
+            let mut kept = self.kept.lock();
+            if kept.lines.len() == KEPT {
+                kept.lines.pop_front();
+            }
+            kept.lines.push_back((level, line));
+        }
+    }
+
+    pub(crate) fn has_log(&self) -> bool {
+        !self.kept.lock().lines.is_empty()
+    }
+
+    /// Writes the lines that have come together. A logger may take its time, and may ask the stream for its health.
+    pub(crate) fn write_log(&self) {
+        let lines = std::mem::take(&mut self.kept.lock().lines);
+        for (level, line) in lines {
+            log::log!(level, "{line}");
+        }
     }
 
     pub(crate) fn close(&self) {

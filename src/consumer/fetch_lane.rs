@@ -21,6 +21,7 @@ use super::{
     partition::Ends,
 };
 use crate::{
+    cluster::LeaderHint,
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     net::{
@@ -53,6 +54,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_millis(500);
 /// So often a connection may end while a Fetch waits until that is told.
 const REDIALS: u32 = 20;
+/// So often an answer may be too large until its partitions fail.
+const HOPELESS: u32 = 3;
 /// So many answers in a row may bring nothing at once; no honest broker gives two.
 const FRUITLESS: u32 = 3;
 /// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
@@ -72,8 +75,8 @@ pub(crate) struct LaneEntry {
     pub asked_since: Option<Instant>,
     /// When that should be answered at the latest.
     pub back_at: Option<Instant>,
-    /// Whether its silence has led to a question about the leaders.
-    pub late_told: bool,
+    /// When others are asked whether this broker still leads, while it is silent.
+    pub ask_about_at: Option<Instant>,
     /// How long the broker was last asked to wait, while partitions are left out.
     pub patience: Duration,
     pub worker: Option<Worker>,
@@ -153,7 +156,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         hangup: None,
         asked_since: None,
         back_at: None,
-        late_told: false,
+        ask_about_at: None,
         patience: Duration::ZERO,
         worker: Some(worker),
     })
@@ -402,13 +405,18 @@ impl Lane {
         }
         let now = Instant::now();
         let wait = shared.cluster.reconnect_delay(self.failures);
-        for want in &plan.wants {
-            if let Some(partition) = state.partitions.get_mut(&want.slot) {
+        // An answer that is too large comes again as large: asking for ever would be standing still in silence.
+        let is_hopeless = error.kind() == ErrorKind::TooLarge && self.failures >= HOPELESS;
+        // Not those that have moved to another broker meanwhile.
+        for &slot in plan.asked.keys() {
+            if is_hopeless {
+                shared.fail(&mut state, slot, error.clone());
+            } else if let Some(partition) = state.partitions.get_mut(&slot) {
                 let was_elsewhere = partition.replica.take().is_some();
                 partition.met(error.clone(), now, |_| wait);
                 if was_elsewhere {
                     // The leader's lane may be asleep.
-                    shared.kick(&mut state, want.slot);
+                    shared.kick(&mut state, slot);
                 }
             }
         }
@@ -420,7 +428,7 @@ impl Lane {
         ) {
             shared.fail_all(error);
         } else {
-            shared.events.push(Event::Disconnected {
+            shared.tell(Event::Disconnected {
                 broker: self.broker,
                 error,
             });
@@ -493,11 +501,6 @@ impl Link {
         )?;
         self.proven = true;
         self.reader.get_mut().until = None;
-        if !answer.endpoints.is_empty() {
-            let endpoints = answer.endpoints.iter();
-            let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
-            shared.cluster.apply_leader_hints(endpoints, []);
-        }
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64).min(LONGEST_THROTTLE);
         let answered = answer.partitions.len();
@@ -514,6 +517,7 @@ impl Link {
             };
             landed.push(land(slot, asked, partition));
         }
+        take_hints(&answer.endpoints, &landed, plan, shared);
         if answered > 0 && landed.is_empty() {
             let message = format!("the broker answered {answered} partitions, and none of those asked for");
             return Err(Error::protocol(message));
@@ -533,6 +537,26 @@ impl Link {
     fn wait_at_most(&self, limit: Duration) -> Result<()> {
         let set = self.reader.get_ref().reader.set_read_timeout(Some(limit));
         set.map_err(|error| Error::io("setting a time limit on the connection", error))
+    }
+}
+
+/// The answer may say who leads instead, and where that broker is (KIP-951): all who ask the cluster learn of it.
+fn take_hints(endpoints: &[fetch::Endpoint], landed: &[Landed], plan: &Plan, shared: &Shared) {
+    let hints = landed.iter().filter_map(|landed| {
+        let hint = landed.leader?;
+        let want = plan.wants.iter().find(|want| want.slot == landed.slot)?;
+        Some(LeaderHint {
+            topic: &want.topic,
+            partition: want.partition,
+            leader: hint.leader,
+            leader_epoch: hint.epoch,
+        })
+    });
+    let hints: Vec<_> = hints.collect();
+    if !endpoints.is_empty() || !hints.is_empty() {
+        let endpoints = endpoints.iter();
+        let endpoints = endpoints.map(|at| (at.broker, at.host.as_str(), at.port, at.rack.as_deref()));
+        shared.cluster.apply_leader_hints(endpoints, hints);
     }
 }
 

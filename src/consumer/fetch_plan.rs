@@ -194,7 +194,7 @@ impl Shared {
             }
             lane.asked_since = Some(now);
             lane.back_at = Some(now + max_wait);
-            lane.late_told = false;
+            lane.ask_about_at = None;
         }
         Ok(Plan {
             wants,
@@ -270,7 +270,8 @@ impl Shared {
                 continue;
             }
             if landed.from != partition.position {
-                log::debug!("broker {broker} answered {} twice", partition.name);
+                let line = format!("broker {broker} answered {} twice", partition.name);
+                self.events.note(log::Level::Debug, line);
                 continue;
             }
             let (next, epoch) = landed.next;
@@ -321,7 +322,8 @@ impl Shared {
             return;
         };
         let error = partition.cell.blame(Error::refused(landed.error).in_api("Fetch"));
-        log::debug!("{error}, at broker {broker}");
+        self.events
+            .note(log::Level::Debug, format!("{error}, at broker {broker}"));
         if partition.replica.take().is_some() {
             // A follower's word is no reason for anything but to ask the leader again.
             return self.kick(state, landed.slot);
@@ -370,7 +372,7 @@ impl Shared {
             partition.unask();
         }
         if before.is_some_and(|(broker, _)| broker != leader.0) {
-            self.events.push(Event::LeaderMoved {
+            self.tell(Event::LeaderMoved {
                 partition: partition.name.clone(),
                 broker: leader.0,
             });
@@ -393,7 +395,7 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
-        self.events.push(Event::Truncated {
+        self.tell(Event::Truncated {
             partition: partition.name.clone(),
             from: partition.position,
             to: at,

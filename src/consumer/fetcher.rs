@@ -271,7 +271,7 @@ impl Fetcher {
                 partition.decoded = at;
                 partition.until = partition.until.or(until);
                 partition.stands_at = at;
-                shared.events.push(Event::Assigned {
+                shared.tell(Event::Assigned {
                     partition: partition.name.clone(),
                     position: at,
                 });
@@ -285,7 +285,7 @@ impl Fetcher {
                     partition.stands_at = to;
                 }
                 let skipped = u64::try_from(to.saturating_sub(from)).unwrap_or(0);
-                shared.events.push(Event::OffsetReset {
+                shared.tell(Event::OffsetReset {
                     partition: partition.name.clone(),
                     from,
                     to,
@@ -399,7 +399,7 @@ impl Fetcher {
         }
         partition.raise_epoch();
         partition.met(error.clone(), Instant::now(), |times| shared.backoff(times));
-        shared.events.push(Event::Refetched {
+        shared.tell(Event::Refetched {
             partition: partition.name.clone(),
             error,
         });

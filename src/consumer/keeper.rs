@@ -110,9 +110,12 @@ impl Keeper {
         let _alarm = self.shared.alarm();
         let shared = Arc::clone(&self.shared);
         loop {
+            shared.events.write_log();
             let mut state = shared.lock();
             loop {
                 if state.is_ended() {
+                    drop(state);
+                    shared.events.write_log();
                     return;
                 }
                 let now = Instant::now();
@@ -120,7 +123,7 @@ impl Keeper {
                 let late_at = self.look_for_late_answers(&mut state, now);
                 let stalls_at = self.tell_stalls(&mut state, now);
                 let metadata_at = self.metadata_at(&state);
-                if metadata_at <= now || !state.ending.is_empty() {
+                if metadata_at <= now || !state.ending.is_empty() || shared.events.has_log() {
                     break;
                 }
                 let until = metadata_at
@@ -184,19 +187,18 @@ impl Keeper {
     /// metadata tells long before the request times out.
     fn look_for_late_answers(&self, state: &mut State, now: Instant) -> Instant {
         let mut next = now + Duration::from_secs(60);
-        let mut is_late = false;
         for lane in state.lanes.values_mut() {
-            let Some(back_at) = lane.back_at.filter(|_| lane.asked_since.is_some() && !lane.late_told) else {
+            let Some(back_at) = lane.back_at.filter(|_| lane.asked_since.is_some()) else {
                 continue;
             };
-            let late_at = back_at + LATE;
-            lane.late_told = late_at <= now;
-            is_late |= lane.late_told;
-            if !lane.late_told {
-                next = next.min(late_at);
+            let ask_at = lane.ask_about_at.get_or_insert(back_at + LATE);
+            if *ask_at <= now {
+                // Again and again: who leads instead may not be decided yet.
+                *ask_at = now + LATE;
+                state.metadata_wanted = true;
             }
+            next = next.min(*ask_at);
         }
-        state.metadata_wanted |= is_late;
         next
     }
 
@@ -216,7 +218,7 @@ impl Keeper {
             }
             if let Some((oldest, age)) = stalled(partition, &self.shared.config, now) {
                 if !std::mem::replace(&mut partition.stall_told, true) {
-                    self.shared.events.push(Event::Stalled {
+                    self.shared.tell(Event::Stalled {
                         partition: partition.name.clone(),
                         oldest,
                         age,
@@ -351,7 +353,7 @@ impl Keeper {
             }
         }
         if recreated {
-            shared.events.push(Event::TopicRecreated {
+            shared.tell(Event::TopicRecreated {
                 topic: topic.name.to_string(),
             });
         }

@@ -53,7 +53,7 @@ const DROP_LIMIT_IN_PANIC: Duration = Duration::from_secs(1);
 pub struct Stream {
     shared: Arc<Shared>,
     keeper: Mutex<Option<Worker>>,
-    _client: ClientHold,
+    client: ClientHold,
 }
 
 /// What [`Iter::next_timeout`] brings.
@@ -97,13 +97,16 @@ impl fmt::Debug for Closer {
 
 impl Stream {
     pub(crate) fn start(shared: Arc<Shared>, client: ClientHold) -> Result<Self> {
-        let keeper = keeper::start(&shared)?;
-        client.register(&shared);
-        Ok(Self {
+        let stream = Self {
             shared,
-            keeper: Mutex::new(Some(keeper)),
-            _client: client,
-        })
+            keeper: Mutex::new(None),
+            client,
+        };
+        // Should a thread not start, dropping the stream ends those that did.
+        let keeper = keeper::start(&stream.shared)?;
+        *stream.keeper.lock() = Some(keeper);
+        stream.client.register(&stream.shared);
+        Ok(stream)
     }
 
     /// An iterator over the messages; as many as there are threads may be used at a time.
@@ -207,6 +210,12 @@ impl Stream {
                 let Some(partition) = state.partitions.get(&slot) else {
                     break;
                 };
+                if let (Phase::Failed, -1, Some(trouble)) =
+                    (&partition.phase, partition.delivered(), &partition.trouble)
+                {
+                    // It never got as far as a position.
+                    return Err(trouble.error.clone());
+                }
                 if !matches!(
                     partition.phase,
                     Phase::Preparing {
@@ -363,10 +372,8 @@ impl Stream {
     /// Ends and joins everything; the second time there is nothing left to do.
     fn shut(&self, deadline: &Deadline) -> Result<()> {
         self.shared.close();
-        let Some(mut keeper) = self.keeper.lock().take() else {
-            return Ok(());
-        };
-        let kept = keeper.join(deadline);
+        let keeper = self.keeper.lock().take();
+        let kept = keeper.map_or(Ok(()), |mut keeper| keeper.join(deadline));
         let workers = {
             let mut state = self.shared.lock();
             let mut workers = std::mem::take(&mut state.ending);

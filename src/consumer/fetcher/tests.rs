@@ -184,7 +184,7 @@ impl World {
                     hangup: None,
                     asked_since: None,
                     back_at: None,
-                    late_told: false,
+                    ask_about_at: None,
                     patience: Duration::ZERO,
                     worker: None,
                 };
