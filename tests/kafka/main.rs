@@ -15,6 +15,7 @@ mod rack;
 mod reading;
 mod records;
 mod sessions;
+mod stalls;
 mod support;
 mod transactions;
 mod trouble;
