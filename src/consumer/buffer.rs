@@ -525,9 +525,15 @@ impl Shared {
     }
 
     /// Ends everything with an error that no seek can mend.
+    #[allow(clippy::disallowed_methods, reason = "health tells since when")]
     pub(crate) fn fail_all(&self, error: Error) {
         let mut state = self.state.lock();
         if !state.ended && state.fatal.is_none() {
+            state.trouble = Some(Trouble {
+                since: Instant::now(),
+                error: error.clone(),
+                times: 1,
+            });
             state.fatal = Some(error);
         }
         self.readable.notify_all();
@@ -564,6 +570,7 @@ impl Shared {
             }
         }
         partition.wake.notify_one();
+        self.settled.notify_all();
         state.drop_raw(slot);
         state.drop_chunks(slot);
         self.kick(state, slot);
@@ -632,6 +639,14 @@ impl Drop for Alarm {
 impl State {
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Counts an answer for this partition that was too large; true when that is no accident any more.
+    pub(crate) fn is_oversized_again(&mut self, slot: Slot) -> bool {
+        self.partitions.get_mut(&slot).is_some_and(|partition| {
+            partition.oversized += 1;
+            partition.oversized >= fetch_lane::OVERSIZED
+        })
     }
 
     /// Forgets what has arrived and was not decoded.

@@ -54,8 +54,10 @@ const GRACE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_millis(500);
 /// So often a connection may end while a Fetch waits until that is told.
 const REDIALS: u32 = 20;
-/// So often an answer may be too large until its partitions fail.
-const HOPELESS: u32 = 3;
+/// So many partitions that were not asked for are passed over before the whole answer is a lie.
+const STRANGERS: usize = 100;
+/// So often an answer for one partition may be too large until that partition fails.
+pub(super) const OVERSIZED: usize = 4;
 /// So many answers in a row may bring nothing at once; no honest broker gives two.
 const FRUITLESS: u32 = 3;
 /// Session not found, session out of step, session with other topic IDs: normal, since brokers keep only so many.
@@ -80,6 +82,8 @@ pub(crate) struct LaneEntry {
     /// How long the broker was last asked to wait, while partitions are left out.
     pub patience: Duration,
     pub worker: Option<Worker>,
+    /// So many Fetches ask for one partition only: an answer was too large, and it is to be found out whose fault that is.
+    pub alone: usize,
 }
 
 struct Lane {
@@ -104,6 +108,8 @@ struct Link {
     correlation_id: i32,
     /// Whether anything was ever answered on it.
     proven: bool,
+    /// An answer has begun to arrive: what ends it is no idle close.
+    answering: bool,
     peer: Arc<str>,
 }
 
@@ -159,6 +165,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         ask_about_at: None,
         patience: Duration::ZERO,
         worker: Some(worker),
+        alone: 0,
     })
 }
 
@@ -233,6 +240,7 @@ impl Lane {
                 // A broker closes idle connections, which is normal, and does not care that a Fetch waits: dial again.
                 Err(error)
                     if error.kind() == ErrorKind::Io
+                        && !self.link.as_ref().is_some_and(|link| link.answering)
                         && tries < REDIALS
                         && (was_proven || begun.elapsed() >= SILENT) =>
                 {
@@ -322,6 +330,7 @@ impl Lane {
             version,
             correlation_id: 0,
             proven: false,
+            answering: false,
             peer,
         })
     }
@@ -406,10 +415,15 @@ impl Lane {
         let now = Instant::now();
         let wait = shared.cluster.reconnect_delay(self.failures);
         // An answer that is too large comes again as large: asking for ever would be standing still in silence.
-        let is_hopeless = error.kind() == ErrorKind::TooLarge && self.failures >= HOPELESS;
+        let is_too_large = error.kind() == ErrorKind::TooLarge;
+        let was_alone = plan.asked.len() == 1;
+        if let Some(lane) = state.lanes.get_mut(&(self.broker, self.role)).filter(|_| is_too_large) {
+            // Of many partitions it cannot be told which one it was: they are asked for one by one for a while.
+            lane.alone = lane.alone.max(plan.asked.len() * OVERSIZED);
+        }
         // Not those that have moved to another broker meanwhile.
         for &slot in plan.asked.keys() {
-            if is_hopeless {
+            if is_too_large && was_alone && state.is_oversized_again(slot) {
                 shared.fail(&mut state, slot, error.clone());
             } else if let Some(partition) = state.partitions.get_mut(&slot) {
                 let was_elsewhere = partition.replica.take().is_some();
@@ -421,11 +435,11 @@ impl Lane {
             }
         }
         shared.want_metadata(&mut state);
-        drop(state);
         if matches!(
             error.kind(),
             ErrorKind::Authentication | ErrorKind::Unsupported | ErrorKind::Authorization
         ) {
+            drop(state);
             shared.fail_all(error);
         } else {
             shared.tell(Event::Disconnected {
@@ -485,6 +499,7 @@ impl Link {
                 _ => Error::io("waiting for an answer", error),
             })?;
         let took = asked.elapsed();
+        self.answering = true;
         self.wait_at_most(GRACE)?;
         let length = frame::length(prefix, shared.cluster.net_config().frame_limit)?;
         // Slow is not dead; but one byte now and then is.
@@ -497,9 +512,11 @@ impl Link {
             self.version,
             self.correlation_id,
             expected,
+            plan.wants.len() * 2 + STRANGERS,
             |size| shared.spares.take(size),
         )?;
         self.proven = true;
+        self.answering = false;
         self.reader.get_mut().until = None;
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64).min(LONGEST_THROTTLE);
@@ -543,7 +560,7 @@ impl Link {
 /// The answer may say who leads instead, and where that broker is (KIP-951): all who ask the cluster learn of it.
 fn take_hints(endpoints: &[fetch::Endpoint], landed: &[Landed], plan: &Plan, shared: &Shared) {
     let hints = landed.iter().filter_map(|landed| {
-        let hint = landed.leader?;
+        let hint = landed.leader.filter(|_| landed.error != 0)?;
         let want = plan.wants.iter().find(|want| want.slot == landed.slot)?;
         Some(LeaderHint {
             topic: &want.topic,
@@ -584,6 +601,11 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         // Brokers cut a batch only behind a whole one (KIP-74), so asking again brings the same.
         problem = Some((NO_WHOLE_BATCH, 0));
     }
+    if problem.is_none() && !is_broken && last.is_some_and(|last| last.next_offset <= asked.offset) {
+        // It would be asked for the same again, at once and for ever.
+        problem = Some((ALL_BEFORE, 0));
+        last = None;
+    }
     if let Some((_, end)) = problem {
         records.truncate(end);
     }
@@ -606,5 +628,6 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
     }
 }
 
+const ALL_BEFORE: &str = "all of them lie before the offset that was asked for";
 const OUT_OF_ORDER: &str = "their batches are not in the order of their offsets";
 const NO_WHOLE_BATCH: &str = "their first batch is longer than the answer that holds it";

@@ -12,7 +12,7 @@ use super::{
     event::Event,
     fetch_lane::{PARKED, Role},
     fetch_session::Want,
-    partition::{Ends, Partition, Phase, Raw, Task},
+    partition::{Ends, Partition, Phase, Raw, Task, Trouble},
 };
 use crate::{
     cluster::retry::{self, Action},
@@ -28,6 +28,8 @@ const BRIEFLY: Duration = Duration::from_millis(1);
 const EXPRESS: Duration = Duration::from_millis(100);
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
+const UNKNOWN_SERVER_ERROR: i16 = -1;
+pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
 
 /// One Fetch to write.
 pub(crate) struct Plan {
@@ -107,18 +109,16 @@ impl Shared {
             }
         }
         let mut left_out = false;
+        let mut expired = Vec::new();
         let mut wants = Vec::new();
         let mut asked = HashMap::new();
         let mut least = 0;
-        let State {
-            partitions,
-            budget,
-            asks,
-            ..
-        } = &mut *state;
+        let State { partitions, budget, .. } = &mut *state;
         for (&slot, partition) in partitions.iter_mut() {
             if partition.replica.is_some_and(|(_, until)| until <= now) {
                 partition.replica = None;
+                // The leader's lane may be asleep.
+                expired.push(slot);
             }
             if partition.source() != Some(broker) {
                 continue;
@@ -160,9 +160,25 @@ impl Shared {
                 max_bytes,
             });
         }
+        for slot in expired {
+            self.kick(state, slot);
+        }
         if wants.is_empty() {
             return Err(idle);
         }
+        let first = state.turn % wants.len();
+        wants.rotate_left(first);
+        state.turn = state.turn.wrapping_add(1);
+        if let Some(lane) = state.lanes.get_mut(&(broker, role)).filter(|lane| lane.alone > 0) {
+            lane.alone -= 1;
+            wants.truncate(1);
+        }
+        let State {
+            partitions,
+            budget,
+            asks,
+            ..
+        } = &mut *state;
         let all = wants.iter().map(|want| want.max_bytes).sum::<usize>();
         let max_bytes = config.max_bytes.min(all).min(budget.free().max(least));
         budget.ask(max_bytes);
@@ -181,9 +197,6 @@ impl Shared {
                 );
             }
         }
-        let first = state.turn % wants.len();
-        wants.rotate_left(first);
-        state.turn = state.turn.wrapping_add(1);
         let mut max_wait = longest;
         if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
             if left_out || role == Role::Express {
@@ -215,6 +228,15 @@ impl Shared {
             let counts = partition.filter(|partition| partition.asked == Some(asked.number));
             counts.map(Partition::unask).is_some()
         });
+        // What belongs to another broker by now could not be asked for there as long as it was asked for here.
+        let is_elsewhere = |slot: &&Slot| {
+            let partition = state.partitions.get(slot);
+            partition.is_some_and(|partition| partition.source() != Some(broker))
+        };
+        let moved: Vec<Slot> = plan.asked.keys().filter(is_elsewhere).copied().collect();
+        for slot in moved {
+            self.kick(state, slot);
+        }
     }
 
     /// Takes in what an answer says. The records themselves come back, for [`deliver`](Self::deliver), so that the next
@@ -274,6 +296,7 @@ impl Shared {
                 self.events.note(log::Level::Debug, line);
                 continue;
             }
+            partition.oversized = 0;
             let (next, epoch) = landed.next;
             if let Some(lane) = lanes.get_mut(&(broker, role)) {
                 lane.patience = Duration::ZERO;
@@ -340,7 +363,11 @@ impl Shared {
             }
             return;
         }
-        let action = retry::action(&error);
+        // A broker that has stumbled may do better next time.
+        let action = match landed.error {
+            UNKNOWN_SERVER_ERROR => Action::Wait,
+            _ => retry::action(&error),
+        };
         if action == Action::Fail {
             return self.fail(state, landed.slot, error);
         }
@@ -367,7 +394,7 @@ impl Shared {
         };
         let before = partition.leader.replace(leader);
         partition.replica = None;
-        if before.is_some_and(|(broker, _)| broker != leader.0) {
+        if before.is_none_or(|(broker, _)| broker != leader.0) {
             // The old leader may be dead, and its answer long in coming.
             partition.unask();
         }
@@ -377,8 +404,21 @@ impl Shared {
                 broker: leader.0,
             });
         }
+        let had_none = |trouble: &Trouble| trouble.error.code() == Some(LEADER_NOT_AVAILABLE);
+        if partition.trouble.as_ref().is_some_and(had_none) {
+            partition.well();
+        }
         let is_new = before.is_none_or(|(_, epoch)| epoch < leader.1);
-        if is_new && partition.read_epoch >= 0 && matches!(partition.phase, Phase::Fetching) {
+        // Also when an earlier leader is being asked: its word is not this one's.
+        let is_readable = matches!(
+            partition.phase,
+            Phase::Fetching
+                | Phase::Preparing {
+                    task: Task::Validate { .. },
+                    ..
+                }
+        );
+        if is_new && partition.read_epoch >= 0 && is_readable {
             partition.phase = Phase::Preparing {
                 task: Task::Validate {
                     epoch: partition.read_epoch,
@@ -400,6 +440,8 @@ impl Shared {
             from: partition.position,
             to: at,
         });
+        // Of what was there when the stream was opened, this is all that is left.
+        partition.until = partition.until.map(|until| until.min(at));
         // What was not decoded yet is fetched again, as far as it is still there.
         partition.position = partition.decoded.min(at);
         partition.decoded = partition.position;

@@ -178,7 +178,7 @@ fn key(want: &Want, version: i16) -> (TopicKey, i32) {
     let topic = if version >= TOPIC_IDS {
         TopicKey::Id(want.topic_id)
     } else {
-        TopicKey::Name((*want.topic).to_owned())
+        TopicKey::Name(Arc::clone(&want.topic))
     };
     (topic, want.partition)
 }

@@ -98,6 +98,15 @@ impl Fetcher {
             if partition.stop.is_stopped() {
                 return Job::End;
             }
+            // What was received comes before what is to be found out: it lies before it in the log.
+            if let Some(raw) = partition.raw.pop_front() {
+                partition.decoding = true;
+                return Job::Decode(raw);
+            }
+            if std::mem::take(&mut partition.decoding) {
+                self.shared.advanced(&state);
+                continue;
+            }
             let epoch = partition.epoch();
             if let Phase::Preparing { task, begun } = &mut partition.phase {
                 if !*begun {
@@ -107,9 +116,6 @@ impl Fetcher {
                         epoch,
                     };
                 }
-            }
-            if let Some(raw) = partition.raw.pop_front() {
-                return Job::Decode(raw);
             }
             let wake = Arc::clone(&partition.wake);
             wake.wait(&mut state);
@@ -279,7 +285,10 @@ impl Fetcher {
             Prepared::Reset { from, to } => {
                 partition.phase = Phase::Fetching;
                 partition.position = to;
-                partition.decoded = partition.decoded.min(to);
+                partition.decoded = match partition.account.raw {
+                    0 => to,
+                    _ => partition.decoded.min(to),
+                };
                 partition.read_epoch = -1;
                 if partition.chunks.is_empty() && partition.leased.is_none() {
                     partition.stands_at = to;
@@ -396,6 +405,14 @@ impl Fetcher {
         if error.kind() != ErrorKind::Corrupt || partition.damaged > REFETCHES {
             let error = error.explained(&format!("seek beyond offset {at} to go on"));
             return shared.fail(&mut state, self.slot, error);
+        }
+        if let Phase::Preparing {
+            task: Task::Reset { .. },
+            ..
+        } = partition.phase
+        {
+            // What was out of range lies behind what is fetched again.
+            partition.phase = Phase::Fetching;
         }
         partition.raise_epoch();
         partition.met(error.clone(), Instant::now(), |times| shared.backoff(times));
@@ -586,7 +603,11 @@ impl Shared {
             if let Some(until) = partition.until {
                 chunk.until = until;
             }
-            if chunk.data.spans.is_empty() && partition.chunks.is_empty() && partition.leased.is_none() {
+            let is_empty = chunk.data.spans.is_empty();
+            if let Some(last) = partition.chunks.back_mut().filter(|_| is_empty) {
+                // Nothing to see: the one before reaches as far.
+                last.next_offset = chunk.next_offset;
+            } else if is_empty && partition.leased.is_none() {
                 partition.stands_at = chunk.next_offset;
                 self.advanced(&state);
             } else {

@@ -14,6 +14,7 @@ use super::{
     config::FetchConfig,
     event::Event,
     fetch_lane::Role,
+    fetch_plan::LEADER_NOT_AVAILABLE,
     fetcher,
     message::Cell,
     partition::{Partition, Phase, Trouble},
@@ -30,7 +31,6 @@ use crate::{
 const LATE: Duration = Duration::from_secs(2);
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
-const LEADER_NOT_AVAILABLE: i16 = 5;
 
 struct Keeper {
     shared: Arc<Shared>,
@@ -159,7 +159,12 @@ impl Keeper {
         if state.express_at.is_none_or(|at| at > now) {
             return;
         }
-        state.express_at = None;
+        let is_held_back = |partition: &&Partition| partition.asked.is_none() && !partition.paused;
+        let held_back = state.partitions.values().filter(is_held_back);
+        state.express_at = held_back
+            .filter_map(|partition| partition.not_before)
+            .filter(|&at| at > now)
+            .min();
         let wanting = state.partitions.values().filter(|partition| {
             partition.wants_records(now)
                 && state
@@ -246,6 +251,11 @@ impl Keeper {
             Ok(metadata) => {
                 state.trouble = None;
                 let is_settled = self.place(&mut state, &metadata, now);
+                // Whoever waits for a lane in vain, for whatever reason, waits no longer than this.
+                let all: Vec<Slot> = state.partitions.keys().copied().collect();
+                for slot in all {
+                    shared.kick(&mut state, slot);
+                }
                 if is_settled {
                     self.tries = 0;
                 } else {
@@ -335,6 +345,7 @@ impl Keeper {
                 recreated = true;
                 partition.leader = None;
                 partition.ends = None;
+                partition.until = None;
                 if !was_failed {
                     // Offsets of the old topic mean nothing in the new one.
                     shared.restart(state, slot, StartAt::Earliest);
@@ -348,7 +359,12 @@ impl Keeper {
             let known = state.partitions.get(&slot).and_then(|partition| partition.leader);
             // A leader that a hint told of, and that is no broker of this cluster, is none, whatever its epoch.
             let is_older = |known: (i32, i32)| found.1 < known.1 && metadata.brokers.contains_key(&known.0);
-            if known.is_none_or(|known| known != found && !is_older(known)) {
+            // Nor is one that is in trouble believed against a newer answer.
+            let is_well = state
+                .partitions
+                .get(&slot)
+                .is_some_and(|partition| partition.trouble.is_none());
+            if known.is_none_or(|known| known != found && !(is_well && is_older(known))) {
                 shared.lead(state, slot, found);
             }
         }
@@ -380,6 +396,7 @@ impl Keeper {
             .cell
             .blame(Error::refused(LEADER_NOT_AVAILABLE).in_api("Metadata"));
         partition.leader = None;
+        partition.unask();
         partition.met(error, now, |times| self.shared.backoff(times));
         false
     }

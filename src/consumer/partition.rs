@@ -94,6 +94,8 @@ pub(crate) struct Partition {
     pub ends: Option<Ends>,
     pub account: Account,
     pub raw: VecDeque<Raw>,
+    /// The fetcher is at work on some of it.
+    pub decoding: bool,
     pub chunks: VecDeque<Chunk>,
     /// Which Fetch asks for it now; what another one brings does not count.
     pub asked: Option<u64>,
@@ -115,6 +117,8 @@ pub(crate) struct Partition {
     pub failure: Option<Error>,
     /// Records from here on went away while an iterator had them (KIP-320).
     pub cut: Option<i64>,
+    /// Answers in a row that were too large, with nothing else in them.
+    pub oversized: usize,
     /// Damaged batches met in a row at the same place.
     pub damaged: u32,
     pub trouble: Option<Trouble>,
@@ -144,6 +148,7 @@ impl Partition {
             ends: None,
             account: Account::default(),
             raw: VecDeque::new(),
+            decoding: false,
             chunks: VecDeque::new(),
             asked: None,
             decoded: -1,
@@ -156,6 +161,7 @@ impl Partition {
             until: None,
             failure: None,
             cut: None,
+            oversized: 0,
             damaged: 0,
             trouble: None,
             stall_told: false,
@@ -193,11 +199,18 @@ impl Partition {
             .or(self.leader.map(|(broker, _)| broker))
     }
 
+    /// All that was asked for has been given out, and its fetcher has nothing more to say of it.
+    fn is_read_up(&self) -> bool {
+        matches!(self.phase, Phase::Fetching) && self.chunks.is_empty() && self.account.raw == 0 && !self.decoding
+    }
+
     /// The next offset that an iterator will be given.
     pub(crate) fn delivered(&self) -> i64 {
         match &self.in_hand {
             // After a seek, what the iterator still has does not count.
             Some(chunk) if chunk.ack_epoch == self.ack_epoch() => chunk.at.load(Ordering::Relaxed),
+            // Nothing lies between: it stands where the next Fetch asks.
+            None if self.is_read_up() => self.position,
             _ => self.stands_at,
         }
     }

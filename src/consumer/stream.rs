@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     iter::FusedIterator,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -79,13 +79,16 @@ pub struct CloseReport {
 /// Closes a stream from anywhere: another thread, or a signal handler's thread.
 #[derive(Clone)]
 pub struct Closer {
-    shared: Arc<Shared>,
+    // A handle that is kept for ever, as by a signal handler, keeps nothing else.
+    shared: Weak<Shared>,
 }
 
 impl Closer {
     /// Signals the end, and returns at once: iterators end with `None`, also those that wait. More than once is fine.
     pub fn close(&self) {
-        self.shared.close();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.close();
+        }
     }
 }
 
@@ -331,7 +334,7 @@ impl Stream {
     #[must_use]
     pub fn closer(&self) -> Closer {
         Closer {
-            shared: Arc::clone(&self.shared),
+            shared: Arc::downgrade(&self.shared),
         }
     }
 

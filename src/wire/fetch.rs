@@ -4,7 +4,10 @@
 //! partition, so that nothing is copied twice and no partition keeps another's bytes alive. Every length and count is
 //! checked against what is left of the frame before it is believed.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -13,11 +16,14 @@ use crate::error::{Error, ErrorKind, Result};
 /// From this version on strings and arrays are compact, and structs end in tagged fields.
 const FLEXIBLE: i16 = 12;
 
+/// No topic of Kafka's has a longer name.
+const LONGEST_TOPIC: usize = 249;
+
 /// How a Fetch answer names its topics: by ID from version 13 on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum TopicKey {
     Id(Uuid),
-    Name(String),
+    Name(Arc<str>),
 }
 
 /// One transaction that was aborted: its producer, and where its records begin.
@@ -68,7 +74,8 @@ pub(crate) struct FetchAnswer {
 /// Reads one Fetch answer, header included, of `frame` bytes.
 ///
 /// `expected` is what one partition was asked for at the most: a buffer of that size may be made at once; a larger
-/// claim (one batch above the limit is Kafka's right) is believed as its bytes arrive. `buffer` gives buffers to fill;
+/// claim (one batch above the limit is Kafka's right) is believed as its bytes arrive. More than `most_partitions` is more
+/// than was asked for. `buffer` gives buffers to fill;
 /// what is in them is written over.
 ///
 /// # Errors
@@ -80,6 +87,7 @@ pub(crate) fn read_answer<R: Read>(
     version: i16,
     correlation_id: i32,
     expected: usize,
+    most_partitions: usize,
     mut buffer: impl FnMut(usize) -> Vec<u8>,
 ) -> Result<FetchAnswer> {
     let mut frame = Frame {
@@ -106,10 +114,14 @@ pub(crate) fn read_answer<R: Read>(
         let topic = if version >= 13 {
             TopicKey::Id(frame.uuid()?)
         } else {
-            TopicKey::Name(frame.string("topic")?)
+            TopicKey::Name(frame.topic()?)
         };
         for _ in 0..frame.count("partitions")? {
             let partition = frame.partition(version, topic.clone(), expected, &mut buffer)?;
+            if answer.partitions.len() >= most_partitions {
+                let message = format!("a Fetch answer holds more than {most_partitions} partitions");
+                return Err(Error::protocol(message));
+            }
             answer.partitions.push(partition);
         }
         frame.skip_tags()?;
@@ -320,6 +332,17 @@ impl<R: Read> Frame<R> {
             .ok_or_else(|| Error::protocol(format!("a Fetch answer has null for a {what}")))
     }
 
+    fn topic(&mut self) -> Result<Arc<str>> {
+        let name = self.string("topic")?;
+        if name.len() > LONGEST_TOPIC {
+            return Err(Error::protocol(format!(
+                "a topic's name of {} bytes in a Fetch answer",
+                name.len()
+            )));
+        }
+        Ok(Arc::from(name))
+    }
+
     fn skip_tags(&mut self) -> Result<()> {
         self.tags(|_, _| Ok(false))
     }
@@ -440,7 +463,7 @@ mod tests {
     }
 
     fn read(bytes: &[u8], version: i16) -> Result<FetchAnswer> {
-        read_answer(bytes, bytes.len(), version, 5, 1 << 20, Vec::with_capacity)
+        read_answer(bytes, bytes.len(), version, 5, 1 << 20, 9, Vec::with_capacity)
     }
 
     #[test]
@@ -452,7 +475,7 @@ mod tests {
             let topic = if version >= 13 {
                 TopicKey::Id(ID)
             } else {
-                TopicKey::Name("orders".to_owned())
+                TopicKey::Name(Arc::from("orders"))
             };
             assert_eq!(partition.topic, topic);
             assert_eq!((partition.partition, partition.error), (3, 0));
@@ -479,7 +502,7 @@ mod tests {
         for version in [4, 11, 12, 18] {
             let bytes = answer(version);
             for end in 0..bytes.len() {
-                assert!(read_answer(&bytes[..end], bytes.len(), version, 5, 64, Vec::with_capacity).is_err());
+                assert!(read_answer(&bytes[..end], bytes.len(), version, 5, 64, 9, Vec::with_capacity).is_err());
                 assert!(read(&bytes[..end], version).is_err());
             }
         }
@@ -488,7 +511,7 @@ mod tests {
     #[test]
     fn another_request_s_answer_is_refused() {
         let bytes = answer(18);
-        let error = read_answer(&bytes[..], bytes.len(), 18, 6, 64, Vec::with_capacity).unwrap_err();
+        let error = read_answer(&bytes[..], bytes.len(), 18, 6, 64, 9, Vec::with_capacity).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
     }
 
@@ -505,7 +528,7 @@ mod tests {
     fn a_buffer_is_never_made_by_a_claimed_length() {
         let bytes = answer(18);
         let mut asked = 0;
-        read_answer(&bytes[..], bytes.len(), 18, 5, 8, |size| {
+        read_answer(&bytes[..], bytes.len(), 18, 5, 8, 9, |size| {
             asked = size;
             Vec::with_capacity(size)
         })

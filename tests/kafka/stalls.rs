@@ -82,3 +82,37 @@ fn a_partition_whose_start_has_failed_has_no_position_but_an_error() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}"),
     }
 }
+
+#[test]
+fn reading_to_the_end_ends_when_the_rest_is_deleted_meanwhile() {
+    let kafka = shared();
+    let topic = unique("shrunk");
+    kafka.create_topic(&topic, 1, &[]);
+    kafka.fill(&topic, 1, 2000, "none", 1000);
+    let client = Client::connect(&kafka.bootstrap()).unwrap();
+    let reader = client
+        .reader()
+        .topics([&topic])
+        .prefetch_bytes(100_000)
+        .partition_max_bytes(20_000);
+    let stream = reader.until_end().open().unwrap();
+    let mut messages = stream.iter();
+    assert!(matches!(messages.next_timeout(LONG).unwrap(), Next::Message(message) if message.offset() == 0));
+    kafka.delete_records(&topic, 0, 2000);
+    let mut last = 0;
+    loop {
+        match messages.next_timeout(LONG).unwrap() {
+            Next::Message(message) => {
+                assert_eq!(message.offset(), last + 1, "what was prefetched is given");
+                last = message.offset();
+            }
+            Next::Ended => break,
+            other => panic!("{other:?} behind offset {last}"),
+        }
+    }
+    assert!(last < 1999, "everything had been prefetched, so that nothing was shown");
+    let reset = stream
+        .events()
+        .any(|event| matches!(event, Event::OffsetReset { to: 2000, .. }));
+    assert!(reset, "the rest was not left out in silence");
+}

@@ -187,6 +187,7 @@ impl World {
                     ask_about_at: None,
                     patience: Duration::ZERO,
                     worker: None,
+                    alone: 0,
                 };
                 state.lanes.insert((BROKER, role), entry);
             }
