@@ -298,8 +298,8 @@ impl ClientBuilder {
     /// broker. An IPv6 address stands in brackets: `[::1]:9092`. Called again, it adds to the list. Kafka's
     /// `bootstrap.servers`.
     ///
-    /// Names are resolved by the operating system, which has time-outs of its own: a name server that does not answer
-    /// can hold a call for longer than its deadline.
+    /// Names are resolved by the operating system, each time a connection is made, on a thread that ends with the answer:
+    /// when a name server is silent, it may outlast the call, whose deadline holds.
     pub fn bootstrap(mut self, servers: impl Into<String>) -> Self {
         self.bootstrap.push(servers.into());
         self

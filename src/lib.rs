@@ -125,12 +125,12 @@
 //! # Limits
 //!
 //! - Prefetched bytes are bounded per partition ([`prefetch_bytes`](ReaderBuilder::prefetch_bytes), 8 MiB) and in total
-//!   ([`prefetch_total_bytes`](ReaderBuilder::prefetch_total_bytes), 64 MiB), counted when decoded; one batch per partition
-//!   may come on top. Batches that the program keeps messages of are its own.
+//!   ([`prefetch_total_bytes`](ReaderBuilder::prefetch_total_bytes), 64 MiB), counted when decoded; 64 KiB or one batch per
+//!   partition may come on top, and up to two answers of empty buffers. Batches that the program keeps messages of are its own.
 //! - A batch may inflate to [`decoded_batch_limit`](ReaderBuilder::decoded_batch_limit) (64 MiB), an answer be 100 MiB long.
 //! - Calls end within [`request_timeout`](ClientBuilder::request_timeout), only an iterator's `next()` waits without a
-//!   limit ([`next_timeout`](Iter::next_timeout) has one). Resolving names is up to the operating system, which may take
-//!   longer.
+//!   limit ([`next_timeout`](Iter::next_timeout) has one). Names are resolved by the operating system, on a thread that
+//!   may outlast the call when a name server is silent.
 //!
 //! # Not supported yet
 //!

@@ -5,17 +5,20 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,
 };
 
+use crossbeam_channel::bounded;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::{
-    deadline::Deadline,
+    deadline::{Deadline, Waited},
     error::{Error, ErrorKind, Result, plain},
     net::{Address, SocketOptions},
+    stop::Stop,
+    thread::Worker,
 };
 
 /// The half that reads. Owned by the one thread that reads.
@@ -48,7 +51,7 @@ pub(crate) fn connect(
     deadline: &Deadline,
 ) -> Result<(Reader, Writer, Hangup)> {
     deadline.check(CONNECTED)?;
-    let resolved = resolve(address)?;
+    let resolved = resolve(address, deadline)?;
     let mut reasons: Vec<(SocketAddr, Error)> = Vec::new();
     for (at, peer) in resolved.iter().enumerate() {
         deadline.check(CONNECTED)?;
@@ -78,26 +81,36 @@ fn unreachable(error: &io::Error, deadline: &Deadline) -> Error {
     Error::new(ErrorKind::Unreachable, plain(error))
 }
 
-fn resolve(address: &Address) -> Result<Vec<SocketAddr>> {
+/// The operating system's resolver takes its time and cannot be interrupted: it gets a thread, so that the deadline holds
+/// for the caller. Should the deadline be first, that thread ends when the resolver does.
+fn resolve(address: &Address, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
+    if let Ok(ip) = address.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, address.port)]);
+    }
+    let (tell, told) = bounded(1); // the one answer
+    let Address { host, port } = address.clone();
+    let _resolver = Worker::start("klamm-resolve", move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        // Nobody may be waiting any more.
+        tell.try_send(found.map(Iterator::collect::<Vec<_>>)).ok();
+    })?;
     let refuse = |why: &str| {
         let host = &address.host;
         Error::new(ErrorKind::Unreachable, format!("cannot resolve {host}: {why}"))
     };
-    match (address.host.as_str(), address.port).to_socket_addrs() {
-        Ok(found) => {
-            let found: Vec<SocketAddr> = found.collect();
-            if found.is_empty() {
-                return Err(refuse("the name stands for no address"));
-            }
-            Ok(found)
-        }
-        Err(error) => {
+    match deadline.wait(&told) {
+        Waited::Got(Ok(found)) if found.is_empty() => Err(refuse("the name stands for no address")),
+        Waited::Got(Ok(found)) => Ok(found),
+        Waited::Got(Err(error)) => {
             let why = plain(&error);
             let why = why
                 .strip_prefix("failed to lookup address information: ")
                 .unwrap_or(&why);
             Err(refuse(&why.to_lowercase()))
         }
+        Waited::Gone => Err(refuse("the resolver has failed")),
+        Waited::TimedOut => Err(deadline.error(&format!("the address of {}", address.host))),
+        Waited::Stopped => Err(deadline.stopped().map_or_else(|| Error::closed("client"), Stop::error)),
     }
 }
 
