@@ -26,7 +26,7 @@ use crate::{
     wire::batch::{BatchWriter, Compression, Compressor, Flags, Sequence},
 };
 
-const BROKER: i32 = 1;
+const BROKERS: [i32; 2] = [1, 2];
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -70,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+#[derive(Clone)]
 /// A log of one partition, with gaps between batches and in front.
 struct Log {
     /// By base offset: the batch's bytes, and the offset behind it.
@@ -146,12 +147,20 @@ impl Log {
     }
 }
 
+/// A Fetch under way: to whom, and the log that this broker had when it was asked.
+struct Flight {
+    plan: Plan,
+    broker: i32,
+    log: Log,
+}
+
 struct World {
     log: Log,
     shared: Arc<Shared>,
     slot: Slot,
     fetcher: Fetcher,
-    flights: Vec<Plan>,
+    flights: Vec<Flight>,
+    leader: i32,
     lease: Option<Lease>,
     /// The offset below which the program wants nothing.
     expected: i64,
@@ -166,7 +175,7 @@ impl World {
         let subscription = Subscription::Topics(vec![Arc::from("orders")]);
         let shared = Shared::new(cluster, FetchConfig::default(), subscription, false);
         let name = TopicPartition::new("orders", 0);
-        let mut partition = Partition::new(name, Uuid::from_u128(1), StartAt::Earliest, Some((BROKER, 0)));
+        let mut partition = Partition::new(name, Uuid::from_u128(1), StartAt::Earliest, Some((BROKERS[0], 0)));
         partition.phase = Phase::Fetching;
         partition.position = 0;
         partition.decoded = 0;
@@ -177,7 +186,10 @@ impl World {
         let cell = Arc::clone(&partition.cell);
         let slot = {
             let mut state = shared.lock();
-            for role in [Role::Session, Role::Express] {
+            for (broker, role) in BROKERS
+                .into_iter()
+                .flat_map(|id| [(id, Role::Session), (id, Role::Express)])
+            {
                 // Known lanes, so that none is started.
                 let entry = LaneEntry {
                     wake: Arc::new(Condvar::new()),
@@ -189,7 +201,7 @@ impl World {
                     worker: None,
                     alone: 0,
                 };
-                state.lanes.insert((BROKER, role), entry);
+                state.lanes.insert((broker, role), entry);
             }
             shared.add(&mut state, partition)
         };
@@ -205,6 +217,7 @@ impl World {
             slot,
             fetcher,
             flights: Vec::new(),
+            leader: BROKERS[0],
             lease: None,
             expected: 0,
             in_hand: None,
@@ -223,9 +236,10 @@ impl World {
                 cut_short,
             } => self.answer(which, batches, damaged, cut_short),
             Step::Fail(which) => {
-                if let Some(mut plan) = self.take_flight(which) {
+                if let Some(mut flight) = self.take_flight(which) {
                     let mut state = self.shared.lock();
-                    self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
+                    self.shared
+                        .unbook(&mut state, flight.broker, Role::Session, &mut flight.plan);
                 }
             }
             Step::Decode => self.decode(),
@@ -247,21 +261,22 @@ impl World {
         let mut state = self.shared.lock();
         // Long after any backoff.
         let now = Instant::now() + Duration::from_secs(3600);
-        if let Ok(plan) = self.shared.plan(&mut state, BROKER, Role::Session, now) {
-            self.flights.push(plan);
+        if let Ok(plan) = self.shared.plan(&mut state, self.leader, Role::Session, now) {
+            let (broker, log) = (self.leader, self.log.clone());
+            self.flights.push(Flight { plan, broker, log });
         }
     }
 
-    fn take_flight(&mut self, which: usize) -> Option<Plan> {
+    fn take_flight(&mut self, which: usize) -> Option<Flight> {
         (!self.flights.is_empty()).then(|| self.flights.remove(which % self.flights.len()))
     }
 
     fn answer(&mut self, which: usize, batches: usize, damaged: Option<usize>, cut_short: bool) {
-        let Some(mut plan) = self.take_flight(which) else {
+        let Some(Flight { mut plan, broker, log }) = self.take_flight(which) else {
             return;
         };
         let from = plan.wants[0].offset;
-        let records = self.log.answer(from, batches, damaged, cut_short);
+        let records = log.answer(from, batches, damaged, cut_short);
         let next = Walk::new(&records)
             .filter_map(Result::ok)
             .last()
@@ -285,10 +300,10 @@ impl World {
             is_suspect: problem.is_some(),
         };
         let mut state = self.shared.lock();
-        self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
+        self.shared.unbook(&mut state, broker, Role::Session, &mut plan);
         let raws = self
             .shared
-            .land(&mut state, BROKER, Role::Session, &plan, vec![landed], Instant::now());
+            .land(&mut state, broker, Role::Session, &plan, vec![landed], Instant::now());
         drop(state);
         self.shared.deliver(raws);
     }
@@ -348,8 +363,12 @@ impl World {
     /// A new leader, whose log the fetcher then checks.
     fn lead(&mut self, truncated: Option<usize>) {
         self.epoch += 1;
+        // A log that was cut is another broker's; the same one may also be elected again.
+        if truncated.is_some() {
+            self.leader = BROKERS[usize::from(self.leader == BROKERS[0])];
+        }
         let mut state = self.shared.lock();
-        self.shared.lead(&mut state, self.slot, (BROKER, self.epoch));
+        self.shared.lead(&mut state, self.slot, (self.leader, self.epoch));
         let position = state.partitions[&self.slot].position;
         if matches!(state.partitions[&self.slot].phase, Phase::Fetching) {
             // Nothing was read yet that could be checked.
@@ -370,14 +389,6 @@ impl World {
             None => Prepared::Valid,
         };
         self.fetcher.prepared(&mut state, prepared);
-        // Answers of the old leader's log do not come any more.
-        drop(state);
-        if truncated.is_some() {
-            for mut plan in std::mem::take(&mut self.flights) {
-                let mut state = self.shared.lock();
-                self.shared.unbook(&mut state, BROKER, Role::Session, &mut plan);
-            }
-        }
     }
 
     /// From here on all goes well: everything that is left arrives.
