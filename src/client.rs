@@ -10,6 +10,7 @@ use crate::{
     consumer::{self, ReaderBuilder},
     deadline::{Deadline, FOR_EVER},
     error::{Error, Result},
+    group::GroupBuilder,
     metadata::{Broker, ClusterMetadata},
     net::Address,
     offset::{Isolation, StartAt},
@@ -182,6 +183,21 @@ impl Client {
     /// ```
     pub fn reader(&self) -> ReaderBuilder {
         ReaderBuilder::new(self.clone(), self.cluster.config().rack.clone())
+    }
+
+    /// Reads topics together with the other members of a consumer group, which remembers how far it got.
+    ///
+    /// ```no_run
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// for message in client.group("billing").topics(["orders"]).join()? {
+    ///     println!("{:?}", message?.value());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn group(&self, id: impl Into<String>) -> GroupBuilder {
+        GroupBuilder::new(self.clone(), id.into(), self.cluster.config().rack.clone())
     }
 
     /// For changes to the cluster: creating and deleting topics, and the like.

@@ -43,6 +43,10 @@ pub enum ErrorKind {
     Protocol,
     /// The broker refused for a reason that has no kind of its own; see [`Error::code`].
     Refused,
+    /// The group has another member of this name, or does not know this one any more: somebody else goes on.
+    Fenced,
+    /// The call would wait for the very thread that makes it, as in a logger that klamm calls.
+    WouldDeadlock,
     /// The client, stream or connection was closed by this program.
     Closed,
     /// A thread of klamm panicked: a bug in klamm.
@@ -163,6 +167,7 @@ impl Error {
                 ErrorKind::Authentication
             }
             Some(E::UnsupportedVersion | E::UnsupportedForMessageFormat) => ErrorKind::Unsupported,
+            Some(E::FencedInstanceId | E::UnreleasedInstanceId | E::FencedMemberEpoch) => ErrorKind::Fenced,
             Some(E::CorruptMessage) => ErrorKind::Corrupt,
             Some(E::RequestTimedOut) => ErrorKind::TimedOut,
             _ => ErrorKind::Refused,

@@ -150,6 +150,7 @@ mod cluster;
 mod consumer;
 mod deadline;
 mod error;
+mod group;
 #[cfg(feature = "unstable-internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -164,13 +165,37 @@ pub use admin::{Admin, NewTopic, Results};
 pub use bytes;
 pub use client::{Client, ClientBuilder, Coordinator, Topics};
 pub use consumer::{
-    Batch, BatchIter, Batches, CloseReport, Closer, Event, Events, Health, Iter, Message, Next, OwnedMessage,
-    PrefetchRule, Problem, ReaderBuilder, Stream,
+    AckMode, Batch, BatchIter, Batches, CloseReport, Closer, CommitOrder, Event, Events, Health, Iter, Message, Next,
+    OwnedMessage, PrefetchRule, Problem, ReaderBuilder, Stream,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use wire::batch::{Header, Headers, TimestampType};
+
+/// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.
+///
+/// ```no_run
+/// # fn bill(value: Option<&[u8]>) -> klamm::Result<()> { Ok(()) }
+/// # fn main() -> klamm::Result<()> {
+/// for message in klamm::join("localhost:9092", "billing", ["orders"])? {
+///     let message = message?;
+///     bill(message.value())?;     // `?`, `break` or a panic here: the message comes again
+/// }                               // the loop turns: it is done, and will be committed
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+///
+/// As [`Client::connect`] and [`GroupBuilder::join`].
+pub fn join<T: AsRef<str>>(
+    bootstrap: &str,
+    group: impl Into<String>,
+    topics: impl IntoIterator<Item = T>,
+) -> Result<Stream> {
+    Client::connect(bootstrap)?.group(group).topics(topics).join()
+}
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -81,6 +81,67 @@ pub enum Event {
         /// For how long.
         age: Duration,
     },
+    /// The group deals out its partitions anew: this member gives up what it has.
+    #[non_exhaustive]
+    RebalanceStarted,
+    /// The group has dealt out its partitions.
+    #[non_exhaustive]
+    Rebalanced {
+        /// Counts the group's rebalances.
+        generation: i32,
+        /// What this member has now and had not before.
+        claimed: Vec<TopicPartition>,
+        /// What it had before and has no more.
+        released: Vec<TopicPartition>,
+        /// All that it has now.
+        current: Vec<TopicPartition>,
+    },
+    /// A partition was given up in good order: what was acked of it is committed.
+    #[non_exhaustive]
+    Revoked {
+        /// Which.
+        partition: TopicPartition,
+    },
+    /// A partition was given up although the program still had messages of it in hand after `revoke_timeout`. They come
+    /// again elsewhere, and their acks count no more.
+    #[non_exhaustive]
+    Abandoned {
+        /// Which.
+        partition: TopicPartition,
+        /// The oldest offset in hand.
+        oldest: i64,
+    },
+    /// A partition was lost: the group went on without this member, or could not be heard of for a session timeout.
+    #[non_exhaustive]
+    Lost {
+        /// Which.
+        partition: TopicPartition,
+        /// Why.
+        error: Error,
+    },
+    /// An iterator was asked for the next message while the program still holds this one: it is done only when its own
+    /// `ack` says so. Told once for a stream.
+    #[non_exhaustive]
+    StillHeld {
+        /// Which partition it is of.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+    },
+    /// What was acked could not be committed; it is tried again with the next commit, unless the partition is gone.
+    #[non_exhaustive]
+    CommitFailed {
+        /// Which.
+        partition: TopicPartition,
+        /// Why.
+        error: Error,
+    },
+    /// Something is wrong between this member and its group; it is being tried again.
+    #[non_exhaustive]
+    GroupTrouble {
+        /// What.
+        error: Error,
+    },
     /// A broker could not be reached, or a connection to it broke; it is tried again.
     #[non_exhaustive]
     Disconnected {
@@ -234,6 +295,8 @@ impl fmt::Debug for Events {
 pub enum Health {
     /// Nothing is wrong.
     Healthy,
+    /// Nothing is wrong, and the group is dealing out its partitions.
+    Rebalancing,
     /// Something is; reading may go on elsewhere.
     Unhealthy(Vec<Problem>),
 }

@@ -10,9 +10,10 @@
 //! *iterator* takes a lease on a partition and goes through a chunk without any further synchronisation.
 
 mod aborted;
+mod acks;
 mod budget;
 pub(crate) mod buffer;
-mod config;
+pub(crate) mod config;
 mod event;
 mod fetch_lane;
 mod fetch_plan;
@@ -25,6 +26,7 @@ mod reader;
 mod spares;
 mod stream;
 
+pub use acks::{AckMode, CommitOrder};
 pub use config::PrefetchRule;
 pub use event::{Event, Events, Health, Problem};
 pub use message::{Batch, BatchIter, Message, OwnedMessage};

@@ -74,6 +74,13 @@ pub enum Next {
 pub struct CloseReport {
     /// Records that were prefetched and that no iterator has given out, per partition: where to go on.
     pub unread: Vec<(TopicPartition, i64)>,
+    /// Of a group: the oldest message of each partition that was given out and not acked. It comes again.
+    pub unfinished: Vec<(TopicPartition, i64)>,
+    /// Of a group: what was acked and could not be committed any more, as the next offset to read.
+    pub uncommitted: Vec<(TopicPartition, i64)>,
+    /// Of a group: whether its coordinator knows that this member has left. Else it notices after the session timeout, and
+    /// a static member never leaves by closing.
+    pub left_group: bool,
 }
 
 /// Closes a stream from anywhere: another thread, or a signal handler's thread.
@@ -283,6 +290,58 @@ impl Stream {
         Ok(listed.map_or(0, |listed| listed.offset))
     }
 
+    /// Acks every message of this partition that was given out, up to this offset and with it.
+    ///
+    /// # Errors
+    ///
+    /// `Config` when the partition is not one of this stream's (any more), or the offset was not given out yet; `Closed`.
+    pub fn ack_through(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        let _ = (topic, partition, offset);
+        Err(Error::config("not built yet"))
+    }
+
+    /// Commits what has been acked before this call, and waits until the group's coordinator has it.
+    ///
+    /// # Errors
+    ///
+    /// The first error of a partition (see [`commit_each`](Self::commit_each)); `TimedOut`, `Closed`; `Config` when the
+    /// stream has no group; `WouldDeadlock` on one of klamm's own threads (in a logger).
+    pub fn commit(&self, timeout: Duration) -> Result<()> {
+        self.commit_each(timeout)?
+            .into_values()
+            .try_for_each(|result| result.map(drop))
+    }
+
+    /// The same, with the outcome for each partition that had something to commit: the offset that was committed, which
+    /// is the next one to read.
+    ///
+    /// # Errors
+    ///
+    /// When there is no outcome at all, as in [`commit`](Self::commit).
+    pub fn commit_each(&self, timeout: Duration) -> Result<HashMap<TopicPartition, Result<i64>>> {
+        let _ = timeout;
+        Err(Error::config("not built yet"))
+    }
+
+    /// Has what was acked committed at once, and does not wait for it. What goes wrong is an event.
+    pub fn commit_async(&self) {}
+
+    /// The committed offset of each of these partitions, as the group's coordinator knows it: the next one to read.
+    /// One without a commit is not in the answer. They need not be assigned to this member.
+    ///
+    /// It waits up to `request_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// `Config` when the stream has no group, `TimedOut`, `Closed`, `Authorization`.
+    pub fn committed<T: Into<TopicPartition>>(
+        &self,
+        partitions: impl IntoIterator<Item = T>,
+    ) -> Result<HashMap<TopicPartition, i64>> {
+        let _: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        Err(Error::config("not built yet"))
+    }
+
     /// How the stream is doing, as of now; never waits.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "ages are a matter of now")]
@@ -353,7 +412,10 @@ impl Stream {
         let unread = unread
             .map(|partition| (partition.name.clone(), partition.delivered()))
             .collect();
-        result.map(|()| CloseReport { unread })
+        result.map(|()| CloseReport {
+            unread,
+            ..CloseReport::default()
+        })
     }
 
     /// The most bytes that were prefetched at once, as the budget counts them.

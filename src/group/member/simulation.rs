@@ -1,0 +1,1 @@
+//! n members and one coordinator on virtual time.

@@ -1,0 +1,193 @@
+//! Membership in a consumer group, on top of reading.
+//!
+//! ```text
+//! the program's ack ▸ consumer/acks ▸ coordinator ● ▸ net/connection ▸ broker
+//!                     member ○ (who owns what)  ▴ committer ○ (when to commit, and what)
+//! ```
+
+mod assignor;
+mod config;
+mod member;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+pub use assignor::Assignor;
+pub use config::GroupProtocol;
+
+use crate::{
+    client::Client,
+    consumer::{
+        AckMode, CommitOrder, Stream,
+        config::{FetchConfig, fetch_settings},
+    },
+    error::{Error, Result},
+};
+use config::GroupConfig;
+
+/// Joins a consumer group and opens a [`Stream`] of what it is assigned: [`Client::group`].
+///
+/// | Setting | Kafka's name | Default |
+/// |---|---|---|
+/// | [`topics`](Self::topics) | – | none, and needed |
+/// | [`ack_mode`](Self::ack_mode) | – | asking for the next message acks the last |
+/// | [`commit_interval`](Self::commit_interval) | `auto.commit.interval.ms` | 5 s, and at each revocation and close |
+/// | [`commit_order`](Self::commit_order) | – | up to the lowest message that is not done |
+/// | [`start_at`](Self::start_at) | `auto.offset.reset` | the first record there is |
+/// | [`out_of_range`](Self::out_of_range) | `auto.offset.reset` | the nearest record there is |
+/// | [`session_timeout`](Self::session_timeout) | `session.timeout.ms` | 45 s |
+/// | [`heartbeat_interval`](Self::heartbeat_interval) | `heartbeat.interval.ms` | 3 s |
+/// | [`rebalance_timeout`](Self::rebalance_timeout) | `max.poll.interval.ms` is the nearest | 60 s |
+/// | [`revoke_timeout`](Self::revoke_timeout) | – | four fifths of the rebalance timeout |
+/// | [`group_protocol`](Self::group_protocol) | `group.protocol` | the best there is |
+/// | [`assignors`](Self::assignors) | `partition.assignment.strategy` | range, round robin |
+/// | [`instance_id`](Self::instance_id) | `group.instance.id` | none |
+/// | [`await_topics`](Self::await_topics) | – | off |
+///
+/// Those of a [reader](crate::ReaderBuilder) are there as well, with the same defaults.
+///
+/// ```no_run
+/// # fn main() -> klamm::Result<()> {
+/// let client = klamm::Client::connect("localhost:9092")?;
+/// for message in client.group("billing").topics(["orders"]).join()? {
+///     let message = message?;
+///     println!("{:?}", message.value());
+/// } // asking for the next message says that this one is done
+/// # Ok(()) }
+/// ```
+#[must_use = "a builder does nothing until `join`"]
+pub struct GroupBuilder {
+    client: Client,
+    id: String,
+    topics: Vec<Arc<str>>,
+    group: GroupConfig,
+    fetch: FetchConfig,
+}
+
+impl GroupBuilder {
+    pub(crate) fn new(client: Client, id: String, rack: Option<String>) -> Self {
+        let fetch = FetchConfig {
+            rack,
+            ..FetchConfig::default()
+        };
+        Self {
+            client,
+            id,
+            topics: Vec::new(),
+            group: GroupConfig::default(),
+            fetch,
+        }
+    }
+
+    /// The topics to share with the other members. Members of one group may name different ones; each partition is given
+    /// to a member that has named its topic.
+    pub fn topics<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics
+            .extend(topics.into_iter().map(|topic| Arc::from(topic.as_ref())));
+        self
+    }
+
+    /// Joins also when a topic does not exist yet, and reads it from its first record once it does. Without this,
+    /// [`join`](Self::join) fails for a topic that is still unknown after `unknown_topic_ttl`.
+    pub fn await_topics(mut self) -> Self {
+        self.group.await_topics = true;
+        self
+    }
+
+    /// When a message counts as done; the default is when an iterator is asked for the next one.
+    pub fn ack_mode(mut self, mode: AckMode) -> Self {
+        self.group.ack_mode = mode;
+        self
+    }
+
+    /// Which offset is committed when messages are acked out of order; the default loses nothing.
+    pub fn commit_order(mut self, order: CommitOrder) -> Self {
+        self.group.commit_order = order;
+        self
+    }
+
+    /// How often to commit what was acked; the default is every 5 s. With `None` only at revocation, close, and when
+    /// [`Stream::commit`] says so. Nothing is sent when nothing was acked. Kafka: `auto.commit.interval.ms`.
+    ///
+    /// After a crash, what was acked since the last commit is given again.
+    pub fn commit_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.group.commit_interval = interval.into();
+        self
+    }
+
+    /// How long the group waits for a member that it does not hear of before its partitions go to others; the default is
+    /// 45 s. A member that does not hear of the group for that long gives up its partitions by itself. Brokers allow what
+    /// `group.min.session.timeout.ms` and `group.max.session.timeout.ms` say (6 s to 30 min). Kafka: `session.timeout.ms`.
+    pub fn session_timeout(mut self, timeout: Duration) -> Self {
+        self.group.session_timeout = timeout;
+        self
+    }
+
+    /// How often to tell the group that this member lives; the default is 3 s, and at most half of the session timeout. It
+    /// is also how fast a rebalance is noticed. Kafka: `heartbeat.interval.ms`.
+    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
+        self.group.heartbeat_interval = interval;
+        self
+    }
+
+    /// How long the group waits in a rebalance for each member to give up what it has and join again; the default is 60 s.
+    pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
+        self.group.rebalance_timeout = timeout;
+        self
+    }
+
+    /// How long messages that the program has in hand may still be acked when their partition is to be given up; the
+    /// default is four fifths of [`rebalance_timeout`](Self::rebalance_timeout). After that the partition is abandoned,
+    /// and its messages come again elsewhere, so that this member stays in the group.
+    pub fn revoke_timeout(mut self, timeout: Duration) -> Self {
+        self.group.revoke_timeout = Some(timeout);
+        self
+    }
+
+    /// Which protocol to speak with the group's coordinator. Kafka: `group.protocol`.
+    pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
+        self.group.protocol = protocol;
+        self
+    }
+
+    /// A name for this member that outlives the program (KIP-345): coming back within the session timeout it gets the same
+    /// partitions, and nobody else notices. Closing does not leave the group then. Two members with one name are not
+    /// possible: the older one is fenced and ends with an error. Kafka: `group.instance.id`.
+    pub fn instance_id(mut self, id: impl Into<String>) -> Self {
+        self.group.instance_id = Some(id.into());
+        self
+    }
+
+    /// How partitions may be dealt out, best first; all members of a group must have one in common. Java's consumers have
+    /// `range`. Kafka: `partition.assignment.strategy`.
+    pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
+        self.group.assignors = assignors.into_iter().collect();
+        self
+    }
+
+    fetch_settings!();
+
+    /// Joins the group. It returns when the topics are known; membership goes on in the background, and messages come as
+    /// soon as partitions are assigned.
+    ///
+    /// # Errors
+    ///
+    /// `Config` for settings that cannot work, `UnknownTopic` when a topic is still not there after `unknown_topic_ttl`
+    /// (see [`await_topics`](Self::await_topics)), `Authorization`, and `Unreachable` or `TimedOut` when no broker says so
+    /// within `request_timeout`. What the group itself refuses comes from the iterator.
+    pub fn join(self) -> Result<Stream> {
+        self.fetch.check()?;
+        self.group.check()?;
+        Err(Error::config("not built yet"))
+    }
+}
+
+impl fmt::Debug for GroupBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupBuilder")
+            .field("id", &self.id)
+            .field("topics", &self.topics)
+            .field("group", &self.group)
+            .field("fetch", &self.fetch)
+            .finish_non_exhaustive()
+    }
+}
