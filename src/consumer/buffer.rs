@@ -5,18 +5,24 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{
+    acks::{AckMode, Freed, Held},
     budget::Budget,
     config::FetchConfig,
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
-    message::{Batch, Message, Walker},
+    message::{Batch, BatchIter, Cell, Chunk, Message, Walker},
+    ownership::Tracked,
     partition::{Partition, Phase, Task, Trouble},
     spares::Spares,
 };
@@ -41,6 +47,8 @@ pub(crate) enum Subscription {
     Topics(Vec<Arc<str>>),
     /// These and no others.
     Partitions(Vec<TopicPartition>),
+    /// What a group assigns of these.
+    Group(Vec<Arc<str>>),
 }
 
 pub(crate) struct Shared {
@@ -60,6 +68,10 @@ pub(crate) struct Shared {
     settled: Condvar,
     /// The keeper.
     keeper: Condvar,
+    /// A group's coordinator: something may have changed for it. One sign is as good as many.
+    nudges: (Sender<()>, Receiver<()>),
+    /// Whether the program was told that it holds messages.
+    pub held_told: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -80,6 +92,10 @@ pub(crate) struct State {
     pub ending: Vec<Worker>,
     /// The keeper should ask for metadata at once.
     pub metadata_wanted: bool,
+    /// There are partitions without a fetcher.
+    pub fetchers_wanted: bool,
+    /// Topics that a group's leader deals out, beside those of the subscription.
+    pub watched: Vec<Arc<str>>,
     /// When a lane may need a second one beside it.
     pub express_at: Option<Instant>,
     /// What is wrong with the cluster as a whole.
@@ -98,10 +114,31 @@ pub(crate) struct Lease {
     last: Option<i64>,
     /// The first message of the batch that the program has in hand.
     first: Option<i64>,
+    /// Behind `last`, or where it begins.
+    expected: i64,
+    /// From here on nothing may be given without another look.
+    limit: i64,
+    pace: Pace,
     /// Nothing is left of the chunk.
     finished: bool,
-    cell: Arc<super::message::Cell>,
+    cell: Arc<Cell>,
 }
+
+/// How an iterator finds out what has become of the messages that it gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// There is no group: it need not know.
+    Reader,
+    /// The program lets go of each message before it asks for the next, as a loop does: counting references is enough.
+    Counting,
+    /// It keeps some: each message is looked after by itself.
+    Careful,
+    /// Only explicit acks count.
+    Explicit,
+}
+
+/// References to a chunk when the program holds none of its messages: the iterator's own, and the partition's.
+const ALONE: usize = 2;
 
 /// What an iterator gets.
 pub(crate) enum Turn {
@@ -115,23 +152,37 @@ impl Lease {
     /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
     #[inline(always)]
     pub(crate) fn next_common(&mut self) -> Option<Message> {
-        if self.cell.recall.load(Ordering::Relaxed) {
+        if self.cell.recall.load(Ordering::Relaxed) || self.expected >= self.limit {
+            return None;
+        }
+        if self.pace == Pace::Counting && Arc::strong_count(&self.walker.chunk.data) != ALONE {
             return None;
         }
         let message = self.walker.next_common()?;
+        if self.pace == Pace::Explicit && message.offset() != self.expected {
+            self.pass(message.offset());
+        }
         self.given(message.offset());
         Some(message)
     }
 
-    /// The next message, unless the partition is wanted back or the chunk is at its end.
+    /// The next message, unless the partition is wanted back, its window is full or the chunk is at its end.
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
-        if self.cell.recall.load(Ordering::Relaxed) {
+        self.settle();
+        if self.is_recalled() || !self.has_room() {
             return None;
         }
         let next = self.walker.next();
         match &next {
-            Some(Ok(message)) => self.given(message.offset()),
-            _ => self.finished = true,
+            Some(Ok(message)) => {
+                self.pass(message.offset());
+                self.given(message.offset());
+            }
+            Some(Err(_)) => self.finished = true,
+            None => {
+                self.finished = true;
+                self.pass(self.walker.chunk.next_offset);
+            }
         }
         next
     }
@@ -139,21 +190,28 @@ impl Lease {
     #[inline(always)]
     fn given(&mut self, offset: i64) {
         self.last = Some(offset);
+        self.expected = offset.saturating_add(1);
         let at = &self.walker.chunk.data.at;
-        at.store(offset.saturating_add(1), Ordering::Relaxed);
+        at.store(self.expected, Ordering::Release);
     }
 
     /// All that is left, as one batch; None when nothing is, or the partition is wanted back.
     pub(crate) fn next_batch(&mut self) -> Option<Result<Batch>> {
+        self.settle();
         let rest = self.walker.clone();
         match self.next()? {
             Ok(message) => {
-                self.first = Some(message.offset());
-                self.last = Some(rest.chunk.next_offset - 1);
+                let first = message.offset();
+                drop(message);
+                let behind = rest.chunk.next_offset;
+                self.first = Some(first);
+                self.given(behind.saturating_sub(1));
                 self.finished = true;
                 self.walker.exhaust();
-                rest.chunk.data.at.store(rest.chunk.next_offset, Ordering::Relaxed);
-                Some(Ok(Batch::new(rest, message.offset())))
+                if self.pace == Pace::Explicit {
+                    self.note_gaps(first, behind);
+                }
+                Some(Ok(Batch::new(rest, first)))
             }
             Err(error) => Some(Err(error)),
         }
@@ -163,18 +221,161 @@ impl Lease {
         self.cell.recall.load(Ordering::Relaxed)
     }
 
-    /// Where another iterator would go on if this one went away now.
+    /// None without a group, and when a seek or a loss has begun something new, which is none of our business.
+    fn tracked(&self) -> Option<MutexGuard<'_, Tracked>> {
+        if self.pace == Pace::Reader {
+            return None;
+        }
+        let tracked = self.cell.ownership.as_ref()?.lock();
+        (self.cell.ack_epoch.load(Ordering::Acquire) == self.ack_epoch).then_some(tracked)
+    }
+
+    /// The program asks for more: what was given last is done, if it has let go of it.
+    fn settle(&mut self) {
+        let Some(last) = self.last.take() else {
+            return;
+        };
+        let batch = self.first.take();
+        if matches!(self.pace, Pace::Reader | Pace::Explicit) {
+            return;
+        }
+        let first = batch.unwrap_or(last);
+        let behind = last.saturating_add(1);
+        let data = &self.walker.chunk.data;
+        let is_alone = Arc::strong_count(data) == ALONE;
+        let was_let_go = self.pace == Pace::Careful && batch.is_none() && data.let_go.load(Ordering::Acquire) == behind;
+        let is_done = data.spoiled.load(Ordering::Acquire) <= first && (is_alone || was_let_go);
+        if self.pace == Pace::Counting && is_done {
+            return; // as everything before it, without anybody writing it down
+        }
+        if batch.is_some() && !is_done {
+            self.note_gaps(first, behind);
+        }
+        let counts = is_done && is_alone;
+        if let (Some(mut tracked), Some(ownership)) = (self.tracked(), &self.cell.ownership) {
+            if let Some(from) = tracked.counting.take() {
+                tracked.acks.ack(from, first);
+            }
+            tracked.acks.given(behind);
+            if is_done {
+                tracked.acks.ack(first, behind);
+            }
+            if counts {
+                tracked.counting = Some(behind);
+            }
+            ownership.finished(tracked);
+            if !is_done {
+                ownership.tell_held(&self.cell, first);
+            }
+        }
+        self.set_pace(if counts { Pace::Counting } else { Pace::Careful });
+    }
+
+    fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+        self.walker.watched = matches!(pace, Pace::Careful | Pace::Explicit);
+        self.limit = match pace {
+            Pace::Reader | Pace::Counting => i64::MAX,
+            // Not without a look at the window.
+            Pace::Careful | Pace::Explicit => i64::MIN,
+        };
+    }
+
+    /// Whether the program may have another message beside those that it has not finished.
+    fn has_room(&mut self) -> bool {
+        if matches!(self.pace, Pace::Reader | Pace::Counting) {
+            return true;
+        }
+        let expected = self.expected;
+        let limit = match (self.tracked(), &self.cell.ownership) {
+            (Some(mut tracked), Some(ownership)) => {
+                tracked.acks.given(expected);
+                ownership.limit(&mut tracked, expected)
+            }
+            _ => return true, // what follows is not for us, which giving it back tells
+        };
+        if self.pace == Pace::Explicit {
+            self.limit = limit;
+        }
+        expected < limit
+    }
+
+    /// No message lies before this offset.
+    #[cold]
+    fn pass(&mut self, to: i64) {
+        let from = std::mem::replace(&mut self.expected, to);
+        if to <= from || !matches!(self.pace, Pace::Careful | Pace::Explicit) {
+            return;
+        }
+        if let (Some(mut tracked), Some(ownership)) = (self.tracked(), &self.cell.ownership) {
+            tracked.acks.pass(from, to);
+            ownership.finished(tracked);
+        }
+    }
+
+    /// A batch may be acked message by message: what lies between them must not be waited for.
+    fn note_gaps(&self, first: i64, behind: i64) {
+        let mut chunk = self.walker.chunk.clone();
+        chunk.from = first;
+        let mut gaps = Vec::new();
+        let mut expected = first;
+        for message in BatchIter::new(Walker::new(chunk)) {
+            let Ok(message) = message else { break };
+            if message.offset() > expected {
+                gaps.push((expected, message.offset()));
+            }
+            expected = message.offset().saturating_add(1);
+        }
+        gaps.push((expected, behind));
+        if let Some(mut tracked) = self.tracked() {
+            for (from, to) in gaps {
+                tracked.acks.pass(from, to);
+            }
+        }
+    }
+
+    /// Whether what was given last is still somewhere in the program.
+    fn is_held(&self, last: i64) -> bool {
+        let data = &self.walker.chunk.data;
+        let behind = last.saturating_add(1);
+        let is_gone = data.let_go.load(Ordering::Acquire) == behind || data.spoiled.load(Ordering::Acquire) == behind;
+        match (self.pace, self.first) {
+            (Pace::Reader, _) => false,
+            (_, Some(_)) => Arc::strong_count(data) != ALONE,
+            (Pace::Counting, None) => Arc::strong_count(data) != ALONE && !is_gone,
+            (Pace::Careful | Pace::Explicit, None) => !is_gone,
+        }
+    }
+
+    /// Where another iterator would go on if this one went away now, without asking for more.
     fn resume_at(&self) -> i64 {
-        match self.last {
+        let Some(last) = self.last else {
+            return self.expected;
+        };
+        let first = self.first.unwrap_or(last);
+        if self.pace == Pace::Reader {
             // An acked message is done, also when the iterator is dropped before it was asked for the next.
-            Some(last) => self
-                .walker
-                .chunk
-                .data
-                .acked
-                .load(Ordering::Relaxed)
-                .max(self.first.unwrap_or(last)),
-            None => self.walker.chunk.from,
+            return self.walker.chunk.data.acked.load(Ordering::Relaxed).max(first);
+        }
+        if self.is_held(last) {
+            if self.first.is_some() {
+                self.note_gaps(first, self.expected);
+            }
+            return self.expected; // whoever has it acks it
+        }
+        self.tracked()
+            .map_or(first, |tracked| tracked.acks.undone_from(first).min(self.expected))
+    }
+
+    /// Writes down what is done of the chunk. Runs under the buffer's lock.
+    fn conclude(&mut self) {
+        let expected = self.expected;
+        let in_hand = self.first.or(self.last).unwrap_or(expected);
+        if let Some(mut tracked) = self.tracked() {
+            if let Some(from) = tracked.counting.take() {
+                tracked.acks.ack(from, in_hand);
+            }
+            tracked.acks.given(expected);
         }
     }
 }
@@ -193,6 +394,8 @@ impl Shared {
             turn: 0,
             ending: Vec::new(),
             metadata_wanted: false,
+            fetchers_wanted: false,
+            watched: Vec::new(),
             express_at: None,
             trouble: None,
             fatal: None,
@@ -213,6 +416,8 @@ impl Shared {
             readable: Condvar::new(),
             settled: Condvar::new(),
             keeper: Condvar::new(),
+            nudges: bounded(1),
+            held_told: AtomicBool::new(false),
         })
     }
 
@@ -225,12 +430,14 @@ impl Shared {
     /// Gives back what the iterator holds, and waits for something else until the deadline.
     #[allow(clippy::disallowed_methods, reason = "an iterator waits here")]
     pub(crate) fn next_lease(&self, held: Option<Lease>, deadline: Option<Instant>) -> Turn {
+        // Asking for the next message says that the last one is done.
+        let held = held.map(|mut lease| {
+            lease.settle();
+            lease
+        });
         let mut state = self.state.lock();
         if let Some(lease) = held {
-            // Asking for the next message says that the last one is done.
-            let from = lease
-                .last
-                .map_or(lease.walker.chunk.from, |last| last.saturating_add(1));
+            let from = lease.expected;
             let recalled = lease.is_recalled();
             self.give_back(&mut state, lease, from);
             if recalled && state.waiting > 0 && state.ready.len() == 1 && !state.ended {
@@ -284,16 +491,17 @@ impl Shared {
 
     /// An iterator is dropped: what it has not finished goes back in front.
     pub(crate) fn put_back(&self, lease: Lease) {
-        let mut state = self.state.lock();
         let from = lease.resume_at();
+        let mut state = self.state.lock();
         self.give_back(&mut state, lease, from);
     }
 
-    fn give_back(&self, state: &mut State, lease: Lease, from: i64) {
+    fn give_back(&self, state: &mut State, mut lease: Lease, from: i64) {
         let State { partitions, budget, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&lease.slot) else {
             return;
         };
+        lease.conclude();
         let mut chunk = lease.walker.chunk;
         let is_current = lease.ack_epoch == partition.ack_epoch();
         if let Some(at) = partition.cut.take() {
@@ -301,13 +509,34 @@ impl Shared {
         }
         let went_through = lease.finished && from > lease.last.unwrap_or(i64::MIN);
         chunk.from = chunk.from.max(from);
-        let stays = is_current && !went_through && chunk.from < chunk.next_offset;
+        let is_draining = matches!(partition.phase, Phase::Draining);
+        let stays = is_current && !went_through && !is_draining && chunk.from < chunk.next_offset;
         partition.leased = None;
         partition.in_hand = None;
         partition.cell.recall.store(false, Ordering::Relaxed);
+        if is_current {
+            partition.hand_out(&chunk);
+        }
+        let freed = match partition.ownership().filter(|_| is_current && !stays) {
+            // A group's messages fill the window until they are done.
+            Some(ownership) => {
+                let mut tracked = ownership.lock();
+                tracked.hold(Held {
+                    from: chunk.data.begin,
+                    to: chunk.next_offset,
+                    bytes: chunk.bytes,
+                    records: chunk.records,
+                });
+                tracked.acks.take_freed()
+            }
+            None => Freed {
+                bytes: chunk.bytes,
+                records: chunk.records,
+            },
+        };
         budget.change(&mut partition.account, |account| {
-            account.in_hand -= chunk.bytes;
-            account.in_hand_records -= chunk.records;
+            account.in_hand -= freed.bytes;
+            account.in_hand_records -= freed.records;
             if stays {
                 account.ready += chunk.bytes;
                 account.ready_records += chunk.records;
@@ -320,6 +549,9 @@ impl Shared {
             partition.stands_at = chunk.next_offset;
         }
         partition.wake.notify_one();
+        if is_draining {
+            self.nudge();
+        }
         self.offer(state, lease.slot);
         self.kick(state, lease.slot);
         self.advanced(state);
@@ -332,7 +564,7 @@ impl Shared {
                 continue;
             };
             partition.queued = false;
-            if partition.paused || partition.leased.is_some() {
+            if !partition.may_be_given() || partition.is_held_back(&self.config, now) {
                 continue;
             }
             let mut advanced = false;
@@ -344,6 +576,7 @@ impl Shared {
                 if chunk.data.spans.is_empty() || chunk.from >= chunk.until {
                     // Nothing to see: markers, aborted or compacted records. The position goes on.
                     partition.stands_at = chunk.next_offset;
+                    partition.pass(chunk.from, chunk.next_offset);
                     advanced = true;
                     continue;
                 }
@@ -351,20 +584,7 @@ impl Shared {
                     account.in_hand += chunk.bytes;
                     account.in_hand_records += chunk.records;
                 });
-                partition.leased = Some(now);
-                chunk.data.at.store(chunk.from, Ordering::Relaxed);
-                partition.in_hand = Some(Arc::clone(&chunk.data));
-                partition.cell.recall.store(false, Ordering::Relaxed);
-                let lease = Lease {
-                    slot,
-                    ack_epoch: partition.ack_epoch(),
-                    cell: Arc::clone(&partition.cell),
-                    walker: Walker::new(chunk),
-                    last: None,
-                    first: None,
-                    finished: false,
-                };
-                return Some(Turn::Lease(lease));
+                return Some(Turn::Lease(self.lease(partition, slot, chunk, now)));
             }
             if let Some(error) = partition.failure.take() {
                 self.advanced(state);
@@ -378,6 +598,39 @@ impl Shared {
         None
     }
 
+    fn lease(&self, partition: &mut Partition, slot: Slot, chunk: Chunk, now: Instant) -> Lease {
+        partition.leased = Some(now);
+        chunk.data.at.store(chunk.from, Ordering::Release);
+        partition.in_hand = Some(Arc::clone(&chunk.data));
+        partition.cell.recall.store(false, Ordering::Relaxed);
+        let mut lease = Lease {
+            slot,
+            ack_epoch: partition.ack_epoch(),
+            cell: Arc::clone(&partition.cell),
+            expected: chunk.from,
+            limit: i64::MAX,
+            pace: Pace::Reader,
+            walker: Walker::new(chunk),
+            last: None,
+            first: None,
+            finished: false,
+        };
+        if let Some(ownership) = partition.ownership() {
+            // Messages of it may be in the program from an earlier turn.
+            let is_alone = Arc::strong_count(&lease.walker.chunk.data) == ALONE;
+            let pace = match ownership.mode() {
+                AckMode::Explicit => Pace::Explicit,
+                AckMode::OnNext if is_alone => Pace::Counting,
+                AckMode::OnNext => Pace::Careful,
+            };
+            if pace == Pace::Counting {
+                ownership.lock().counting = Some(lease.expected);
+            }
+            lease.set_pace(pace);
+        }
+        lease
+    }
+
     // ---- what everybody does ----
 
     /// A partition may have something for an iterator.
@@ -385,7 +638,7 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
-        if partition.queued || partition.paused || partition.leased.is_some() || !partition.has_something() {
+        if partition.queued || !partition.may_be_given() || !partition.has_something() {
             return;
         }
         partition.queued = true;
@@ -457,6 +710,20 @@ impl Shared {
         self.keeper.notify_one();
     }
 
+    /// For what belongs to this stream, and must not keep it.
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
+    }
+
+    /// Tells a group's coordinator to have another look.
+    pub(crate) fn nudge(&self) {
+        self.nudges.0.try_send(()).ok(); // one sign is enough
+    }
+
+    pub(crate) fn nudges(&self) -> &Receiver<()> {
+        &self.nudges.1
+    }
+
     pub(crate) fn keeper_waits(&self, state: &mut MutexGuard<'_, State>, until: Instant) {
         self.keeper.wait_until(state, until);
     }
@@ -503,7 +770,7 @@ impl Shared {
             .partitions
             .get(&slot)
             .is_some_and(|partition| partition.ack_epoch() == lease.ack_epoch);
-        let stands = lease.last.map_or(lease.walker.chunk.from, |last| last + 1);
+        let stands = lease.expected;
         self.give_back(&mut state, lease, i64::MAX);
         if !is_current {
             return;
@@ -544,8 +811,15 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
+        if matches!(partition.phase, Phase::Draining) {
+            return; // it is as good as gone
+        }
         partition.raise_epoch();
-        partition.cell.ack_epoch.fetch_add(1, Ordering::Release);
+        let freed = partition.end_ack_epoch();
+        state.budget.change(&mut partition.account, |account| {
+            account.in_hand -= freed.bytes;
+            account.in_hand_records -= freed.records;
+        });
         partition
             .cell
             .recall
@@ -557,10 +831,7 @@ impl Shared {
         partition.replica = None;
         match start {
             StartAt::Offset(offset) if partition.ends.is_some() => {
-                partition.position = offset;
-                partition.decoded = offset;
-                partition.stands_at = offset;
-                partition.phase = Phase::Fetching;
+                partition.begin(offset);
             }
             start => {
                 partition.phase = Phase::Preparing {
@@ -580,6 +851,9 @@ impl Shared {
     pub(crate) fn add(&self, state: &mut State, partition: Partition) -> Slot {
         let slot = state.next_slot;
         state.next_slot += 1;
+        if let Some(ownership) = partition.ownership() {
+            ownership.set_slot(slot);
+        }
         state.index.insert(partition.name.clone(), slot);
         state.partitions.insert(slot, partition);
         state.budget.set_partitions(state.partitions.len());
@@ -680,7 +954,7 @@ impl State {
         });
     }
 
-    fn drop_chunks(&mut self, slot: Slot) {
+    pub(crate) fn drop_chunks(&mut self, slot: Slot) {
         if let Some(partition) = self.partitions.get_mut(&slot) {
             partition.chunks.clear();
             self.budget.change(&mut partition.account, |account| {

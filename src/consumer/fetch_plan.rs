@@ -17,6 +17,7 @@ use super::{
 use crate::{
     cluster::retry::{self, Action},
     error::{Error, ErrorKind},
+    offset::StartAt,
     wire::fetch::{AbortedTransaction, LeaderHint},
 };
 
@@ -133,7 +134,7 @@ impl Shared {
                     left_out = true;
                     continue;
                 }
-                Phase::Failed => continue,
+                Phase::Failed | Phase::Draining => continue,
             }
             if let Some(at) = partition.not_before.filter(|&at| at > now) {
                 idle.until = Some(idle.until.map_or(at, |until| until.min(at)));
@@ -440,6 +441,11 @@ impl Shared {
             from: partition.position,
             to: at,
         });
+        if partition.ownership().is_some() {
+            // What is gone may be acked no more, and what is left of it is read again.
+            let from = partition.oldest_unfinished().unwrap_or(at).min(at);
+            return self.restart(state, slot, StartAt::Offset(from));
+        }
         // Of what was there when the stream was opened, this is all that is left.
         partition.until = partition.until.map(|until| until.min(at));
         // What was not decoded yet is fetched again, as far as it is still there.

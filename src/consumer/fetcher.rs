@@ -127,8 +127,11 @@ impl Fetcher {
     #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]
     fn prepare(&self, task: &Task, epoch: u64) {
         let shared = &self.shared;
-        let deadline =
-            Deadline::after(shared.cluster.config().request_timeout, "request_timeout").with_stop(&shared.stop);
+        let limit = shared.cluster.config().request_timeout;
+        let mut deadline = Deadline::after(limit, "request_timeout").with_stop(&shared.stop);
+        if let Some(partition) = shared.lock().partitions.get(&self.slot) {
+            deadline = deadline.with_stop(&partition.stop);
+        }
         let outcome = self.find_out(task, &deadline);
         let mut state = shared.lock();
         let Some(partition) = state.partitions.get_mut(&self.slot) else {
@@ -153,8 +156,9 @@ impl Fetcher {
                     task: task.clone(),
                     begun: false,
                 };
+                let stop = partition.stop.clone();
                 drop(state);
-                shared.stop.wait(wait);
+                stop.wait(wait);
             }
         }
     }
@@ -272,17 +276,36 @@ impl Fetcher {
             Prepared::Diverged(at) => return shared.truncate(state, self.slot, at),
             Prepared::Valid | Prepared::InRange => partition.phase = Phase::Fetching,
             Prepared::Start { at, until } => {
-                partition.phase = Phase::Fetching;
-                partition.position = at;
-                partition.decoded = at;
+                let was_earliest = matches!(
+                    partition.phase,
+                    Phase::Preparing {
+                        task: Task::Start(StartAt::Earliest),
+                        ..
+                    }
+                );
+                partition.begin(at);
                 partition.until = partition.until.or(until);
-                partition.stands_at = at;
+                if !was_earliest {
+                    partition.pin(at);
+                }
                 shared.tell(Event::Assigned {
                     partition: partition.name.clone(),
                     position: at,
                 });
             }
+            Prepared::Reset { from, to } if to < from && partition.ownership().is_some() => {
+                // Offsets that were read once are to be read again, as others: acks of the former must not count.
+                let at = partition.oldest_unfinished().unwrap_or(to).min(to);
+                shared.tell(Event::OffsetReset {
+                    partition: partition.name.clone(),
+                    from,
+                    to: at,
+                    skipped: 0,
+                });
+                return shared.restart(state, self.slot, StartAt::Offset(at));
+            }
             Prepared::Reset { from, to } => {
+                partition.pass(from, to);
                 partition.phase = Phase::Fetching;
                 partition.position = to;
                 partition.decoded = match partition.account.raw {
@@ -561,6 +584,9 @@ impl<'a> Maker<'a> {
             readable_end: self.readable_end,
             at: AtomicI64::new(self.from),
             acked: AtomicI64::new(-1),
+            begin: self.from,
+            let_go: AtomicI64::new(-1),
+            spoiled: AtomicI64::new(-1),
         };
         let chunk = Chunk {
             data: Arc::new(data),
@@ -593,6 +619,7 @@ impl Shared {
         if let Some(mut chunk) = chunk {
             partition.damaged = 0;
             partition.decoded = chunk.next_offset;
+            partition.note_epochs(&chunk);
             if partition
                 .trouble
                 .as_ref()
@@ -609,6 +636,7 @@ impl Shared {
                 last.next_offset = chunk.next_offset;
             } else if is_empty && partition.leased.is_none() {
                 partition.stands_at = chunk.next_offset;
+                partition.pass(chunk.from, chunk.next_offset);
                 self.advanced(&state);
             } else {
                 partition.chunks.push_back(chunk);

@@ -49,7 +49,7 @@ struct Keeper {
 pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
     start_fetchers(shared)?;
     let topics = match &shared.subscription {
-        Subscription::Topics(topics) => topics.clone(),
+        Subscription::Topics(topics) | Subscription::Group(topics) => topics.clone(),
         Subscription::Partitions(partitions) => {
             let mut names: Vec<Arc<str>> = partitions
                 .iter()
@@ -99,7 +99,7 @@ fn start_fetchers(shared: &Arc<Shared>) -> Result<()> {
 pub(crate) fn stalled(partition: &Partition, config: &FetchConfig, now: Instant) -> Option<(i64, Duration)> {
     let (position, since) = partition
         .stands
-        .filter(|(position, _)| *position == partition.delivered())?;
+        .filter(|(position, _)| *position == partition.progress())?;
     let age = now.saturating_duration_since(since);
     (age >= config.stall_after && !partition.paused).then_some((position, age))
 }
@@ -123,7 +123,8 @@ impl Keeper {
                 let late_at = self.look_for_late_answers(&mut state, now);
                 let stalls_at = self.tell_stalls(&mut state, now);
                 let metadata_at = self.metadata_at(&state);
-                if metadata_at <= now || !state.ending.is_empty() || shared.events.has_log() {
+                let has_work = !state.ending.is_empty() || state.fetchers_wanted || shared.events.has_log();
+                if metadata_at <= now || has_work {
                     break;
                 }
                 let until = metadata_at
@@ -134,7 +135,11 @@ impl Keeper {
             }
             let ending = std::mem::take(&mut state.ending);
             let is_due = self.metadata_at(&state) <= Instant::now();
+            let fetchers_wanted = std::mem::take(&mut state.fetchers_wanted);
             drop(state);
+            if fetchers_wanted {
+                self.start_fetchers();
+            }
             for mut worker in ending {
                 // They are on their last lines.
                 if let Err(error) = worker.join(&Deadline::after(Duration::from_secs(1), "the keeper")) {
@@ -212,11 +217,13 @@ impl Keeper {
         // Whether a program has come on is looked at a few times within the limit.
         let mut next = now + stall_after / 4;
         for partition in state.partitions.values_mut() {
-            if partition.paused || !(partition.has_something() || partition.leased.is_some()) {
+            let unfinished = partition.oldest_unfinished();
+            let has_work = partition.has_something() || partition.leased.is_some() || unfinished.is_some();
+            if partition.paused || !has_work {
                 partition.stands = None;
                 continue;
             }
-            let position = partition.delivered();
+            let position = partition.progress();
             if partition.stands.is_none_or(|(stood, _)| stood != position) {
                 partition.stands = Some((position, now));
                 partition.stall_told = false;
@@ -242,7 +249,12 @@ impl Keeper {
         shared.lock().metadata_wanted = false;
         let limit = shared.cluster.config().request_timeout;
         let deadline = Deadline::after(limit, "request_timeout").with_stop(&shared.stop);
-        let outcome = shared.cluster.refresh(Topics::Named(&self.topics), &deadline);
+        let watched = shared.lock().watched.clone();
+        let mut topics = self.topics.clone();
+        topics.extend(watched);
+        topics.sort_unstable();
+        topics.dedup();
+        let outcome = shared.cluster.refresh(Topics::Named(&topics), &deadline);
         let now = Instant::now();
         self.refreshed = now;
         self.tries += 1;
@@ -276,9 +288,15 @@ impl Keeper {
         }
         self.wanted_at = now + shared.backoff(self.tries.max(1));
         drop(state);
-        if let Err(error) = start_fetchers(&shared) {
+        self.start_fetchers();
+        // A group's leader may have more, or less, to deal out.
+        shared.nudge();
+    }
+
+    fn start_fetchers(&self) {
+        if let Err(error) = start_fetchers(&self.shared) {
             log::warn!("{error}");
-            shared.lock().metadata_wanted = true;
+            self.shared.lock().metadata_wanted = true;
         }
     }
 
@@ -313,6 +331,9 @@ impl Keeper {
             return false;
         }
         let ours: Vec<Slot> = slots_of(state, name);
+        if ours.is_empty() && !is_final && matches!(self.shared.subscription, Subscription::Group(_)) {
+            return false; // it may come, and the group waits for it
+        }
         for slot in ours {
             let failed = state
                 .partitions

@@ -6,18 +6,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
 
+use super::ownership::Ownership;
 use crate::{
     error::{Error, Result},
     wire::batch::{Cursor, Headers, RecordView, Span, TimestampType},
 };
 
 /// What all who hold something of one partition share. Written under the buffer's lock, read without.
-#[derive(Debug)]
 pub(crate) struct Cell {
     pub topic: Arc<str>,
     pub partition: i32,
@@ -27,17 +27,42 @@ pub(crate) struct Cell {
     pub ack_epoch: AtomicU64,
     /// Asks the iterator that has this partition to give it back at its next message.
     pub recall: AtomicBool,
+    /// When a group has given it to us.
+    pub ownership: Option<Ownership>,
 }
 
 impl Cell {
-    pub(crate) fn new(topic: Arc<str>, partition: i32) -> Self {
+    pub(crate) fn new(topic: Arc<str>, partition: i32, ownership: Option<Ownership>) -> Self {
         Self {
             topic,
             partition,
             fetch_epoch: AtomicU64::new(0),
             ack_epoch: AtomicU64::new(0),
             recall: AtomicBool::new(false),
+            ownership,
         }
+    }
+
+    fn is_current(&self, ack_epoch: u64) -> bool {
+        self.ack_epoch.load(Ordering::Acquire) == ack_epoch
+    }
+
+    /// These messages are done, if they are still ours.
+    fn ack(&self, data: &ChunkData, from: i64, to: i64) -> bool {
+        let Some(ownership) = &self.ownership else {
+            let current = self.is_current(data.ack_epoch);
+            if current {
+                data.acked.fetch_max(to, Ordering::Relaxed);
+            }
+            return current;
+        };
+        let tracked = ownership.lock();
+        // Looked at under the lock: whoever ends an epoch takes it, and counts what was acked before.
+        if !self.is_current(data.ack_epoch) {
+            return false;
+        }
+        ownership.ack(tracked, from, to);
+        true
     }
 
     /// Attaches topic and partition to an error.
@@ -57,8 +82,13 @@ pub(crate) struct ChunkData {
     pub readable_end: i64,
     /// Behind the message that was given out last: beside the count of references, which changes with it anyway.
     pub at: AtomicI64,
-    /// Behind the highest message of it that the program has acked itself.
+    /// Behind the highest message of it that the program has acked itself; of a reader.
     pub acked: AtomicI64,
+    /// The first offset that it covers.
+    pub begin: i64,
+    /// Behind the highest watched message that the program has let go of, and that a panic has dropped; of a group.
+    pub let_go: AtomicI64,
+    pub spoiled: AtomicI64,
 }
 
 /// What travels from a fetcher to an iterator, and back when the iterator is dropped.
@@ -89,6 +119,8 @@ pub(crate) struct Walker {
     pub chunk: Chunk,
     span: usize,
     cursor: Option<Cursor>,
+    /// Its messages tell when they are dropped.
+    pub watched: bool,
 }
 
 impl Walker {
@@ -96,7 +128,12 @@ impl Walker {
         // What lies before `from` as a whole need not be decoded.
         let span = chunk.data.spans.partition_point(|span| span.next_offset <= chunk.from);
         let cursor = chunk.data.spans.get(span).map(Cursor::new);
-        Self { chunk, span, cursor }
+        Self {
+            chunk,
+            span,
+            cursor,
+            watched: false,
+        }
     }
 
     /// Nothing is left: somebody else goes over the rest.
@@ -152,10 +189,13 @@ impl Walker {
         Message {
             chunk: Arc::clone(&self.chunk.data),
             record,
-            span: self.span as u32,
+            span: self.span as u32 | if self.watched { WATCHED } else { 0 },
         }
     }
 }
+
+/// In a message's number of its span: it tells when it is dropped.
+const WATCHED: u32 = 1 << 31;
 
 /// One record as it was read: a view into its batch.
 ///
@@ -242,34 +282,48 @@ impl Message {
         self.record.value.range().map(|range| self.chunk.data.slice(range))
     }
 
-    /// Says that the program is done with this message. False when that does not count any more, since the stream has
-    /// been told to seek in the meantime.
+    /// Says that the program is done with this message: a group will commit it. False when that does not count any more,
+    /// since the partition went to another member of the group, or the stream was told to seek: the message comes again
+    /// there.
     ///
-    /// In a stream without a group nothing is committed; an acked message is not given again when an iterator is dropped
-    /// before it asked for the next one.
+    /// Acks may come in any order and from any thread. In a stream without a group nothing is committed; an acked message
+    /// is not given again when an iterator is dropped before it asked for the next one.
     #[allow(
         clippy::must_use_candidate,
         reason = "whoever does not commit elsewhere need not care"
     )]
     pub fn ack(&self) -> bool {
-        if !self.is_current() {
-            return false;
-        }
-        self.chunk
-            .acked
-            .fetch_max(self.record.offset.saturating_add(1), Ordering::Relaxed);
-        true
+        let offset = self.record.offset;
+        self.chunk.cell.ack(&self.chunk, offset, offset.saturating_add(1))
     }
 
-    /// Gives up the message's place in the prefetch window, and commits nothing.
+    /// Gives up the message's place in the prefetch window, and commits nothing: more messages may come while this one is
+    /// still to be acked.
     ///
     /// Without a group the window moves on by itself as soon as an iterator has gone through a batch, so this does nothing.
-    pub fn release(&self) {}
+    pub fn release(&self) {
+        let cell = &self.chunk.cell;
+        let Some(ownership) = &cell.ownership else {
+            return;
+        };
+        let mut tracked = ownership.lock();
+        if cell.is_current(self.chunk.ack_epoch) {
+            tracked.acks.release(self.record.offset);
+            ownership.finished(tracked);
+        }
+    }
 
-    /// Whether an ack of this message would still count.
+    /// Whether an ack of this message would still count. In a group also false when the group has not been heard of for a
+    /// session timeout, and others may have gone on.
     #[must_use]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "whether a partition is still ours is a matter of now"
+    )]
     pub fn is_current(&self) -> bool {
-        self.chunk.cell.ack_epoch.load(Ordering::Acquire) == self.chunk.ack_epoch
+        let cell = &self.chunk.cell;
+        let is_valid = |ownership: &Ownership| ownership.is_valid(Instant::now());
+        cell.is_current(self.chunk.ack_epoch) && cell.ownership.as_ref().is_none_or(is_valid)
     }
 
     /// A copy in a small allocation of its own, which keeps nothing else in memory.
@@ -292,7 +346,36 @@ impl Message {
     }
 
     fn span(&self) -> &Span {
-        &self.chunk.spans[self.span as usize]
+        &self.chunk.spans[(self.span & !WATCHED) as usize]
+    }
+
+    /// The rare drops: somebody watches, or the thread panics.
+    #[cold]
+    #[inline(never)]
+    fn dropped(&self) {
+        let Some(ownership) = &self.chunk.cell.ownership else {
+            return;
+        };
+        let behind = self.record.offset.saturating_add(1);
+        if std::thread::panicking() {
+            // Whoever held it has not finished with it.
+            self.chunk.spoiled.fetch_max(behind, Ordering::Relaxed);
+            ownership.spoil(&self.chunk);
+        } else {
+            self.chunk.let_go.fetch_max(behind, Ordering::Relaxed);
+        }
+        if ownership.is_draining() {
+            ownership.let_go();
+        }
+    }
+}
+
+impl Drop for Message {
+    #[inline]
+    fn drop(&mut self) {
+        if self.span & WATCHED != 0 || std::thread::panicking() {
+            self.dropped();
+        }
     }
 }
 
@@ -443,11 +526,7 @@ impl Batch {
     #[allow(clippy::must_use_candidate, reason = "as for a message")]
     pub fn ack(&self) -> bool {
         let data = &self.walker.chunk.data;
-        let current = data.cell.ack_epoch.load(Ordering::Acquire) == data.ack_epoch;
-        if current {
-            data.acked.fetch_max(self.walker.chunk.next_offset, Ordering::Relaxed);
-        }
-        current
+        data.cell.ack(data, self.first_offset, self.walker.chunk.next_offset)
     }
 }
 
@@ -491,6 +570,10 @@ impl fmt::Debug for BatchIter {
 }
 
 impl BatchIter {
+    pub(crate) fn new(walker: Walker) -> Self {
+        Self { walker }
+    }
+
     // Not what `next` returns: the compiler would then make room for it in memory, and the common message goes there too.
     #[cold]
     #[inline(never)]

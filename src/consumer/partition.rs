@@ -2,16 +2,19 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use parking_lot::Condvar;
+use parking_lot::{Condvar, MutexGuard};
 use uuid::Uuid;
 
 use super::{
+    acks::Freed,
     budget::Account,
+    config::{FetchConfig, PrefetchRule},
     message::{Cell, Chunk, ChunkData},
+    ownership::{Ownership, Tracked},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -40,6 +43,8 @@ pub(crate) enum Phase {
     Fetching,
     /// An error was, or is about to be, given to the program; only a seek ends this.
     Failed,
+    /// It is being given up: nothing is asked for and nothing given out any more.
+    Draining,
 }
 
 /// Records of one answer as they came, in order, whole batches (and perhaps a part of one more).
@@ -113,6 +118,11 @@ pub(crate) struct Partition {
     pub not_before: Option<Instant>,
     /// Where `until_end` ends.
     pub until: Option<i64>,
+    /// Of a group: leader epochs of what was decoded, and from which offset on each holds; the first may lie below what is
+    /// committed.
+    pub epochs: VecDeque<(i64, i32)>,
+    /// Of a group: chunks that iterators have gone through, and that may have messages in the program's hands.
+    pub handed_out: Vec<Weak<ChunkData>>,
     /// Waits to be given to an iterator, behind the chunks.
     pub failure: Option<Error>,
     /// Records from here on went away while an iterator had them (KIP-320).
@@ -133,8 +143,19 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(name: TopicPartition, topic_id: Uuid, start: StartAt, leader: Option<(i32, i32)>) -> Self {
+        Self::owned(name, topic_id, start, leader, None)
+    }
+
+    /// One that a group has given us.
+    pub(crate) fn owned(
+        name: TopicPartition,
+        topic_id: Uuid,
+        start: StartAt,
+        leader: Option<(i32, i32)>,
+        ownership: Option<Ownership>,
+    ) -> Self {
         Self {
-            cell: Arc::new(Cell::new(Arc::from(name.topic()), name.partition())),
+            cell: Arc::new(Cell::new(Arc::from(name.topic()), name.partition(), ownership)),
             name,
             topic_id,
             phase: Phase::Preparing {
@@ -159,6 +180,8 @@ impl Partition {
             paused: false,
             not_before: None,
             until: None,
+            epochs: VecDeque::new(),
+            handed_out: Vec::new(),
             failure: None,
             cut: None,
             oversized: 0,
@@ -192,6 +215,149 @@ impl Partition {
         self.account.reserved = 0;
     }
 
+    /// Whether an iterator may take something of it, if there is something.
+    pub(crate) fn may_be_given(&self) -> bool {
+        !self.paused && self.leased.is_none() && !matches!(self.phase, Phase::Draining)
+    }
+
+    /// Of a group: the program has too much of it unfinished, or it may not be ours any more.
+    pub(crate) fn is_held_back(&self, config: &FetchConfig, now: Instant) -> bool {
+        let Some(ownership) = &self.cell.ownership else {
+            return false;
+        };
+        let mut tracked = ownership.lock();
+        let many = ownership.is_full(&mut tracked);
+        let large = self.account.in_hand >= config.prefetch_bytes;
+        let full = match config.prefetch_rule {
+            PrefetchRule::Either => many || large,
+            PrefetchRule::Both => many && large,
+        };
+        if full {
+            tracked.waits = true;
+        }
+        full || !ownership.is_valid(now)
+    }
+
+    /// These offsets hold nothing for the program.
+    pub(crate) fn pass(&self, from: i64, to: i64) {
+        if let Some(ownership) = &self.cell.ownership {
+            ownership.lock().acks.pass(from, to);
+        }
+    }
+
+    /// Notes that the program may have messages of this chunk.
+    pub(crate) fn hand_out(&mut self, chunk: &Chunk) {
+        if self.cell.ownership.is_none() {
+            return;
+        }
+        self.handed_out.retain(|chunk| chunk.strong_count() > 0);
+        let is_new = !self
+            .handed_out
+            .iter()
+            .any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&chunk.data)));
+        if is_new {
+            self.handed_out.push(Arc::downgrade(&chunk.data));
+        }
+    }
+
+    /// Reading begins here.
+    pub(crate) fn begin(&mut self, offset: i64) {
+        self.position = offset;
+        self.decoded = offset;
+        self.stands_at = offset;
+        self.phase = Phase::Fetching;
+        self.epochs.clear();
+        if let Some(ownership) = &self.cell.ownership {
+            ownership.lock().restart(offset);
+        }
+    }
+
+    /// Reading begins here although nothing was committed: the group should remember.
+    pub(crate) fn pin(&mut self, offset: i64) {
+        if let Some(ownership) = &self.cell.ownership {
+            ownership.lock().pinned = Some(offset);
+        }
+    }
+
+    /// Under which leaders these records were written; commits tell.
+    pub(crate) fn note_epochs(&mut self, chunk: &Chunk) {
+        if self.cell.ownership.is_none() {
+            return;
+        }
+        for span in &chunk.data.spans {
+            if self.epochs.back().is_none_or(|&(_, epoch)| epoch != span.leader_epoch) {
+                self.epochs.push_back((span.base_offset, span.leader_epoch));
+            }
+        }
+    }
+
+    /// Acks of messages that were given out before do not count any more. Gives what no longer fills the window.
+    pub(crate) fn end_ack_epoch(&mut self) -> Freed {
+        let Some(ownership) = &self.cell.ownership else {
+            self.cell.ack_epoch.fetch_add(1, Ordering::Release);
+            return Freed::default();
+        };
+        let mut tracked = ownership.lock();
+        self.cell.ack_epoch.fetch_add(1, Ordering::Release);
+        tracked.restart(-1)
+    }
+
+    pub(crate) fn ownership(&self) -> Option<&Ownership> {
+        self.cell.ownership.as_ref()
+    }
+
+    /// What may be committed of it, and the leader epoch of the message before that (-1 when it is not known).
+    pub(crate) fn committable(&mut self) -> Option<(i64, i32)> {
+        let offset = self.caught_up()?.committable()?;
+        Some(self.with_epoch(offset))
+    }
+
+    /// It is not ours any more. Acks that were accepted until now are in what comes back, with the oldest message that
+    /// was given out and not acked.
+    pub(crate) fn kill(&mut self) -> (Option<(i64, i32)>, Option<i64>) {
+        let (offset, unfinished) = {
+            let tracked = self.caught_up();
+            self.cell.ack_epoch.fetch_add(1, Ordering::Release);
+            tracked.map_or((None, None), |tracked| {
+                (tracked.committable(), tracked.acks.oldest_unacked())
+            })
+        };
+        (offset.map(|offset| self.with_epoch(offset)), unfinished)
+    }
+
+    fn with_epoch(&mut self, offset: i64) -> (i64, i32) {
+        while self.epochs.get(1).is_some_and(|&(from, _)| from < offset) {
+            self.epochs.pop_front();
+        }
+        let epoch = self.epochs.front().filter(|&&(from, _)| from < offset);
+        (offset, epoch.map_or(-1, |&(_, epoch)| epoch))
+    }
+
+    /// Its acks, with what an iterator has gone past.
+    fn caught_up(&self) -> Option<MutexGuard<'_, Tracked>> {
+        let mut tracked = self.cell.ownership.as_ref()?.lock();
+        // Read under the lock: an iterator that finds a message held says so under it, before it goes on.
+        let chunk = self
+            .in_hand
+            .as_ref()
+            .filter(|chunk| chunk.ack_epoch == self.ack_epoch());
+        if let Some(chunk) = chunk {
+            tracked.catch_up(chunk.at.load(Ordering::Acquire));
+        }
+        Some(tracked)
+    }
+
+    /// The oldest message that was given out and is not done.
+    pub(crate) fn oldest_unfinished(&self) -> Option<i64> {
+        self.caught_up()?.acks.oldest_unacked()
+    }
+
+    /// Whether the program has nothing of it in hand that it could still ack.
+    pub(crate) fn is_let_go(&mut self) -> bool {
+        self.handed_out.retain(|chunk| chunk.strong_count() > 0);
+        self.leased.is_none() && (self.handed_out.is_empty() || self.oldest_unfinished().is_none())
+    }
+
     /// Which broker has its records for us.
     pub(crate) fn source(&self) -> Option<i32> {
         self.replica
@@ -213,6 +379,11 @@ impl Partition {
             None if self.is_read_up() => self.position,
             _ => self.stands_at,
         }
+    }
+
+    /// How far the program has come: the oldest message that it has not finished, or the next one it will be given.
+    pub(crate) fn progress(&self) -> i64 {
+        self.oldest_unfinished().unwrap_or_else(|| self.delivered())
     }
 
     /// Whether a lane should ask for it, if there is room.
