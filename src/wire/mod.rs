@@ -5,5 +5,6 @@ pub(crate) mod batch;
 pub(crate) mod fetch;
 pub(crate) mod frame;
 pub(crate) mod layout;
+pub(crate) mod membership;
 pub(crate) mod request;
 pub(crate) mod versions;
