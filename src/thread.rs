@@ -1,6 +1,7 @@
 //! Threads of klamm: named, told to stop, joined, and their panics reported.
 
 use std::{
+    cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
     thread::{self, JoinHandle},
     time::Duration,
@@ -30,6 +31,7 @@ impl Worker {
         let handle = thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
+                OURS.set(true);
                 let panic = catch_unwind(AssertUnwindSafe(run))
                     .err()
                     .map(|payload| describe(&*payload));
@@ -76,6 +78,15 @@ impl Worker {
             }
         }
     }
+}
+
+thread_local! {
+    static OURS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is one of klamm's own threads: it must not wait for another one, as when a logger calls back.
+pub(crate) fn is_ours() -> bool {
+    OURS.get()
 }
 
 fn describe(payload: &(dyn std::any::Any + Send)) -> String {

@@ -415,7 +415,7 @@ impl Cluster {
         self.config().reconnect_backoff.delay(failures, self.random())
     }
 
-    fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         let state = &self.0.random;
         let next = state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
             Some(retry::next_random(state))

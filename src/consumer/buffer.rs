@@ -94,6 +94,8 @@ pub(crate) struct State {
     pub metadata_wanted: bool,
     /// There are partitions without a fetcher.
     pub fetchers_wanted: bool,
+    /// How often metadata was asked for with success.
+    pub refreshes: u64,
     /// Topics that a group's leader deals out, beside those of the subscription.
     pub watched: Vec<Arc<str>>,
     /// When a lane may need a second one beside it.
@@ -395,6 +397,7 @@ impl Shared {
             ending: Vec::new(),
             metadata_wanted: false,
             fetchers_wanted: false,
+            refreshes: 0,
             watched: Vec::new(),
             express_at: None,
             trouble: None,

@@ -181,6 +181,42 @@ impl EventQueue {
                 (Level::Info, format!("{partition} is led by broker {broker} now"))
             }
             Event::Disconnected { broker, error } => (Level::Debug, format!("broker {broker}: {error}")),
+            Event::RebalanceStarted => (Level::Info, "the group deals out its partitions anew".to_owned()),
+            Event::Rebalanced {
+                generation,
+                claimed,
+                released,
+                current,
+            } => {
+                let counts = [claimed, released, current].map(Vec::len);
+                let [claimed, released, current] = counts;
+                let line = format!(
+                    "generation {generation} of the group: {claimed} partitions claimed, {released} released, {current} \
+                     in all"
+                );
+                (Level::Info, line)
+            }
+            Event::Revoked { partition } => (Level::Info, format!("{partition} was given up")),
+            Event::Abandoned { partition, oldest } => {
+                let line = format!(
+                    "{partition} was given up although the program still has offset {oldest} of it in hand: it comes \
+                     again elsewhere"
+                );
+                (Level::Warn, line)
+            }
+            Event::Lost { partition, error } => (Level::Warn, format!("{partition} was lost: {error}")),
+            Event::StillHeld { partition, offset } => {
+                let line = format!(
+                    "the program still holds offset {offset} of {partition} and has asked for more: messages that are \
+                     kept are done only when their own ack() says so"
+                );
+                (Level::Warn, line)
+            }
+            Event::CommitFailed { partition, error } => (
+                Level::Warn,
+                format!("what was acked of {partition} was not committed: {error}"),
+            ),
+            Event::GroupTrouble { error } => (Level::Warn, format!("the group: {error}")),
             event => (Level::Warn, format!("{event:?}")),
         };
         self.note(level, line);

@@ -262,6 +262,7 @@ impl Keeper {
         match outcome {
             Ok(metadata) => {
                 state.trouble = None;
+                state.refreshes += 1;
                 let is_settled = self.place(&mut state, &metadata, now);
                 // Whoever waits for a lane in vain, for whatever reason, waits no longer than this.
                 let all: Vec<Slot> = state.partitions.keys().copied().collect();

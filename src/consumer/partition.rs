@@ -333,6 +333,13 @@ impl Partition {
         (offset, epoch.map_or(-1, |&(_, epoch)| epoch))
     }
 
+    /// What an iterator goes through, unless a seek has made that meaningless.
+    fn in_hand_now(&self) -> Option<&Arc<ChunkData>> {
+        self.in_hand
+            .as_ref()
+            .filter(|chunk| chunk.ack_epoch == self.ack_epoch())
+    }
+
     /// Its acks, with what an iterator has gone past.
     fn caught_up(&self) -> Option<MutexGuard<'_, Tracked>> {
         let mut tracked = self.cell.ownership.as_ref()?.lock();
@@ -350,6 +357,18 @@ impl Partition {
     /// The oldest message that was given out and is not done.
     pub(crate) fn oldest_unfinished(&self) -> Option<i64> {
         self.caught_up()?.acks.oldest_unacked()
+    }
+
+    /// Everything that was given out is done, up to this offset and with it. None without a group; the next offset to be
+    /// given out when this one was not.
+    pub(crate) fn ack_through(&self, offset: i64) -> Option<Result<(), i64>> {
+        let mut tracked = self.caught_up()?;
+        if let Some(chunk) = self.in_hand_now() {
+            tracked.acks.given(chunk.at.load(Ordering::Acquire));
+        }
+        let done = tracked.acks.ack_below(offset.saturating_add(1));
+        drop(tracked);
+        Some(if done { Ok(()) } else { Err(self.delivered()) })
     }
 
     /// Whether the program has nothing of it in hand that it could still ack.

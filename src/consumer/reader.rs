@@ -153,7 +153,7 @@ impl ReaderBuilder {
                 shared.add(&mut state, Partition::new(name, topic.id, start, leader));
             }
         }
-        Stream::start(shared, client.hold())
+        Stream::alone(shared, client.hold())
     }
 }
 

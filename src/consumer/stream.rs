@@ -53,7 +53,33 @@ const DROP_LIMIT_IN_PANIC: Duration = Duration::from_secs(1);
 pub struct Stream {
     shared: Arc<Shared>,
     keeper: Mutex<Option<Worker>>,
+    group: Option<Box<dyn Membership>>,
     client: ClientHold,
+}
+
+/// What a stream can have its group do. It is here, and not in `group`, since that is built on top of streams.
+pub(crate) trait Membership: Send + Sync {
+    /// Commits what is acked by now, and waits for the outcome.
+    fn commit(&self, deadline: &Deadline) -> Result<HashMap<TopicPartition, Result<i64>>>;
+    fn commit_soon(&self);
+    fn committed(&self, partitions: &[TopicPartition], deadline: &Deadline) -> Result<HashMap<TopicPartition, i64>>;
+    fn health(&self) -> GroupHealth;
+    /// Commits, leaves and ends the thread; the second time there is nothing left to do.
+    fn close(&self, deadline: &Deadline) -> (Result<()>, Farewell);
+}
+
+/// How a group is doing.
+pub(crate) struct GroupHealth {
+    pub problems: Vec<Problem>,
+    pub is_rebalancing: bool,
+}
+
+/// What a group member leaves behind.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Farewell {
+    pub unfinished: Vec<(TopicPartition, i64)>,
+    pub uncommitted: Vec<(TopicPartition, i64)>,
+    pub left_group: bool,
 }
 
 /// What [`Iter::next_timeout`] brings.
@@ -106,17 +132,35 @@ impl fmt::Debug for Closer {
 }
 
 impl Stream {
-    pub(crate) fn start(shared: Arc<Shared>, client: ClientHold) -> Result<Self> {
-        let stream = Self {
+    /// A stream without a group.
+    pub(crate) fn alone(shared: Arc<Shared>, client: ClientHold) -> Result<Self> {
+        let mut stream = Self {
             shared,
             keeper: Mutex::new(None),
+            group: None,
             client,
         };
-        // Should a thread not start, dropping the stream ends those that did.
-        let keeper = keeper::start(&stream.shared)?;
-        *stream.keeper.lock() = Some(keeper);
-        stream.client.register(&stream.shared);
+        stream.keep()?;
         Ok(stream)
+    }
+
+    /// A stream of what a group assigns.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        client: ClientHold,
+        join: impl FnOnce(&Arc<Shared>) -> Result<Box<dyn Membership>>,
+    ) -> Result<Self> {
+        let mut stream = Self::alone(shared, client)?;
+        stream.group = Some(join(&stream.shared)?);
+        Ok(stream)
+    }
+
+    fn keep(&mut self) -> Result<()> {
+        // Should a thread not start, dropping the stream ends those that did.
+        let keeper = keeper::start(&self.shared)?;
+        *self.keeper.lock() = Some(keeper);
+        self.client.register(&self.shared);
+        Ok(())
     }
 
     /// An iterator over the messages; as many as there are threads may be used at a time.
@@ -296,8 +340,23 @@ impl Stream {
     ///
     /// `Config` when the partition is not one of this stream's (any more), or the offset was not given out yet; `Closed`.
     pub fn ack_through(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
-        let _ = (topic, partition, offset);
-        Err(Error::config("not built yet"))
+        let name = TopicPartition::new(topic, partition);
+        let state = self.open_state()?;
+        let slot = self.shared.find(&state, &name)?;
+        let Some(partition) = state.partitions.get(&slot) else {
+            return Ok(());
+        };
+        match partition.ack_through(offset) {
+            None => Err(no_group()),
+            Some(Ok(())) => {
+                drop(state);
+                self.shared.settle(slot);
+                Ok(())
+            }
+            Some(Err(given)) => Err(Error::config(format!(
+                "offset {offset} of {name} was not given out yet: the next one is {given}"
+            ))),
+        }
     }
 
     /// Commits what has been acked before this call, and waits until the group's coordinator has it.
@@ -319,12 +378,25 @@ impl Stream {
     ///
     /// When there is no outcome at all, as in [`commit`](Self::commit).
     pub fn commit_each(&self, timeout: Duration) -> Result<HashMap<TopicPartition, Result<i64>>> {
-        let _ = timeout;
-        Err(Error::config("not built yet"))
+        let deadline = Deadline::after(timeout, "timeout");
+        self.group()?.commit(&deadline)
+    }
+
+    fn group(&self) -> Result<&dyn Membership> {
+        let group = self.group.as_deref().ok_or_else(no_group)?;
+        if crate::thread::is_ours() {
+            let message = "this thread is one of klamm's own, which it may be waited for by";
+            return Err(Error::new(ErrorKind::WouldDeadlock, message));
+        }
+        Ok(group)
     }
 
     /// Has what was acked committed at once, and does not wait for it. What goes wrong is an event.
-    pub fn commit_async(&self) {}
+    pub fn commit_async(&self) {
+        if let Some(group) = &self.group {
+            group.commit_soon();
+        }
+    }
 
     /// The committed offset of each of these partitions, as the group's coordinator knows it: the next one to read.
     /// One without a commit is not in the answer. They need not be assigned to this member.
@@ -338,17 +410,21 @@ impl Stream {
         &self,
         partitions: impl IntoIterator<Item = T>,
     ) -> Result<HashMap<TopicPartition, i64>> {
-        let _: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
-        Err(Error::config("not built yet"))
+        let limit = self.shared.cluster.config().request_timeout;
+        let deadline = Deadline::after(limit, "request_timeout");
+        let partitions: Vec<TopicPartition> = partitions.into_iter().map(Into::into).collect();
+        self.group()?.committed(&partitions, &deadline)
     }
 
     /// How the stream is doing, as of now; never waits.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "ages are a matter of now")]
     pub fn health(&self) -> Health {
+        let group = self.group.as_ref().map(|group| group.health());
+        let is_rebalancing = group.as_ref().is_some_and(|group| group.is_rebalancing);
+        let mut problems = group.map(|group| group.problems).unwrap_or_default();
         let state = self.shared.lock();
         let now = Instant::now();
-        let mut problems = Vec::new();
         if let Some(trouble) = &state.trouble {
             problems.push(Problem {
                 partition: None,
@@ -366,8 +442,12 @@ impl Stream {
                 });
             }
             if let Some((oldest, age)) = keeper::stalled(partition, &self.shared.config, now) {
-                let message =
-                    format!("the program has taken nothing for {age:?}; the oldest offset in hand is {oldest}");
+                let message = match partition.oldest_unfinished() {
+                    Some(_) => format!(
+                        "the program has finished nothing for {age:?}; the oldest message that it has not acked is {oldest}"
+                    ),
+                    None => format!("the program has taken nothing for {age:?}; the oldest offset in hand is {oldest}"),
+                };
                 let error = partition.cell.blame(Error::new(ErrorKind::TimedOut, message));
                 problems.push(Problem {
                     partition: Some(partition.name.clone()),
@@ -376,7 +456,9 @@ impl Stream {
                 });
             }
         }
-        if problems.is_empty() {
+        if problems.is_empty() && is_rebalancing {
+            Health::Rebalancing
+        } else if problems.is_empty() {
             Health::Healthy
         } else {
             Health::Unhealthy(problems)
@@ -397,25 +479,17 @@ impl Stream {
         }
     }
 
-    /// Ends the stream: iterators (of other threads) end, threads are joined.
+    /// Ends the stream: iterators (of other threads) end, what was acked is committed, the group is left, threads are
+    /// joined. What the program has in hand and has not acked is reported, and not waited for.
     ///
     /// # Errors
     ///
-    /// `TimedOut` when a thread did not end in time (it will end by itself), `Internal` when one had panicked.
+    /// `TimedOut` when a thread did not end in time (it will end by itself), `Internal` when one had panicked,
+    /// `WouldDeadlock` on one of klamm's own threads, which then only signals the end. A commit that failed is no error
+    /// of this call: the report tells.
     pub fn close(self, timeout: Duration) -> Result<CloseReport> {
-        let result = self.shut(&Deadline::after(timeout, "timeout"));
-        let state = self.shared.lock();
-        let unread = state
-            .partitions
-            .values()
-            .filter(|partition| !partition.chunks.is_empty());
-        let unread = unread
-            .map(|partition| (partition.name.clone(), partition.delivered()))
-            .collect();
-        result.map(|()| CloseReport {
-            unread,
-            ..CloseReport::default()
-        })
+        let (result, report) = self.shut(&Deadline::after(timeout, "timeout"));
+        result.map(|()| report)
     }
 
     /// The most bytes that were prefetched at once, as the budget counts them.
@@ -435,10 +509,27 @@ impl Stream {
     }
 
     /// Ends and joins everything; the second time there is nothing left to do.
-    fn shut(&self, deadline: &Deadline) -> Result<()> {
+    fn shut(&self, deadline: &Deadline) -> (Result<()>, CloseReport) {
         self.shared.close();
+        let mut report = CloseReport {
+            unread: self.unread(),
+            ..CloseReport::default()
+        };
+        if crate::thread::is_ours() {
+            let message = "a stream was closed on one of klamm's own threads: it ends by itself";
+            return (Err(Error::new(ErrorKind::WouldDeadlock, message)), report);
+        }
+        let mut result = Ok(());
+        if let Some(group) = &self.group {
+            let (left, farewell) = group.close(deadline);
+            result = left;
+            report.unfinished = farewell.unfinished;
+            report.uncommitted = farewell.uncommitted;
+            report.left_group = farewell.left_group;
+        }
         let keeper = self.keeper.lock().take();
         let kept = keeper.map_or(Ok(()), |mut keeper| keeper.join(deadline));
+        result = result.and(kept);
         let workers = {
             let mut state = self.shared.lock();
             let mut workers = std::mem::take(&mut state.ending);
@@ -451,14 +542,28 @@ impl Stream {
             );
             workers
         };
-        let mut result = kept;
         for mut worker in workers {
             // The first failure is the cause.
             let joined = worker.join(deadline);
             result = result.and(joined);
         }
-        result
+        (result, report)
     }
+
+    fn unread(&self) -> Vec<(TopicPartition, i64)> {
+        let state = self.shared.lock();
+        let unread = state
+            .partitions
+            .values()
+            .filter(|partition| !partition.chunks.is_empty());
+        unread
+            .map(|partition| (partition.name.clone(), partition.delivered()))
+            .collect()
+    }
+}
+
+fn no_group() -> Error {
+    Error::config("this stream has no group: it was opened by a reader")
 }
 
 impl Drop for Stream {
@@ -468,7 +573,8 @@ impl Drop for Stream {
         } else {
             DROP_LIMIT
         };
-        if let Err(error) = self.shut(&Deadline::after(limit, "the limit of a drop")) {
+        let (result, _) = self.shut(&Deadline::after(limit, "the limit of a drop"));
+        if let Err(error) = result {
             log::warn!("dropping a stream: {error}");
         }
     }

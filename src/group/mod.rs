@@ -6,23 +6,44 @@
 //! ```
 
 mod assignor;
+mod committer;
 mod config;
+mod coordinator;
+mod handle;
+mod links;
 mod member;
+mod offsets;
+mod requests;
+mod topics;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub use assignor::Assignor;
 pub use config::GroupProtocol;
 
 use crate::{
     client::Client,
+    cluster::{Cluster, Topics},
     consumer::{
         AckMode, CommitOrder, Stream,
+        buffer::{Shared, Subscription},
         config::{FetchConfig, fetch_settings},
+        ownership::{Terms, Validity},
+        stream::Membership,
     },
+    deadline::{Deadline, FOR_EVER},
     error::{Error, Result},
 };
+use committer::Committer;
 use config::GroupConfig;
+use coordinator::Parts;
+use handle::{Handle, Status};
+use member::{Member, MemberConfig};
+use topics::TopicCounts;
 
 /// Joins a consumer group and opens a [`Stream`] of what it is assigned: [`Client::group`].
 ///
@@ -177,8 +198,89 @@ impl GroupBuilder {
     pub fn join(self) -> Result<Stream> {
         self.fetch.check()?;
         self.group.check()?;
-        Err(Error::config("not built yet"))
+        let Self {
+            client,
+            id,
+            mut topics,
+            group: config,
+            mut fetch,
+        } = self;
+        fetch.stall_after = fetch.stall_after.min(FOR_EVER);
+        topics.sort_unstable();
+        topics.dedup();
+        if id.is_empty() {
+            return Err(Error::config("a group needs an ID that is not empty"));
+        }
+        if topics.is_empty() {
+            return Err(Error::config("a group needs at least one topic"));
+        }
+        let cluster = client.cluster().clone();
+        find_topics(&cluster, &topics, config.await_topics)?;
+        let shared = Shared::new(cluster, fetch, Subscription::Group(topics.clone()), false);
+        let hold = client.hold();
+        Stream::start(shared, hold, |shared| start(shared, Arc::from(id), topics, config))
     }
+}
+
+/// Waits until the topics are known, unless they may come later.
+fn find_topics(cluster: &Cluster, topics: &[Arc<str>], await_them: bool) -> Result<()> {
+    let deadline = Deadline::after(cluster.config().request_timeout, "request_timeout");
+    cluster.refresh(Topics::Named(topics), &deadline)?;
+    for name in topics {
+        match cluster.metadata().topic(name).map(|topic| topic.error) {
+            Some(0) => {}
+            _ if await_them => {}
+            _ => drop(cluster.topic(name, &deadline)?),
+        }
+    }
+    Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "membership begins now")]
+fn start(
+    shared: &Arc<Shared>,
+    group: Arc<str>,
+    topics: Vec<Arc<str>>,
+    config: GroupConfig,
+) -> Result<Box<dyn Membership>> {
+    let now = Instant::now();
+    let cluster = &shared.cluster;
+    let backoff = cluster.config().retry_backoff;
+    let counts = TopicCounts::new(&topics, &cluster.metadata(), cluster.config().unknown_topic_ttl);
+    let member = Member::new(
+        MemberConfig {
+            topics,
+            instance_id: config.instance_id.clone(),
+            session_timeout: config.session_timeout,
+            heartbeat_interval: config.heartbeat_interval,
+            rebalance_timeout: config.rebalance_timeout,
+            assignors: config.assignors.clone(),
+            backoff,
+            random: cluster.random(),
+        },
+        now,
+    );
+    let terms = Terms {
+        mode: config.ack_mode,
+        order: config.commit_order,
+        window: shared.config.prefetch_count,
+        validity: Arc::new(Validity::new(now)),
+    };
+    let status = Arc::new(Status::default());
+    let (sender, commands) = Handle::channel();
+    let parts = Parts {
+        shared: Arc::clone(shared),
+        group: Arc::clone(&group),
+        committer: Committer::new(config.commit_interval, backoff, cluster.random(), now),
+        config,
+        terms,
+        member,
+        counts,
+        status: Arc::clone(&status),
+        commands,
+    };
+    let worker = coordinator::start(parts)?;
+    Ok(Box::new(Handle::new(group, Arc::clone(shared), status, sender, worker)))
 }
 
 impl fmt::Debug for GroupBuilder {

@@ -412,6 +412,27 @@ impl fmt::Debug for Shared {
 }
 
 impl<R: Request> Pending<R> {
+    /// Ready when the answer is there, for those who wait for several.
+    pub(crate) fn signal(&self) -> &Receiver<Result<Bytes>> {
+        &self.answer
+    }
+
+    /// When the broker has had its time; whoever does not `wait` looks for it.
+    pub(crate) fn expires(&self) -> Instant {
+        self.expires
+    }
+
+    /// The answer, if it is there.
+    pub(crate) fn try_take(&self) -> Option<Result<R::Response>> {
+        let context = |error: Error| error.in_api(api::name(R::KEY)).at_broker(&self.shared.peer);
+        let answer = self.answer.try_recv().ok()?;
+        Some(
+            answer
+                .and_then(|frame| request::decode::<R>(self.version, frame))
+                .map_err(context),
+        )
+    }
+
     /// Waits for the answer.
     ///
     /// When the broker has had its time (`request_timeout`), the connection is ended for all. A caller whose own

@@ -14,7 +14,7 @@ pub(crate) mod tests;
 use std::time::Duration;
 
 pub(crate) use address::Address;
-pub(crate) use connection::{Ask, Connection};
+pub(crate) use connection::{Ask, Connection, Pending};
 
 use crate::wire::frame;
 

@@ -1,0 +1,761 @@
+//! The thread of one group member: drives membership, handover and commits with a real connection and a real clock.
+//!
+//! It never runs the program's code, and never waits for it without a deadline: heartbeats go on whatever the program does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Select};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+
+use super::{
+    committer::{Committer, Waiter},
+    config::GroupConfig,
+    handle::{Command, Status},
+    links::{Links, Search},
+    member::{Answer, Identity, Link, Member, Output, Request, Ticket},
+    offsets::{self, Committed},
+    requests::{self, Sent},
+    topics::TopicCounts,
+};
+use crate::{
+    cluster::{Action, action},
+    consumer::{
+        buffer::Shared,
+        event::Event,
+        handover::{Claim, ClaimFrom, GivenUp, Progress},
+        ownership::Terms,
+        stream::Farewell,
+    },
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    net::{Ask, Pending},
+    offset::{StartAt, TopicPartition},
+    thread::Worker,
+};
+
+/// While messages are given back that nobody has to tell of, this often is looked.
+const LOOK: Duration = Duration::from_millis(25);
+/// How long saying goodbye may take, once everything is committed.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a request may take to be written; its answer has longer.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// What a coordinator is made of.
+pub(crate) struct Parts {
+    pub shared: Arc<Shared>,
+    pub group: Arc<str>,
+    pub config: GroupConfig,
+    pub terms: Terms,
+    pub member: Member,
+    pub committer: Committer,
+    pub counts: TopicCounts,
+    pub status: Arc<Status>,
+    pub commands: Receiver<Command>,
+}
+
+struct Coordinator {
+    parts: Parts,
+    links: Option<Links>,
+    search: Option<Search>,
+    /// When to look for the coordinator.
+    connect_at: Option<Instant>,
+    flights: Vec<Flight>,
+    handover: Handover,
+    opening: Option<Opening>,
+    /// What this member had in the generation before.
+    before: BTreeSet<TopicPartition>,
+    leaving: Option<Leaving>,
+    /// Nothing helps any more; only a goodbye is awaited.
+    is_over: bool,
+    has_left: bool,
+}
+
+/// A request whose answer is awaited.
+enum Flight {
+    Member(Ticket, Sent),
+    Commit(Identity, Pending<OffsetCommitRequest>),
+    Offsets(Identity, Pending<OffsetFetchRequest>),
+}
+
+/// The steps of giving partitions up in good order.
+enum Handover {
+    None,
+    /// The program may finish what it has in hand.
+    Draining {
+        until: Instant,
+        limit: Instant,
+    },
+    /// What it has finished is being committed.
+    Committing {
+        limit: Instant,
+        given_up: Vec<GivenUp>,
+    },
+}
+
+/// Partitions that were assigned and whose committed offsets are not known yet.
+struct Opening {
+    partitions: BTreeSet<TopicPartition>,
+    failures: u32,
+    ask_at: Instant,
+    is_asked: bool,
+}
+
+struct Leaving {
+    until: Instant,
+    unfinished: Vec<(TopicPartition, i64)>,
+    said: bool,
+}
+
+/// Starts the coordinator of a member.
+pub(crate) fn start(parts: Parts) -> Result<Worker> {
+    let coordinator = Coordinator {
+        parts,
+        links: None,
+        search: None,
+        connect_at: None,
+        flights: Vec::new(),
+        handover: Handover::None,
+        opening: None,
+        before: BTreeSet::new(),
+        leaving: None,
+        is_over: false,
+        has_left: false,
+    };
+    Worker::start("klamm-group", move || coordinator.run())
+}
+
+#[allow(clippy::disallowed_methods, reason = "a driver: membership goes by the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Coordinator {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.parts.shared);
+        let _alarm = shared.alarm();
+        while !self.step() {
+            self.wait();
+        }
+        self.parts.status.end();
+    }
+
+    /// Does all that is to be done now. True when there will be nothing more.
+    fn step(&mut self) -> bool {
+        self.take_commands();
+        self.take_answers();
+        self.watch_topics();
+        self.parts.member.tick(now());
+        loop {
+            self.act();
+            // Each may bring about the next: what was let go of is committed, and then released.
+            let moved = self.hand_over() | self.ask_offsets() | self.commit() | self.connect() | self.say_goodbye();
+            if !moved {
+                break;
+            }
+        }
+        self.tell_validity();
+        self.is_done()
+    }
+
+    // ---- waiting ----
+
+    fn wait(&self) {
+        let until = self.timer();
+        let mut select = Select::new();
+        select.recv(&self.parts.commands);
+        select.recv(self.parts.shared.nudges());
+        if let Some(search) = &self.search {
+            select.recv(search.signal());
+        }
+        for flight in &self.flights {
+            select.recv(flight.signal());
+        }
+        // Who is ready is looked for by everybody, each time.
+        match until {
+            Some(until) => drop(select.ready_deadline(until)),
+            None => drop(select.ready()),
+        }
+        self.parts.shared.nudges().try_recv().ok(); // seen
+    }
+
+    fn timer(&self) -> Option<Instant> {
+        let handover = match &self.handover {
+            Handover::None => None,
+            Handover::Draining { until, .. } if self.parts.shared.is_leased() => Some(*until),
+            // Messages that were moved elsewhere need not tell when they go.
+            Handover::Draining { until, .. } => Some((now() + LOOK).min(*until)),
+            Handover::Committing { limit, .. } => Some(*limit),
+        };
+        let opening = self.opening.as_ref().filter(|opening| !opening.is_asked);
+        let committer = self.links.as_ref().and_then(|_| self.parts.committer.timer());
+        let timers = [
+            if self.is_over { None } else { self.parts.member.timer() },
+            committer.filter(|_| self.parts.member.identity().is_some()),
+            handover,
+            opening.filter(|_| self.links.is_some()).map(|opening| opening.ask_at),
+            self.connect_at.filter(|_| self.search.is_none()),
+            self.flights.iter().map(Flight::expires).min(),
+            self.leaving.as_ref().map(|leaving| leaving.until),
+            self.parts.counts.timer(),
+        ];
+        timers.into_iter().flatten().min()
+    }
+
+    // ---- what comes in ----
+
+    fn take_commands(&mut self) {
+        while let Ok(command) = self.parts.commands.try_recv() {
+            match command {
+                Command::Commit(waiter) => self.want_commit(Some(waiter)),
+                Command::Leave(until) => self.begin_leaving(until),
+            }
+        }
+        if self.parts.status.takes_commit_wish() {
+            self.want_commit(None);
+        }
+    }
+
+    fn want_commit(&mut self, waiter: Option<Waiter>) {
+        self.parts.committer.want(waiter);
+        if self.is_over {
+            self.parts.committer.give_up(&Error::closed("group"));
+        }
+    }
+
+    fn take_answers(&mut self) {
+        for flight in std::mem::take(&mut self.flights) {
+            match flight.take() {
+                None => self.flights.push(flight),
+                Some(Err(error)) => {
+                    if self.links.is_none() {
+                        continue; // it was cut off with the others
+                    }
+                    self.failed(&flight, error);
+                }
+                Some(Ok(landed)) => self.landed(landed),
+            }
+        }
+        let overdue = self.flights.iter().any(|flight| flight.expires() <= now());
+        if overdue {
+            let message = "the coordinator did not answer within request_timeout";
+            self.cut_off(Error::new(ErrorKind::TimedOut, message));
+        }
+        let found = self.search.as_ref().and_then(|search| search.signal().try_recv().ok());
+        if let Some(found) = found {
+            self.search = None;
+            self.found(found);
+        }
+    }
+
+    fn found(&mut self, found: Result<Links>) {
+        match found {
+            Ok(links) => {
+                log::debug!("group {}: broker {} coordinates", self.parts.group, links.broker);
+                self.links = Some(links);
+                self.parts.member.connected(now());
+            }
+            Err(error) if error.kind() == ErrorKind::Closed => self.connect_at = None, // the client is closed
+            Err(error) if action(&error) == Action::Fail => self.fail(error),
+            Err(error) => self.parts.member.disconnected(error, now()),
+        }
+    }
+
+    /// A flight came down without an answer: either it alone could not be understood, or the connection is gone.
+    fn failed(&mut self, flight: &Flight, error: Error) {
+        let is_own = matches!(error.kind(), ErrorKind::Protocol | ErrorKind::Unsupported);
+        match flight {
+            Flight::Member(ticket, _) if is_own => self.parts.member.answered(*ticket, Err(error), now()),
+            _ => self.cut_off(error),
+        }
+    }
+
+    /// The links are of no use any more.
+    fn cut_off(&mut self, error: Error) {
+        if self.links.take().is_none() {
+            return;
+        }
+        self.void_flights();
+        self.parts.member.disconnected(error, now());
+    }
+
+    fn void_flights(&mut self) {
+        self.flights.clear();
+        self.parts.committer.interrupted(now());
+        if let Some(opening) = &mut self.opening {
+            opening.is_asked = false;
+        }
+    }
+
+    fn landed(&mut self, landed: Landed) {
+        match landed {
+            Landed::Member(ticket, answer) => {
+                self.has_left |= matches!(answer, Answer::Leave { code: 0 });
+                self.parts.member.answered(ticket, Ok(answer), now());
+            }
+            Landed::Commit(identity, codes) => {
+                let answered = self.parts.committer.answered(&codes, now());
+                for (partition, error) in answered.failed {
+                    self.parts.status.commit_failed(Some(error.clone()), now());
+                    self.parts.shared.tell(Event::CommitFailed { partition, error });
+                }
+                match answered.refused {
+                    Some(code) => self.parts.member.refused(&identity, code, now()),
+                    None if self.parts.committer.is_idle() => self.parts.status.commit_failed(None, now()),
+                    None => {}
+                }
+            }
+            Landed::Offsets(identity, fetched) => self.take_offsets(&identity, fetched),
+        }
+    }
+
+    fn watch_topics(&mut self) {
+        let (metadata, refreshes) = {
+            let state = self.parts.shared.lock();
+            (self.parts.shared.cluster.metadata(), state.refreshes)
+        };
+        if let Some(counts) = self.parts.counts.look(&metadata, refreshes, now()) {
+            self.parts.member.topics(&counts, now());
+        }
+    }
+
+    // ---- what the member wants ----
+
+    fn act(&mut self) {
+        if self.is_over {
+            return;
+        }
+        while let Some(output) = self.parts.member.poll() {
+            match output {
+                Output::Connect { at } => {
+                    self.links = None;
+                    self.void_flights();
+                    self.connect_at = Some(at);
+                }
+                Output::Send { ticket, link, request } => self.send(ticket, link, request),
+                Output::Revoke => self.revoke(),
+                Output::Lost { cause } => self.lose(&cause),
+                Output::Assign { generation, partitions } => self.open(generation, partitions),
+                Output::Describe(topics) => {
+                    let mut state = self.parts.shared.lock();
+                    state.watched.clone_from(&topics);
+                    let refreshes = state.refreshes;
+                    if self
+                        .parts
+                        .counts
+                        .watch(topics, &self.parts.shared.cluster.metadata(), refreshes, now())
+                    {
+                        self.parts.shared.want_metadata(&mut state);
+                    }
+                    drop(state);
+                    self.watch_topics();
+                }
+                Output::Trouble(error) => {
+                    self.parts.status.trouble(Some(error.clone()), now());
+                    self.parts.shared.tell(Event::GroupTrouble { error });
+                }
+                Output::Well => self.parts.status.trouble(None, now()),
+                Output::Fail(error) => self.fail(error),
+                Output::Left => self.is_over = true,
+            }
+        }
+        self.parts
+            .status
+            .rebalancing(self.parts.member.is_rebalancing() || self.opening.is_some());
+    }
+
+    fn send(&mut self, ticket: Ticket, link: Link, request: Request) {
+        let Some(links) = &self.links else {
+            return; // the member is told of that
+        };
+        let deadline = Deadline::after(WRITE, "writing to the coordinator");
+        match requests::send(&self.parts.group, request, links.get(link), &deadline) {
+            Ok(sent) => self.flights.push(Flight::Member(ticket, sent)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                self.parts.member.answered(ticket, Err(error), now());
+            }
+            Err(error) => self.cut_off(error),
+        }
+    }
+
+    fn connect(&mut self) -> bool {
+        let is_due = self.connect_at.is_some_and(|at| at <= now());
+        if self.is_over || self.search.is_some() || !is_due {
+            return false;
+        }
+        self.connect_at = None;
+        let cluster = &self.parts.shared.cluster;
+        // There must be time to come back within the session.
+        let patience = cluster
+            .config()
+            .request_timeout
+            .min(self.parts.config.session_timeout / 2);
+        match Search::start(cluster, &self.parts.group, patience.max(Duration::from_secs(1))) {
+            Ok(search) => self.search = Some(search),
+            Err(error) => self.parts.member.disconnected(error, now()),
+        }
+        true
+    }
+
+    fn fail(&mut self, error: Error) {
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        self.lose(&error);
+        self.links = None;
+        self.search = None;
+        self.connect_at = None;
+        self.flights.clear();
+        self.parts.status.trouble(Some(error.clone()), now());
+        self.parts.shared.fail_all(error);
+    }
+
+    fn tell_validity(&self) {
+        let validity = &self.parts.terms.validity;
+        let held = validity.holds(now());
+        validity.set(self.parts.member.valid_until().filter(|_| !self.is_over));
+        if !held && validity.holds(now()) {
+            self.parts.shared.offer_all();
+        }
+    }
+
+    // ---- taking over ----
+
+    fn open(&mut self, generation: i32, partitions: Vec<TopicPartition>) {
+        let current: BTreeSet<TopicPartition> = partitions.into_iter().collect();
+        let before = std::mem::replace(&mut self.before, current.clone());
+        self.parts.shared.tell(Event::Rebalanced {
+            generation,
+            claimed: current.difference(&before).cloned().collect(),
+            released: before.difference(&current).cloned().collect(),
+            current: current.iter().cloned().collect(),
+        });
+        self.opening = (!current.is_empty()).then(|| Opening {
+            partitions: current,
+            failures: 0,
+            ask_at: now(),
+            is_asked: false,
+        });
+    }
+
+    fn ask_offsets(&mut self) -> bool {
+        let (Some(links), Some(identity), Some(opening)) =
+            (&self.links, self.parts.member.identity(), &mut self.opening)
+        else {
+            return false;
+        };
+        if opening.is_asked || opening.ask_at > now() {
+            return false;
+        }
+        opening.is_asked = true;
+        let partitions: Vec<TopicPartition> = opening.partitions.iter().cloned().collect();
+        let fetch = |version: i16| offsets::fetch(&self.parts.group, &partitions, version);
+        let deadline = Deadline::after(WRITE, "writing to the coordinator");
+        match links.get(Link::Group).send(Ask::at_version(&fetch), &deadline) {
+            Ok(pending) => self.flights.push(Flight::Offsets(identity.clone(), pending)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
+            Err(error) => self.cut_off(error),
+        }
+        true
+    }
+
+    fn take_offsets(&mut self, identity: &Identity, answer: kafka_protocol::messages::OffsetFetchResponse) {
+        if self.parts.member.identity() != Some(identity) {
+            return; // of an earlier generation
+        }
+        let Some(opening) = &mut self.opening else {
+            return;
+        };
+        let asked: Vec<TopicPartition> = opening.partitions.iter().cloned().collect();
+        opening.is_asked = false;
+        let mut refused = None;
+        let mut found = BTreeMap::new();
+        match offsets::fetched(&answer, &asked) {
+            Err(code) => refused = Some(code),
+            Ok(fetched) => {
+                for (partition, result) in fetched {
+                    match result {
+                        Ok(committed) => drop(found.insert(partition, committed)),
+                        Err(code) => refused = Some(code),
+                    }
+                }
+            }
+        }
+        for partition in found.keys() {
+            opening.partitions.remove(partition);
+        }
+        if opening.partitions.is_empty() {
+            self.opening = None;
+        } else {
+            opening.failures += 1;
+            opening.ask_at = now() + self.parts.shared.cluster.retry_delay(opening.failures);
+        }
+        self.claim(found);
+        if let Some(code) = refused {
+            let error = Error::refused(code).in_api("OffsetFetch");
+            match action(&error) {
+                // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
+                Action::Wait | Action::Refresh | Action::Reconnect => {
+                    log::debug!("group {}: {error}", self.parts.group);
+                    self.parts.status.trouble(Some(error), now());
+                }
+                // Of the membership, or of a broker that has stumbled.
+                Action::Fail if matches!(code, 22 | 25 | 27 | 82 | -1) => {}
+                Action::Fail => return self.fail(error),
+            }
+            self.parts.member.refused(identity, code, now());
+        } else {
+            self.parts.status.trouble(None, now());
+        }
+    }
+
+    fn claim(&self, found: BTreeMap<TopicPartition, Option<Committed>>) {
+        let shared = &self.parts.shared;
+        let metadata = shared.cluster.metadata();
+        let mut is_complete = true;
+        let claims = found.into_iter().map(|(name, committed)| {
+            let topic = metadata.topic(name.topic());
+            let leader = topic.and_then(|topic| topic.partition(name.partition()));
+            let leader = leader.filter(|partition| partition.leader >= 0);
+            is_complete &= leader.is_some();
+            let from = match committed {
+                Some(Committed { offset, epoch }) => ClaimFrom::Committed { offset, epoch },
+                // Whatever was added since this member is there is read from its first record: nothing is missed.
+                None if self.parts.counts.is_later(&name) => ClaimFrom::Start(StartAt::Earliest),
+                None => ClaimFrom::Start(shared.config.start_at),
+            };
+            if let (None, ClaimFrom::Start(start)) = (committed, from) {
+                log::info!(
+                    "group {} has committed nothing for {name}: starting at {start:?}",
+                    self.parts.group
+                );
+            }
+            Claim {
+                topic_id: topic.map(|topic| topic.id).unwrap_or_default(),
+                leader: leader.map(|partition| (partition.leader, partition.leader_epoch)),
+                name,
+                from,
+            }
+        });
+        let claims: Vec<Claim> = claims.collect();
+        if claims.is_empty() {
+            return;
+        }
+        shared.claim(claims, &self.parts.terms);
+        if !is_complete {
+            shared.want_metadata(&mut shared.lock());
+        }
+    }
+
+    // ---- giving up ----
+
+    fn revoke(&mut self) {
+        self.parts.shared.tell(Event::RebalanceStarted);
+        self.opening = None;
+        self.parts.shared.drain();
+        let now = now();
+        self.handover = Handover::Draining {
+            until: now + self.parts.config.revoke_timeout(),
+            limit: now + self.parts.config.rebalance_timeout * 9 / 10,
+        };
+    }
+
+    fn hand_over(&mut self) -> bool {
+        match std::mem::replace(&mut self.handover, Handover::None) {
+            Handover::None => false,
+            Handover::Draining { until, limit } => {
+                if until > now() && !self.parts.shared.is_let_go() {
+                    self.handover = Handover::Draining { until, limit };
+                    return false;
+                }
+                let given_up = self.parts.shared.give_up();
+                self.parts
+                    .committer
+                    .queue(given_up.iter().filter_map(|one| one.progress.clone()));
+                self.handover = Handover::Committing { limit, given_up };
+                true
+            }
+            Handover::Committing { limit, given_up } => {
+                if limit > now() && !self.parts.committer.is_idle() {
+                    self.handover = Handover::Committing { limit, given_up };
+                    return false;
+                }
+                let message = "there was no time left to commit before the group goes on";
+                self.drop_commits(&Error::new(ErrorKind::TimedOut, message));
+                for one in given_up {
+                    let partition = one.name;
+                    self.parts.shared.tell(match one.unfinished.filter(|_| one.is_in_hand) {
+                        Some(oldest) => Event::Abandoned { partition, oldest },
+                        None => Event::Revoked { partition },
+                    });
+                }
+                self.parts.member.released(now());
+                true
+            }
+        }
+    }
+
+    fn lose(&mut self, cause: &Error) {
+        self.parts.terms.validity.set(None);
+        self.opening = None;
+        let mut names: BTreeSet<TopicPartition> = self.parts.shared.give_up().into_iter().map(|one| one.name).collect();
+        if let Handover::Committing { given_up, .. } = std::mem::replace(&mut self.handover, Handover::None) {
+            names.extend(given_up.into_iter().map(|one| one.name));
+        }
+        self.drop_commits(cause);
+        for partition in names {
+            let error = cause.clone().for_partition(partition.topic(), partition.partition());
+            self.parts.shared.tell(Event::Lost { partition, error });
+        }
+    }
+
+    fn drop_commits(&mut self, cause: &Error) {
+        for progress in self.parts.committer.give_up(cause) {
+            let name = progress.name;
+            let error = cause.clone().for_partition(name.topic(), name.partition());
+            self.parts.shared.tell(Event::CommitFailed { partition: name, error });
+        }
+    }
+
+    // ---- committing ----
+
+    fn commit(&mut self) -> bool {
+        let (Some(links), Some(identity)) = (&self.links, self.parts.member.identity()) else {
+            return self.commit_nothing();
+        };
+        // Others may have gone on: what they commit must not be overwritten.
+        if self.parts.member.valid_until().is_none_or(|until| until <= now()) {
+            return false;
+        }
+        let shared = Arc::clone(&self.parts.shared);
+        let was_idle = self.parts.committer.is_idle();
+        let Some(progress) = self.parts.committer.next(now(), || shared.progress()) else {
+            return !was_idle && self.parts.committer.is_idle();
+        };
+        let request = offsets::commit(&self.parts.group, identity, &progress);
+        let deadline = Deadline::after(WRITE, "writing to the coordinator");
+        match links.get(Link::Group).send(&request, &deadline) {
+            Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
+            Err(error) => self.cut_off(error),
+        }
+        false
+    }
+
+    /// Whoever waits for a commit of a member that owns nothing need not wait.
+    fn commit_nothing(&mut self) -> bool {
+        if self.parts.member.identity().is_none() && !self.parts.committer.is_idle() {
+            self.drop_commits(&Error::new(
+                ErrorKind::Closed,
+                "the group has taken this partition away",
+            ));
+            return true;
+        }
+        false
+    }
+
+    // ---- leaving ----
+
+    fn begin_leaving(&mut self, until: Instant) {
+        if self.leaving.is_some() {
+            return;
+        }
+        let given_up = self.parts.shared.give_up();
+        self.parts
+            .committer
+            .queue(given_up.iter().filter_map(|one| one.progress.clone()));
+        let unfinished = given_up.into_iter().filter_map(|one| Some((one.name, one.unfinished?)));
+        self.opening = None;
+        self.leaving = Some(Leaving {
+            until,
+            unfinished: unfinished.collect(),
+            said: false,
+        });
+    }
+
+    fn say_goodbye(&mut self) -> bool {
+        let Some(leaving) = self.leaving.as_mut().filter(|leaving| !leaving.said) else {
+            return false;
+        };
+        let hopeless = self.is_over || self.parts.shared.cluster.closing().is_stopped() && self.links.is_none();
+        if !hopeless && leaving.until > now() && !self.parts.committer.is_idle() {
+            return false;
+        }
+        leaving.said = true;
+        leaving.until = leaving.until.min(now() + GOODBYE);
+        self.parts.member.leave(now());
+        true
+    }
+
+    fn is_done(&self) -> bool {
+        let Some(leaving) = self.leaving.as_ref().filter(|leaving| leaving.said) else {
+            return false;
+        };
+        if !self.is_over && leaving.until > now() {
+            return false;
+        }
+        let uncommitted = self.parts.committer.uncommitted().into_iter();
+        self.parts.status.farewell(Farewell {
+            unfinished: leaving.unfinished.clone(),
+            uncommitted: uncommitted
+                .map(|Progress { name, offset, .. }| (name, offset))
+                .collect(),
+            left_group: self.has_left,
+        });
+        true
+    }
+}
+
+/// An answer that came.
+enum Landed {
+    Member(Ticket, Answer),
+    Commit(Identity, BTreeMap<TopicPartition, i16>),
+    Offsets(Identity, kafka_protocol::messages::OffsetFetchResponse),
+}
+
+impl Flight {
+    fn signal(&self) -> &Receiver<Result<bytes::Bytes>> {
+        match self {
+            Self::Member(_, Sent::Join(pending)) => pending.signal(),
+            Self::Member(_, Sent::Sync(pending)) => pending.signal(),
+            Self::Member(_, Sent::Heartbeat(pending)) => pending.signal(),
+            Self::Member(_, Sent::Leave(pending)) => pending.signal(),
+            Self::Commit(_, pending) => pending.signal(),
+            Self::Offsets(_, pending) => pending.signal(),
+        }
+    }
+
+    fn expires(&self) -> Instant {
+        match self {
+            Self::Member(_, Sent::Join(pending)) => pending.expires(),
+            Self::Member(_, Sent::Sync(pending)) => pending.expires(),
+            Self::Member(_, Sent::Heartbeat(pending)) => pending.expires(),
+            Self::Member(_, Sent::Leave(pending)) => pending.expires(),
+            Self::Commit(_, pending) => pending.expires(),
+            Self::Offsets(_, pending) => pending.expires(),
+        }
+    }
+
+    fn take(&self) -> Option<Result<Landed>> {
+        Some(match self {
+            Self::Member(ticket, sent) => {
+                let answer = match sent {
+                    Sent::Join(pending) => pending.try_take()?.map(requests::joined),
+                    Sent::Sync(pending) => pending.try_take()?.map(|answer| requests::synced(&answer)),
+                    Sent::Heartbeat(pending) => pending.try_take()?.map(|answer| requests::heard(&answer)),
+                    Sent::Leave(pending) => pending.try_take()?.map(|answer| requests::left(&answer)),
+                };
+                answer.map(|answer| Landed::Member(*ticket, answer))
+            }
+            Self::Commit(identity, pending) => pending
+                .try_take()?
+                .map(|answer| Landed::Commit(identity.clone(), offsets::committed(&answer))),
+            Self::Offsets(identity, pending) => pending
+                .try_take()?
+                .map(|answer| Landed::Offsets(identity.clone(), answer)),
+        })
+    }
+}
