@@ -13,7 +13,11 @@ mod leader;
 mod place;
 mod refusal;
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration, time::Instant};
+use std::{
+    collections::VecDeque,
+    mem,
+    time::{Duration, Instant},
+};
 
 use super::{Answer, Identity, Link, MemberConfig, Output, Request, Ticket};
 use crate::{
@@ -251,10 +255,11 @@ impl Member {
     }
 
     /// Until when the partitions of the current generation are surely ours: the send time of the last answered request
-    /// that kept us in the group, and the session timeout. None while nothing is owned.
+    /// that kept us in the group, and the session timeout; or that of the last one that no rebalance was under way for, and
+    /// the rebalance timeout, if that is earlier. None while nothing is owned.
     pub(crate) fn valid_until(&self) -> Option<Instant> {
         let held = self.stage.held()?;
-        Some(held.place.valid_until(self.config.session_timeout))
+        Some(held.place.valid_until(&self.config))
     }
 
     /// Whom to commit as; None before a generation, and after it was lost. Still the old one while `Revoke` is being done.
@@ -271,14 +276,8 @@ impl Member {
 
     /// Gives up what the group may have given to others by now.
     fn fence(&mut self, now: Instant) {
-        if self.valid_until().is_some_and(|end| end <= now) {
-            let cause = Error::new(
-                ErrorKind::TimedOut,
-                format!(
-                    "the group was not heard of for session_timeout ({:?}), so that others may have these partitions",
-                    self.config.session_timeout
-                ),
-            );
+        let held = self.stage.held();
+        if let Some(cause) = held.and_then(|held| held.place.end(&self.config, now)) {
             let cause = match &self.trouble {
                 Some(trouble) => cause.after_last(trouble),
                 None => cause,
@@ -310,7 +309,17 @@ impl Member {
 
     /// How long a heartbeat may stay unanswered: so that another link can be made within the session.
     fn patience(&self) -> Duration {
-        self.config.heartbeat_interval.max(self.config.session_timeout / 3)
+        self.interval().max(self.grace() / 3)
+    }
+
+    fn interval(&self) -> Duration {
+        // A rebalance is noticed by heartbeats only: one that is shorter than their interval would always be missed.
+        self.config.heartbeat_interval.min(self.grace() / 2)
+    }
+
+    /// How long the group does without hearing of us, at least.
+    fn grace(&self) -> Duration {
+        self.config.session_timeout.min(self.config.rebalance_timeout)
     }
 
     fn reconnect(&mut self, error: Error, now: Instant) {
@@ -394,7 +403,7 @@ impl Member {
             generation,
         };
         let round = Round {
-            place: Place::new(identity, sent, now + self.config.heartbeat_interval),
+            place: Place::new(identity, sent, now + self.interval()),
             protocol: protocol.unwrap_or_else(|| {
                 self.config
                     .assignors
@@ -504,7 +513,7 @@ impl Member {
         match mem::replace(&mut self.stage, Stage::Waiting { at: now }) {
             Stage::Syncing { outdated: true, .. } => {}
             Stage::Syncing { mut round, watch, .. } => {
-                round.place.prove(sent);
+                round.place.prove(sent, true);
                 self.settle(round, watch, assignment, now);
             }
             other => self.stage = other,
@@ -527,7 +536,7 @@ impl Member {
 
     fn settle(&mut self, round: Round, watch: Option<Watch>, assignment: &[u8], now: Instant) {
         let Round { place, flaw, .. } = round;
-        if place.valid_until(self.config.session_timeout) <= now {
+        if place.valid_until(&self.config) <= now {
             // The answer took so long that the group may have gone on: nothing is begun that would be lost at once.
             self.rejoin(
                 Error::new(ErrorKind::TimedOut, "the assignment came too late").in_api("SyncGroup"),
@@ -593,12 +602,12 @@ impl Member {
     }
 
     fn on_heartbeat(&mut self, code: i16, now: Instant) {
-        let interval = self.config.heartbeat_interval;
+        let interval = self.interval();
         let Some(place) = self.stage.place_mut() else { return };
         let Some(sent) = place.answered(interval) else { return };
         let is_known = code == 0 || Refusal::of(code) == Refusal::Rebalance;
         if is_known {
-            place.prove(sent);
+            place.prove(sent, code == 0);
             self.link_failures = 0;
         }
         let Some(held) = self.stage.held() else {
@@ -633,7 +642,7 @@ impl Member {
             Refusal::Later => {
                 self.trouble(error);
                 self.link_failures = self.link_failures.saturating_add(1);
-                let delay = self.delay(self.link_failures).min(self.config.heartbeat_interval);
+                let delay = self.delay(self.link_failures).min(self.interval());
                 if let Some(place) = self.stage.place_mut() {
                     place.beat_at(now + delay);
                 }

@@ -8,7 +8,6 @@ mod classic;
 mod simulation;
 
 use std::{
-    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };

@@ -2,14 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::group::member::{Identity, Ticket};
+use crate::{
+    error::{Error, ErrorKind},
+    group::member::{Identity, MemberConfig, Ticket},
+};
 
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) identity: Identity,
-    /// When the last request was sent that the group has answered as to one of its own: it cannot have given us up
-    /// before a session timeout from then.
-    proven: Instant,
+    /// When the last request was sent that the group has answered as to one of its own: it gives nobody up before a
+    /// session timeout from then.
+    known: Instant,
+    /// When the last one of those was sent that no rebalance was under way for (`settled <= known`). Later on one may have
+    /// begun, and it ends without those who have not joined again within the rebalance timeout, however well they are.
+    settled: Instant,
     /// When the next heartbeat is to be sent, unless one is under way.
     next: Instant,
     under_way: Option<Heartbeat>,
@@ -22,22 +28,43 @@ struct Heartbeat {
 }
 
 impl Place {
-    pub(super) fn new(identity: Identity, proven: Instant, next: Instant) -> Self {
+    pub(super) fn new(identity: Identity, known: Instant, next: Instant) -> Self {
         Self {
             identity,
-            proven,
+            known,
+            settled: known,
             next,
             under_way: None,
         }
     }
 
-    /// Something that was sent then was answered as to a member.
-    pub(super) fn prove(&mut self, sent: Instant) {
-        self.proven = self.proven.max(sent);
+    /// A request was answered as to a member, while the group was settled or in the midst of a rebalance.
+    pub(super) fn prove(&mut self, sent: Instant, is_settled: bool) {
+        self.known = self.known.max(sent);
+        if is_settled {
+            self.settled = self.settled.max(sent);
+        }
     }
 
-    pub(super) fn valid_until(&self, session_timeout: Duration) -> Instant {
-        self.proven + session_timeout
+    pub(super) fn valid_until(&self, config: &MemberConfig) -> Instant {
+        (self.known + config.session_timeout).min(self.settled + config.rebalance_timeout)
+    }
+
+    /// Why the place may be somebody else's by now.
+    pub(super) fn end(&self, config: &MemberConfig, now: Instant) -> Option<Error> {
+        let (session, rebalance) = (config.session_timeout, config.rebalance_timeout);
+        let what = if self.known + session <= now {
+            format!(
+                "the group was not heard of for session_timeout ({session:?}), so that others may have its partitions"
+            )
+        } else if self.settled + rebalance <= now {
+            format!(
+                "the group may have ended a rebalance without this member, as it does after rebalance_timeout ({rebalance:?})"
+            )
+        } else {
+            return None;
+        };
+        Some(Error::new(ErrorKind::TimedOut, what))
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {

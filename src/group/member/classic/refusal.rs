@@ -93,7 +93,7 @@ fn advice(code: i16, config: &MemberConfig) -> Option<String> {
 pub(super) fn is_final(error: &Error) -> bool {
     match error.code() {
         Some(code) => Refusal::of(code) == Refusal::Final,
-        // Broken rules and damaged bytes are a matter of one connection.
+        // Broken rules, damaged bytes and an idle connection's end are a matter of one connection.
         None => matches!(
             error.kind(),
             ErrorKind::Config
@@ -101,7 +101,6 @@ pub(super) fn is_final(error: &Error) -> bool {
                 | ErrorKind::Authorization
                 | ErrorKind::Unsupported
                 | ErrorKind::WouldDeadlock
-                | ErrorKind::Closed
                 | ErrorKind::Internal
         ),
     }
