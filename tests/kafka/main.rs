@@ -4,6 +4,7 @@
 //! second opinion. Every other module holds the tests of one promise.
 
 mod admin;
+mod checker;
 mod client;
 mod codecs;
 mod harness;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::checker::Committed;
 use super::process::Process;
 use super::{Kafka, jars, wait, watchdog};
 
@@ -163,6 +164,14 @@ impl Kafka {
                 ),
                 _ => panic!("an answer of another shape: {line:?}"),
             })
+            .collect()
+    }
+
+    /// The same for the checker: offsets alone.
+    pub fn committed_offsets(&self, group: &str) -> Committed {
+        let committed = self.committed(group).into_iter();
+        committed
+            .map(|(partition, (offset, _))| (partition.into(), offset))
             .collect()
     }
 

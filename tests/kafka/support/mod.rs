@@ -15,11 +15,16 @@
 )]
 #![allow(dead_code, reason = "a tool box: not every test needs every tool")]
 #![allow(
+    clippy::result_large_err,
+    reason = "a fault of a whole run, found once, tells all about it"
+)]
+#![allow(
     unreachable_pub,
     unused_imports,
     reason = "the tool box offers its tools to all test modules"
 )]
 
+mod checker;
 mod corner;
 mod jars;
 mod kafka;
@@ -30,6 +35,10 @@ mod tools;
 mod wait;
 mod watchdog;
 
+pub use checker::{
+    Checker, Commits, Committed, Duplicate, Ending, Fault, Faults, Handled, Handling, History, Line, LogFile, Look,
+    Owned, Pause, Rebalance, Recorder, Watching, What, now,
+};
 pub use corner::{GroupMember, Offsets, PartitionState, Seen, Transactions};
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
