@@ -39,9 +39,9 @@ pub use checker::{
     Checker, Commits, Committed, Duplicate, Ending, Fault, Faults, Handled, Handling, History, Line, LogFile, Look,
     Owned, Pause, Rebalance, Recorder, Watching, What, now,
 };
-pub use corner::{GroupMember, Offsets, PartitionState, Seen, Transactions};
+pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
-pub use tools::{dump_log_segments, java_tool};
+pub use tools::{Described, dump_log_segments, java_tool};
 pub use wait::{unique, wait_until};
