@@ -10,6 +10,7 @@
     reason = "a fault of a whole run, found once, tells all about it"
 )]
 
+mod equipment;
 mod model;
 
 use std::collections::BTreeMap;

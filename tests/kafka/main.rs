@@ -11,6 +11,7 @@ mod harness;
 mod hostile;
 mod iterators;
 mod logs;
+mod member_process;
 mod positions;
 mod rack;
 mod reading;
