@@ -4,12 +4,14 @@
 //! second opinion. Every other module holds the tests of one promise.
 
 mod admin;
+mod checker;
 mod client;
 mod codecs;
 mod harness;
 mod hostile;
 mod iterators;
 mod logs;
+mod member_process;
 mod positions;
 mod rack;
 mod reading;

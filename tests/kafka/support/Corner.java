@@ -1,8 +1,13 @@
 import java.io.BufferedReader;
+import java.io.FileOutputStream;
+import java.io.IOException;
 import java.io.InputStreamReader;
+import java.io.OutputStream;
 import java.io.PrintStream;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
@@ -14,6 +19,7 @@ import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
 import java.util.concurrent.Future;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
@@ -27,6 +33,9 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.CloseOptions;
+import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -35,10 +44,13 @@ import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.IsolationLevel;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.ElectionNotNeededException;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -60,6 +72,8 @@ public final class Corner {
     /** Producers whose transactions stay open: by topic, kept from the collector. */
     private static final Map<String, KafkaProducer<byte[], byte[]>> OPEN = new HashMap<>();
 
+    private static final BufferedReader LINES = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+
     private final String bootstrap;
     private final PrintStream out;
 
@@ -78,8 +92,7 @@ public final class Corner {
             // Not exit: an open transaction must stay open.
             Runtime.getRuntime().halt(0);
         }
-        BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        for (String line = lines.readLine(); line != null; line = lines.readLine()) {
+        for (String line = LINES.readLine(); line != null; line = LINES.readLine()) {
             String[] words = line.split("\t", -1);
             try {
                 new Corner(words[0], answers).run(words[1], List.of(words).subList(2, words.length));
@@ -115,6 +128,10 @@ public final class Corner {
             case "consume" -> consume(args.get(0), Integer.parseInt(args.get(1)), args.get(2));
             case "fill" -> fill(args.get(0), Integer.parseInt(args.get(1)), Long.parseLong(args.get(2)), args.get(3),
                 Integer.parseInt(args.get(4)), Long.parseLong(args.get(5)));
+            case "pour" -> pour(args.get(0), Integer.parseInt(args.get(1)), Double.parseDouble(args.get(2)),
+                Long.parseLong(args.get(3)), Integer.parseInt(args.get(4)), Long.parseLong(args.get(5)));
+            case "enough" -> { }
+            case "member" -> member(args.get(0), args.get(1), args.get(2), args.subList(3, args.size()));
             case "send" -> send(partition(args), args.subList(2, args.size()));
             case "send-at" -> sendAt(partition(args), args.subList(2, args.size()));
             case "corner" -> corner(partition(args));
@@ -331,6 +348,139 @@ public final class Corner {
         }
         if (failure.get() != null) {
             throw failure.get();
+        }
+    }
+
+    /**
+     * RATE records a second, taking turns over the partitions, for so many milliseconds or until another line comes on
+     * standard input; numbers and values as `fill` writes them, START being the first number within each partition. Every
+     * record is acked by all replicas before the answer. Lines: partition, how many records.
+     */
+    private void pour(String topic, int partitions, double rate, long millis, int valueBytes, long start) throws Exception {
+        Properties config = producing();
+        // Brokers may be gone for a while.
+        config.put("delivery.timeout.ms", "600000");
+        config.put("max.in.flight.requests.per.connection", "1");
+        AtomicReference<Exception> failure = new AtomicReference<>();
+        long sent = 0;
+        try (var producer = producer(config)) {
+            long begin = System.nanoTime();
+            long length = millis * 1_000_000;
+            boolean goesOn = true;
+            while (goesOn && failure.get() == null) {
+                long passed = Math.min(System.nanoTime() - begin, length);
+                goesOn = passed < length && !LINES.ready();
+                for (long due = (long) (passed / 1e9 * rate); sent < due; sent++) {
+                    int partition = (int) (sent % partitions);
+                    long number = start + sent / partitions;
+                    producer.send(new ProducerRecord<>(topic, partition, text(String.valueOf(number)),
+                        filled(partition, number, valueBytes)), (metadata, exception) -> {
+                            if (exception != null) {
+                                failure.set(exception);
+                            }
+                        });
+                }
+                Thread.sleep(2);
+            }
+            producer.flush();
+        }
+        if (failure.get() != null) {
+            throw failure.get();
+        }
+        for (int partition = 0; partition < partitions; partition++) {
+            say(partition, sent / partitions + (partition < sent % partitions ? 1 : 0));
+        }
+    }
+
+    /**
+     * A member of a group, until standard input has a line or ends. It writes what it does to a file, in the lines of
+     * the members' logs (see checker/history.rs); records of `fill` are its messages. It commits after each poll.
+     */
+    private void member(String group, String topic, String log, List<String> settings) throws Exception {
+        Properties config = new Properties();
+        config.put("bootstrap.servers", bootstrap);
+        config.put("group.id", group);
+        config.put("auto.offset.reset", "earliest");
+        config.put("enable.auto.commit", "false");
+        configs(settings).forEach(config::put);
+        AtomicBoolean stopped = new AtomicBoolean();
+        Map<TopicPartition, Integer> assignments = new HashMap<>();
+        long calls = 0;
+        // No buffer: each line is there when the next thing happens.
+        try (var file = new FileOutputStream(log, true);
+             var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            Thread reader = new Thread(() -> {
+                try {
+                    LINES.readLine();
+                } catch (IOException ended) {
+                    // As good as a line.
+                }
+                stopped.set(true);
+                consumer.wakeup();
+            });
+            reader.setDaemon(true);
+            reader.start();
+            consumer.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+                @Override
+                public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+                    for (TopicPartition partition : partitions) {
+                        assignments.merge(partition, 1, Integer::sum);
+                        note(file, "assigned", partition.topic(), partition.partition(), -1);
+                    }
+                }
+
+                @Override
+                public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+                    for (TopicPartition partition : partitions) {
+                        note(file, "revoked", partition.topic(), partition.partition());
+                    }
+                }
+
+                @Override
+                public void onPartitionsLost(Collection<TopicPartition> partitions) {
+                    for (TopicPartition partition : partitions) {
+                        note(file, "lost", partition.topic(), partition.partition(), "onPartitionsLost");
+                    }
+                }
+            });
+            note(file, "joined");
+            while (!stopped.get()) {
+                try {
+                    for (var record : consumer.poll(Duration.ofMillis(100))) {
+                        TopicPartition partition = new TopicPartition(record.topic(), record.partition());
+                        String[] words = new String(record.value(), StandardCharsets.UTF_8).split(":");
+                        calls += 1;
+                        note(file, "begin", calls, record.topic(), record.partition(), record.offset(), words[1],
+                            assignments.getOrDefault(partition, 0), false);
+                        note(file, "end", calls);
+                    }
+                    consumer.commitSync();
+                } catch (WakeupException woken) {
+                    // What it was to say is in `stopped`; what this poll brought is committed below.
+                } catch (CommitFailedException | RebalanceInProgressException failed) {
+                    note(file, "failed", "commit", failed);
+                }
+            }
+            try {
+                consumer.commitSync();
+            } catch (KafkaException failed) {
+                note(file, "failed", "commit", failed);
+            }
+            consumer.close(CloseOptions.timeout(PATIENCE));
+            note(file, "closed", true, "", "", "");
+        }
+    }
+
+    private static void note(OutputStream file, Object... words) {
+        Instant now = Instant.now();
+        StringBuilder line = new StringBuilder().append(now.getEpochSecond() * 1_000_000_000L + now.getNano());
+        for (Object word : words) {
+            line.append('\t').append(String.valueOf(word).replaceAll("[\\t\\n\\r]", " "));
+        }
+        try {
+            file.write(text(line.append('\n').toString()));
+        } catch (IOException failure) {
+            throw new UncheckedIOException(failure);
         }
     }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::checker::Committed;
 use super::process::Process;
 use super::{Kafka, jars, wait, watchdog};
 
@@ -166,6 +167,14 @@ impl Kafka {
             .collect()
     }
 
+    /// The same for the checker: offsets alone.
+    pub fn committed_offsets(&self, group: &str) -> Committed {
+        let committed = self.committed(group).into_iter();
+        committed
+            .map(|(partition, (offset, _))| (partition.into(), offset))
+            .collect()
+    }
+
     /// Sets a group's committed offset; the group must have no members.
     pub fn commit(&self, group: &str, topic: &str, partition: i32, offset: i64) {
         self.corner("commit", &[group, topic, &partition.to_string(), &offset.to_string()]);
@@ -221,6 +230,29 @@ impl Kafka {
     ) {
         let [first, partitions, count, value_bytes] = [first, partitions, count, value_bytes].map(|n| n.to_string());
         self.corner("fill", &[topic, &partitions, &count, codec, &value_bytes, &first]);
+    }
+
+    /// Java writes records as [`fill`](Self::fill) does, `rate` in a second over all partitions, while the test goes on:
+    /// for so long, or until it is told to [`stop`](Pouring::stop).
+    pub fn pour(&self, topic: &str, partitions: usize, rate: f64, time: Duration) -> Pouring {
+        self.pour_from(0, topic, partitions, rate, time)
+    }
+
+    /// Continues an earlier fill: `first` is the first number within each partition.
+    pub fn pour_from(&self, first: usize, topic: &str, partitions: usize, rate: f64, time: Duration) -> Pouring {
+        let bootstrap = self.internal_bootstrap();
+        let line = format!(
+            "{bootstrap}\tpour\t{topic}\t{partitions}\t{rate}\t{}\t0\t{first}",
+            time.as_millis()
+        );
+        let mut server = Server::take();
+        server.tell(&line);
+        Pouring {
+            server,
+            line,
+            time,
+            first,
+        }
     }
 
     /// Java writes texts, each in a batch of its own, without keys; their offsets.
@@ -297,6 +329,46 @@ pub fn run(bootstrap: &str, command: &str, args: &[&str]) -> Vec<String> {
     let lines = server.must(&line);
     server.give_back();
     lines
+}
+
+/// Java writing at a constant rate: [`Kafka::pour`]. Dropped, it stops, and what it wrote is not known.
+#[must_use = "it stops when it is dropped"]
+pub struct Pouring {
+    server: Server,
+    line: String,
+    time: Duration,
+    first: usize,
+}
+
+impl Pouring {
+    /// Waits until its time is over: how many records each partition has then, those before it included.
+    pub fn finish(self) -> BTreeMap<i32, usize> {
+        let counts = self.counts();
+        self.server.give_back();
+        counts
+    }
+
+    /// Stops it now: the same.
+    pub fn stop(mut self) -> BTreeMap<i32, usize> {
+        self.server.tell("\tenough");
+        let counts = self.counts();
+        let (_, failure) = self.server.answer("enough", ANSWER_LIMIT);
+        assert_eq!(failure, None);
+        self.server.give_back();
+        counts
+    }
+
+    fn counts(&self) -> BTreeMap<i32, usize> {
+        let (lines, failure) = self.server.answer(&self.line, self.time + ANSWER_LIMIT);
+        if let Some(failure) = failure {
+            panic!("Corner.java at {:?}: {failure}", self.line);
+        }
+        let count = |line: &String| match words(line)[..] {
+            [partition, count] => (number(partition), self.first + number::<usize>(count)),
+            _ => panic!("an answer of another shape: {line:?}"),
+        };
+        lines.iter().map(count).collect()
+    }
 }
 
 /// What [`Kafka::write_transactions`] wrote, and the Java program that holds one transaction open.
@@ -394,9 +466,17 @@ impl Server {
 
     /// The lines of the answer, and why the command failed if it did.
     fn ask(&mut self, line: &str) -> (Vec<String>, Option<String>) {
-        let end = Instant::now() + ANSWER_LIMIT;
+        self.tell(line);
+        self.answer(line, ANSWER_LIMIT)
+    }
+
+    fn tell(&mut self, line: &str) {
         writeln!(self.stdin, "{line}")
             .unwrap_or_else(|error| panic!("Corner.java has ended ({error}): {}", self.log()));
+    }
+
+    fn answer(&self, line: &str, limit: Duration) -> (Vec<String>, Option<String>) {
+        let end = Instant::now() + limit;
         let mut lines = Vec::new();
         loop {
             match self.answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -406,7 +486,7 @@ impl Server {
                     None => return (lines, Some(answer)),
                 },
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("no answer to {line:?} within {ANSWER_LIMIT:?}: {}", self.log())
+                    panic!("no answer to {line:?} within {limit:?}: {}", self.log())
                 }
                 Err(RecvTimeoutError::Disconnected) => panic!("Corner.java ended at {line:?}: {}", self.log()),
             }

@@ -15,14 +15,20 @@
 )]
 #![allow(dead_code, reason = "a tool box: not every test needs every tool")]
 #![allow(
+    clippy::result_large_err,
+    reason = "a fault of a whole run, found once, tells all about it"
+)]
+#![allow(
     unreachable_pub,
     unused_imports,
     reason = "the tool box offers its tools to all test modules"
 )]
 
+mod checker;
 mod corner;
 mod jars;
 mod kafka;
+mod members;
 mod process;
 mod proxy;
 mod raw;
@@ -30,9 +36,14 @@ mod tools;
 mod wait;
 mod watchdog;
 
-pub use corner::{GroupMember, Offsets, PartitionState, Seen, Transactions};
+pub use checker::{
+    Checker, Commits, Committed, Duplicate, Ending, Fault, Faults, Handled, Handling, History, Line, LogFile, Look,
+    Owned, Pause, Rebalance, Recorder, Watching, What, now,
+};
+pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
+pub use members::{JavaMember, MemberProcess, Members, Pattern, run_member};
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
-pub use tools::{dump_log_segments, java_tool};
+pub use tools::{Described, dump_log_segments, java_tool};
 pub use wait::{unique, wait_until};

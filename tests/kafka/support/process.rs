@@ -3,7 +3,7 @@
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::watchdog;
+use super::{wait, watchdog};
 
 pub struct Process {
     child: Child,
@@ -24,6 +24,11 @@ impl Process {
         let stdin = self.child.stdin.take().expect("stdin is a pipe, taken once");
         let stdout = self.child.stdout.take().expect("stdout is a pipe, taken once");
         (stdin, stdout)
+    }
+
+    /// Its input, when the command was given a pipe for that alone.
+    pub fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().expect("stdin is a pipe, taken once")
     }
 
     /// `None` while it runs.
@@ -60,6 +65,20 @@ impl Process {
                 .expect("sh starts");
             assert!(sent.success(), "cannot send {name} to process {}", self.child.id());
         }
+    }
+
+    /// Freezes it, and returns when no thread of it runs any more.
+    pub fn stop(&mut self) {
+        self.signal("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = task.and_then(|task| std::fs::read_to_string(task.path().join("stat")));
+            // The state follows the name, which is in parentheses and may hold anything.
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        };
+        wait::wait_until("a stopped process", Duration::from_secs(30), || {
+            std::fs::read_dir(&tasks).is_ok_and(|mut tasks| tasks.all(stopped))
+        });
     }
 
     /// Ends it at once, also when it is stopped, and waits until it is gone.

@@ -60,7 +60,50 @@ pub fn dump_log_segments(partition_folder: &Path) -> String {
     )
 }
 
+/// A partition of a group, as `ConsumerGroupCommand --describe` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    pub topic: String,
+    pub partition: i32,
+    /// None when nothing is committed.
+    pub current: Option<i64>,
+    pub log_end: i64,
+    pub lag: Option<i64>,
+    /// None when nobody has it.
+    pub consumer: Option<String>,
+    pub client: Option<String>,
+}
+
 impl Kafka {
+    /// `ConsumerGroupCommand --describe`: Kafka's own word on owners, committed offsets and lag.
+    pub fn describe_group(&self, group: &str) -> Vec<Described> {
+        let printed = self.group_command(&["--describe", "--group", group]);
+        let mut lines = printed.lines().skip_while(|line| !line.starts_with("GROUP "));
+        let names: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+        lines
+            .filter(|line| !line.trim().is_empty())
+            .map(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                let word = |name: &str| {
+                    let at = names.iter().position(|known| *known == name);
+                    let word = at.and_then(|at| words.get(at)).copied();
+                    word.unwrap_or_else(|| panic!("no {name} in {printed:?}"))
+                };
+                let given = |name| Some(word(name)).filter(|word| *word != "-").map(str::to_owned);
+                let number = |name| given(name).map(|word| word.parse::<i64>().expect("a number"));
+                Described {
+                    topic: word("TOPIC").to_owned(),
+                    partition: word("PARTITION").parse().expect("a number"),
+                    current: number("CURRENT-OFFSET"),
+                    log_end: number("LOG-END-OFFSET").expect("a log has an end"),
+                    lag: number("LAG"),
+                    consumer: given("CONSUMER-ID"),
+                    client: given("CLIENT-ID"),
+                }
+            })
+            .collect()
+    }
+
     /// `TopicCommand --bootstrap-server …` with these arguments, such as `["--describe", "--topic", topic]`.
     pub fn topic_command(&self, args: &[&str]) -> String {
         self.tool("org.apache.kafka.tools.TopicCommand", args, "")
