@@ -332,19 +332,16 @@ fn klamm_members_share_a_topic(pattern: Pattern, threads: usize) {
 }
 
 #[test]
-#[ignore = "klamm has no groups yet"]
 fn member_processes_with_loops_share_a_topic() {
     klamm_members_share_a_topic(Pattern::Loop, 2);
 }
 
 #[test]
-#[ignore = "klamm has no groups yet"]
 fn member_processes_with_pools_share_a_topic() {
     klamm_members_share_a_topic(Pattern::Pool(4), 1);
 }
 
 #[test]
-#[ignore = "klamm has no groups yet"]
 fn member_processes_that_collect_share_a_topic() {
     klamm_members_share_a_topic(Pattern::Collect(100), 1);
 }
