@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     group::{
         assignor::Counts,
-        member::{Answer, Identity, Link, Member, MemberConfig, Output, Request},
+        member::{Answer, Link, Member, MemberConfig, Output, Request},
     },
     offset::TopicPartition,
 };
@@ -87,7 +87,6 @@ pub(super) struct Node {
     /// When each request was sent, and what it was.
     pub sent: Vec<(u64, &'static str)>,
     last_beat: Option<Beat>,
-    beating: u64,
     pub assigned: u32,
     pub lost: u32,
 }
@@ -168,7 +167,6 @@ impl World {
             is_troubled: false,
             sent: Vec::new(),
             last_beat: None,
-            beating: 0,
             assigned: 0,
             lost: 0,
         });
@@ -310,7 +308,6 @@ impl World {
                 assert!(now <= due, "a heartbeat at {now} that was due at {due}");
             }
         }
-        node.beating += 1;
         node.last_beat = Some(Beat {
             ticket,
             sent: now,
@@ -602,10 +599,6 @@ impl World {
 impl Node {
     pub(super) fn count(&self, name: &str) -> usize {
         self.sent.iter().filter(|(_, sent)| *sent == name).count()
-    }
-
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.member.identity()
     }
 }
 
