@@ -249,6 +249,18 @@ fn at_rest_there_are_heartbeats_and_nothing_else() {
     }
 }
 
+#[test]
+fn a_coordinator_that_refuses_everything_is_asked_at_the_pace_of_the_backoff() {
+    let mut world = World::new(&[("t", 4)], 1);
+    world.weather.refused = 100;
+    world.start(config(&["t"]));
+    world.run(60_000);
+    assert!(world.nodes[0].sent.len() < 85, "{}", world.nodes[0].sent.len());
+    world.weather = Weather::default();
+    world.run(10_000);
+    world.assert_settled();
+}
+
 // ---- whatever happens ----
 
 #[derive(Debug, Clone)]
@@ -325,7 +337,7 @@ fn strike(world: &mut World, fault: Fault, timeouts: &MemberConfig) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// The world checks single ownership, order of outputs, heartbeats in time and hot loops after each event.
     #[test]
