@@ -337,7 +337,7 @@ fn strike(world: &mut World, fault: Fault, timeouts: &MemberConfig) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(250))]
 
     /// The world checks single ownership, order of outputs, heartbeats in time and hot loops after each event.
     #[test]
