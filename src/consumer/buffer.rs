@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     nudges: (Sender<()>, Receiver<()>),
     /// Whether the program was told that it holds messages.
     pub held_told: AtomicBool,
+    /// A group's coordinator should commit where reading begins.
+    pub pinned: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -418,6 +420,7 @@ impl Shared {
             keeper: Condvar::new(),
             nudges: bounded(1),
             held_told: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
         })
     }
 

@@ -174,6 +174,13 @@ impl Ownership {
         }
     }
 
+    /// There is something to commit although nothing was acked.
+    pub(crate) fn tell_pinned(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            stream.tell_pinned();
+        }
+    }
+
     /// The program holds a message beyond its turn.
     #[cold]
     pub(crate) fn tell_held(&self, cell: &Cell, offset: i64) {
