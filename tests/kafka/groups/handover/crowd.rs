@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use klamm::Message;
 
-use super::{LONG, Member, NEVER, finished, goes_on_where_it_was_left, is_shared_out, settings, takes, topic};
+use super::{LONG, Member, NEVER, finished, goes_on_where_it_was_left, is_shared_out, settings, takes, times, topic};
 use crate::support::{
     Checker, Ending, Fate, Handling, History, Kafka, MemberProcess, Members, Proxy, What, now, shared, unique,
     wait_until,
@@ -352,4 +352,39 @@ fn a_member_that_closes_while_it_gives_up_its_partitions_keeps_nobody_waiting() 
     let committed = shared().committed_offsets(&group);
     checker.all(&committed, 6).unwrap();
     checker.commit_completeness(&committed).unwrap();
+}
+
+/// A group waits for whom it has given a member ID, until the end of a session: so the ID must be given back.
+#[test]
+fn a_member_that_closes_right_after_it_was_opened_holds_nobody_up() {
+    let (topic, group) = (topic(2, 10), unique("hasty"));
+    let session = Duration::from_secs(45);
+    let a = Member::join(
+        "a",
+        settings(shared(), "a", &group, &[&topic]),
+        1,
+        takes(Duration::ZERO),
+    );
+    a.wait_until_owns(2);
+    for number in 0..times(30, 200) {
+        let name = format!("b{number}");
+        let b = settings(shared(), &name, &group, &[&topic]).join().unwrap();
+        std::thread::sleep(Duration::from_micros(300 * number as u64 % 9000));
+        b.close(LONG).unwrap();
+    }
+    let begun = Instant::now();
+    let c = Member::join(
+        "c",
+        settings(shared(), "c", &group, &[&topic]),
+        1,
+        takes(Duration::ZERO),
+    );
+    wait_until("both have one", LONG, || is_shared_out(&[&a, &c], 2));
+    let took = begun.elapsed();
+    assert!(took < session * 2 / 3, "shared out after {took:?}");
+    wait_until("all is finished", LONG, || finished(&[&a, &c]) == 20);
+    let checker = Checker::of([a.leave(), c.leave()])
+        .wrote((&topic, 0), 10)
+        .wrote((&topic, 1), 10);
+    checker.all(&shared().committed_offsets(&group), 0).unwrap();
 }
