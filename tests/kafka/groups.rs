@@ -5,4 +5,5 @@
     reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
 )]
 
+mod handover;
 mod java;
