@@ -5,5 +5,7 @@
     reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
 )]
 
+mod crash;
 mod handover;
 mod java;
+mod storm;
