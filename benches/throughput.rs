@@ -25,11 +25,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use klamm::{Client, StartAt};
+use klamm::{Client, StartAt, Stream};
 
 const VALUE_BYTES: usize = 100;
 const SETTINGS: &[&str] = &["acks=1", "batch.size=65536", "linger.ms=5"];
-const CONTENDERS: &[&str] = &["floor", "klamm", "klamm-batches"];
+const CONTENDERS: &[&str] = &["floor", "klamm", "klamm-batches", "klamm-group"];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -52,7 +52,8 @@ fn run(contender: &str, bootstrap: &str, topic: &str, records: usize) {
     let begun = Instant::now();
     let read = match contender {
         "floor" => floor::read(bootstrap, topic, records),
-        "klamm" => messages(bootstrap, topic, records),
+        "klamm" => messages(&reader(bootstrap, topic), records),
+        "klamm-group" => messages(&member(bootstrap, topic), records),
         _ => batches(bootstrap, topic, records),
     };
     let Read { first, last, bytes } = read;
@@ -68,11 +69,25 @@ struct Read {
     bytes: usize,
 }
 
-fn messages(bootstrap: &str, topic: &str, records: usize) -> Read {
+fn reader(bootstrap: &str, topic: &str) -> Stream {
     let client = Client::connect(bootstrap).expect("the broker is there");
-    let stream = client.reader().topics([topic]).open().expect("the topic is there");
+    client.reader().topics([topic]).open().expect("the topic is there")
+}
+
+/// A group of one that starts at the beginning, and commits many times while it reads.
+fn member(bootstrap: &str, topic: &str) -> Stream {
+    let client = Client::connect(bootstrap).expect("the broker is there");
+    let group = support::unique("bench");
+    let group = client
+        .group(group)
+        .topics([topic])
+        .commit_interval(Duration::from_millis(50));
+    group.join().expect("the topic is there")
+}
+
+fn messages(stream: &Stream, records: usize) -> Read {
     let (mut first, mut seen, mut bytes) = (None, 0, 0);
-    for message in &stream {
+    for message in stream {
         let message = message.expect("a record");
         first.get_or_insert_with(Instant::now);
         bytes += black_box(message.value()).map_or(0, <[u8]>::len);
@@ -167,6 +182,7 @@ fn fill(kafka: &support::Kafka, topic: &str, partitions: usize, records: usize) 
 /// What one run came to.
 struct Run {
     rate: f64,
+    rate_behind_first: f64,
     processor: f64,
     peak: f64,
     first: f64,
@@ -189,8 +205,8 @@ fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
         }
     }
     println!(
-        "{:<16}{:>10}{:>10}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
-        "", "M/s", "CPU s/M", "peak MB", "first ms"
+        "{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
+        "", "M/s", "CPU s/M", "peak MB", "first ms", "then M/s"
     );
     for ((name, ..), mine) in contenders.iter().zip(&runs) {
         let of = |what: fn(&Run) -> f64| median(mine.iter().map(what).collect());
@@ -207,16 +223,31 @@ fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
             .map(|(rate, cpu)| format!("{rate:.2}/{cpu:.2}"))
             .collect();
         println!(
-            "{name:<16}{:>10.2}{:>10.4}{:>10.1}{:>10.1}   {:.2} {:.2}; {}",
+            "{name:<16}{:>10.2}{:>10.4}{:>10.1}{:>10.1}{:>10.2}   {:.2} {:.2}; {}",
             of(|run| run.rate),
             of(|run| run.processor),
             of(|run| run.peak),
             of(|run| run.first * 1000.0),
+            of(|run| run.rate_behind_first),
             median(rates.clone()),
             median(processor.clone()),
             each.join(" "),
         );
     }
+    // Joining takes some round trips, which the reader does without: what is compared is the loop.
+    let [reader, member] = ["klamm", "klamm-group"].map(|name| {
+        let at = CONTENDERS.iter().position(|&contender| contender == name);
+        &runs[at.expect("a contender")]
+    });
+    let ratios: Vec<f64> = member
+        .iter()
+        .zip(reader)
+        .map(|(member, reader)| member.rate_behind_first / reader.rate_behind_first)
+        .collect();
+    println!(
+        "a group's loop, of the reader's, from the first message on: {:.3}",
+        median(ratios)
+    );
 }
 
 fn start(program: &std::path::Path, args: &[&str], records: usize) -> Run {
@@ -237,6 +268,7 @@ fn start(program: &std::path::Path, args: &[&str], records: usize) -> Run {
     std::thread::sleep(Duration::from_millis(50));
     Run {
         rate: millions / seconds,
+        rate_behind_first: millions / (seconds - first),
         processor: processor / millions,
         peak,
         first,

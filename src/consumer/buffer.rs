@@ -92,8 +92,6 @@ pub(crate) struct State {
     pub ending: Vec<Worker>,
     /// The keeper should ask for metadata at once.
     pub metadata_wanted: bool,
-    /// There are partitions without a fetcher.
-    pub fetchers_wanted: bool,
     /// How often metadata was asked for with success.
     pub refreshes: u64,
     /// Topics that a group's leader deals out, beside those of the subscription.
@@ -396,7 +394,6 @@ impl Shared {
             turn: 0,
             ending: Vec::new(),
             metadata_wanted: false,
-            fetchers_wanted: false,
             refreshes: 0,
             watched: Vec::new(),
             express_at: None,

@@ -56,7 +56,7 @@ pub(crate) struct GivenUp {
 }
 
 impl Shared {
-    /// Takes in what was assigned. The keeper starts the fetchers.
+    /// Takes in what was assigned. The caller starts the fetchers.
     pub(crate) fn claim(&self, claims: Vec<Claim>, terms: &Terms) {
         let mut state = self.lock();
         if state.is_ended() {
@@ -90,7 +90,6 @@ impl Shared {
             let slot = self.add(&mut state, partition);
             self.kick(&mut state, slot);
         }
-        state.fetchers_wanted = true;
         self.tell_settled();
         self.wake_keeper();
     }

@@ -73,26 +73,32 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
 }
 
 /// Starts a fetcher for each partition that has none.
-fn start_fetchers(shared: &Arc<Shared>) -> Result<()> {
+pub(crate) fn start_fetchers(shared: &Arc<Shared>) -> Result<()> {
     let waiting: Vec<(Slot, Arc<Cell>)> = {
-        let state = shared.lock();
-        let waiting = state
-            .partitions
-            .iter()
-            .filter(|(_, partition)| partition.fetcher.is_none());
-        waiting
-            .map(|(&slot, partition)| (slot, Arc::clone(&partition.cell)))
-            .collect()
-    };
-    for (slot, cell) in waiting {
-        let worker = fetcher::start(shared, slot, cell)?;
         let mut state = shared.lock();
-        match state.partitions.get_mut(&slot) {
-            Some(partition) => partition.fetcher = Some(worker),
-            None => state.ending.push(worker),
+        let all = state.partitions.iter_mut();
+        all.filter_map(|(&slot, partition)| {
+            let is_new = !std::mem::replace(&mut partition.has_fetcher, true);
+            is_new.then(|| (slot, Arc::clone(&partition.cell)))
+        })
+        .collect()
+    };
+    let mut result = Ok(());
+    for (slot, cell) in waiting {
+        let started = fetcher::start(shared, slot, cell);
+        let mut state = shared.lock();
+        match (started, state.partitions.get_mut(&slot)) {
+            (Ok(worker), Some(partition)) => partition.fetcher = Some(worker),
+            (Ok(worker), None) => state.ending.push(worker),
+            (Err(error), partition) => {
+                if let Some(partition) = partition {
+                    partition.has_fetcher = false;
+                }
+                result = Err(error);
+            }
         }
     }
-    Ok(())
+    result
 }
 
 /// The oldest offset that the program has in hand (or leaves waiting), when it has taken nothing for `stall_after`.
@@ -123,7 +129,7 @@ impl Keeper {
                 let late_at = self.look_for_late_answers(&mut state, now);
                 let stalls_at = self.tell_stalls(&mut state, now);
                 let metadata_at = self.metadata_at(&state);
-                let has_work = !state.ending.is_empty() || state.fetchers_wanted || shared.events.has_log();
+                let has_work = !state.ending.is_empty() || shared.events.has_log();
                 if metadata_at <= now || has_work {
                     break;
                 }
@@ -135,11 +141,7 @@ impl Keeper {
             }
             let ending = std::mem::take(&mut state.ending);
             let is_due = self.metadata_at(&state) <= Instant::now();
-            let fetchers_wanted = std::mem::take(&mut state.fetchers_wanted);
             drop(state);
-            if fetchers_wanted {
-                self.start_fetchers();
-            }
             for mut worker in ending {
                 // They are on their last lines.
                 if let Err(error) = worker.join(&Deadline::after(Duration::from_secs(1), "the keeper")) {

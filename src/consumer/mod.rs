@@ -21,7 +21,7 @@ mod fetch_session;
 mod fetcher;
 pub(crate) mod handover;
 mod intervals;
-mod keeper;
+pub(crate) mod keeper;
 mod message;
 pub(crate) mod ownership;
 mod partition;

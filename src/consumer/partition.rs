@@ -139,6 +139,8 @@ pub(crate) struct Partition {
     pub wake: Arc<Condvar>,
     pub stop: Stop,
     pub fetcher: Option<Worker>,
+    /// One was started, or is about to be.
+    pub has_fetcher: bool,
 }
 
 impl Partition {
@@ -192,6 +194,7 @@ impl Partition {
             wake: Arc::new(Condvar::new()),
             stop: Stop::new("partition"),
             fetcher: None,
+            has_fetcher: false,
         }
     }
 

@@ -297,21 +297,21 @@ impl Stream {
     ///
     /// As [`position`](Self::position), and what goes wrong in asking.
     pub fn lag(&self) -> Result<HashMap<TopicPartition, u64>> {
-        let names = self.assignment();
-        let positions = self.position(names.iter())?;
+        let positions = loop {
+            match self.position(self.assignment()) {
+                // A group has taken one away meanwhile.
+                Err(error) if error.kind() == ErrorKind::Config => {}
+                positions => break positions?,
+            }
+        };
         let deadline = Deadline::after(self.shared.cluster.config().request_timeout, "request_timeout");
         let isolation = self.shared.config.isolation;
         let mut lags = HashMap::new();
-        for name in names {
-            let Some(&position) = positions.get(&name) else {
-                continue;
-            };
+        for (name, position) in positions {
             let known = {
                 let state = self.open_state()?;
-                let slot = self.shared.find(&state, &name)?;
-                state
-                    .partitions
-                    .get(&slot)
+                let partition = state.index.get(&name).and_then(|slot| state.partitions.get(slot));
+                partition
                     .and_then(|partition| partition.ends)
                     .map(|ends| ends.readable(isolation))
             };

@@ -234,6 +234,11 @@ impl Committer {
         lost.into_values().collect()
     }
 
+    /// Whether something is on its way, or waits for it.
+    pub(crate) fn has_some(&self) -> bool {
+        self.current.is_some() || !self.queued.is_empty()
+    }
+
     /// What was acked and is not committed.
     pub(crate) fn uncommitted(&self) -> Vec<Progress> {
         let current = self.current.iter().flat_map(|batch| batch.left.values());

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Select};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 
 use super::{
@@ -27,6 +27,7 @@ use crate::{
         buffer::Shared,
         event::Event,
         handover::{Claim, ClaimFrom, GivenUp, Progress},
+        keeper,
         ownership::Terms,
         stream::Farewell,
     },
@@ -107,6 +108,8 @@ struct Opening {
 struct Leaving {
     until: Instant,
     unfinished: Vec<(TopicPartition, i64)>,
+    /// What cannot be committed any more.
+    uncommitted: Vec<(TopicPartition, i64)>,
     said: bool,
 }
 
@@ -208,10 +211,13 @@ impl Coordinator {
     // ---- what comes in ----
 
     fn take_commands(&mut self) {
-        while let Ok(command) = self.parts.commands.try_recv() {
-            match command {
-                Command::Commit(waiter) => self.want_commit(Some(waiter)),
-                Command::Leave(until) => self.begin_leaving(until),
+        loop {
+            match self.parts.commands.try_recv() {
+                Ok(Command::Commit(waiter)) => self.want_commit(Some(waiter)),
+                Ok(Command::Leave(until)) => self.begin_leaving(until),
+                Err(TryRecvError::Empty) => break,
+                // Whoever could have said goodbye is gone.
+                Err(TryRecvError::Disconnected) => break self.begin_leaving(now()),
             }
         }
         if self.parts.status.takes_commit_wish() {
@@ -227,16 +233,18 @@ impl Coordinator {
     }
 
     fn take_answers(&mut self) {
+        let mut down = Vec::new();
         for flight in std::mem::take(&mut self.flights) {
             match flight.take() {
                 None => self.flights.push(flight),
-                Some(Err(error)) => {
-                    if self.links.is_none() {
-                        continue; // it was cut off with the others
-                    }
-                    self.failed(&flight, error);
-                }
-                Some(Ok(landed)) => self.landed(landed),
+                Some(answer) => down.push((flight, answer)),
+            }
+        }
+        for (flight, answer) in down {
+            match answer {
+                Ok(landed) => self.landed(landed),
+                Err(_) if self.links.is_none() => {} // it was cut off with the others
+                Err(error) => self.failed(&flight, error),
             }
         }
         let overdue = self.flights.iter().any(|flight| flight.expires() <= now());
@@ -332,6 +340,7 @@ impl Coordinator {
             match output {
                 Output::Connect { at } => {
                     self.links = None;
+                    self.search = None;
                     self.void_flights();
                     self.connect_at = Some(at);
                 }
@@ -545,6 +554,10 @@ impl Coordinator {
             return;
         }
         shared.claim(claims, &self.parts.terms);
+        if let Err(error) = keeper::start_fetchers(shared) {
+            log::warn!("{error}"); // the keeper tries again
+            shared.want_metadata(&mut shared.lock());
+        }
         if !is_complete {
             shared.want_metadata(&mut shared.lock());
         }
@@ -615,6 +628,9 @@ impl Coordinator {
     fn drop_commits(&mut self, cause: &Error) {
         for progress in self.parts.committer.give_up(cause) {
             let name = progress.name;
+            if let Some(leaving) = &mut self.leaving {
+                leaving.uncommitted.push((name.clone(), progress.offset));
+            }
             let error = cause.clone().for_partition(name.topic(), name.partition());
             self.parts.shared.tell(Event::CommitFailed { partition: name, error });
         }
@@ -626,11 +642,12 @@ impl Coordinator {
         let (Some(links), Some(identity)) = (&self.links, self.parts.member.identity()) else {
             return self.commit_nothing();
         };
+        let shared = Arc::clone(&self.parts.shared);
         // Others may have gone on: what they commit must not be overwritten.
-        if self.parts.member.valid_until().is_none_or(|until| until <= now()) {
+        let is_valid = self.parts.member.valid_until().is_some_and(|until| until > now());
+        if !is_valid && (self.parts.committer.has_some() || !shared.progress().is_empty()) {
             return false;
         }
-        let shared = Arc::clone(&self.parts.shared);
         let was_idle = self.parts.committer.is_idle();
         let Some(progress) = self.parts.committer.next(now(), || shared.progress()) else {
             return !was_idle && self.parts.committer.is_idle();
@@ -669,9 +686,11 @@ impl Coordinator {
             .queue(given_up.iter().filter_map(|one| one.progress.clone()));
         let unfinished = given_up.into_iter().filter_map(|one| Some((one.name, one.unfinished?)));
         self.opening = None;
+        self.handover = Handover::None;
         self.leaving = Some(Leaving {
             until,
             unfinished: unfinished.collect(),
+            uncommitted: Vec::new(),
             said: false,
         });
     }

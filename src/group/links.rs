@@ -37,7 +37,7 @@ impl Links {
 pub(crate) struct Search {
     found: Receiver<Result<Links>>,
     stop: Stop,
-    _worker: Worker,
+    worker: Worker,
 }
 
 impl Search {
@@ -59,11 +59,7 @@ impl Search {
             // Nobody may want it any more.
             done.try_send(find(&cluster, &group, &net, &deadline)).ok();
         })?;
-        Ok(Self {
-            found,
-            stop,
-            _worker: worker,
-        })
+        Ok(Self { found, stop, worker })
     }
 
     /// Ready when the search is over.
@@ -75,8 +71,14 @@ impl Search {
 impl Drop for Search {
     fn drop(&mut self) {
         self.stop.stop();
+        // It waits for nothing any more.
+        if let Err(error) = self.worker.join(&Deadline::after(AT_ONCE, "a stopped search")) {
+            log::warn!("{error}");
+        }
     }
 }
+
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 fn find(cluster: &Cluster, group: &str, net: &NetConfig, deadline: &Deadline) -> Result<Links> {
     let broker = cluster.find_coordinator(CoordinatorKey::Group(group), deadline)?;
