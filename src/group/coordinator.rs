@@ -381,7 +381,8 @@ impl Coordinator {
             return; // the member is told of that
         };
         let deadline = Deadline::after(WRITE, "writing to the coordinator");
-        match requests::send(&self.parts.group, request, links.get(link), &deadline) {
+        let patience = self.parts.config.rebalance_timeout;
+        match requests::send(&self.parts.group, request, patience, links.get(link), &deadline) {
             Ok(sent) => self.flights.push(Flight::Member(ticket, sent)),
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.parts.member.answered(ticket, Err(error), now());
