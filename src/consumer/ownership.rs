@@ -128,7 +128,7 @@ impl Ownership {
     pub(crate) fn limit(&self, tracked: &mut Tracked, next: i64) -> i64 {
         let window = u64::try_from(self.terms.window).unwrap_or(u64::MAX);
         let left = match tracked.acks.runs() < self.terms.window.max(1) {
-            true => window.saturating_sub(tracked.acks.unfinished()),
+            true => window.saturating_sub(tracked.acks.unfinished_below(next)),
             // Acks in so many pieces that remembering them is what takes room.
             false => 0,
         };
@@ -138,8 +138,8 @@ impl Ownership {
         next.saturating_add(i64::try_from(left).unwrap_or(i64::MAX))
     }
 
-    pub(crate) fn is_full(&self, tracked: &mut Tracked) -> bool {
-        self.limit(tracked, 0) == 0
+    pub(crate) fn is_full(&self, tracked: &mut Tracked, next: i64) -> bool {
+        self.limit(tracked, next) == next
     }
 
     /// Somebody has finished something.
