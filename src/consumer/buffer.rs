@@ -343,7 +343,10 @@ impl Lease {
         let is_gone = data.let_go.load(Ordering::Acquire) == behind || data.spoiled.load(Ordering::Acquire) == behind;
         match (self.pace, self.first) {
             (Pace::Reader, _) => false,
-            (_, Some(_)) => Arc::strong_count(data) != ALONE,
+            (_, Some(_)) => {
+                let is_kept = self.tracked().is_some_and(|tracked| tracked.keeps(data));
+                Arc::strong_count(data) != ALONE + usize::from(is_kept)
+            }
             (Pace::Counting, None) => Arc::strong_count(data) != ALONE && !is_gone,
             (Pace::Careful | Pace::Explicit, None) => !is_gone,
         }
@@ -604,6 +607,9 @@ impl Shared {
     fn lease(&self, partition: &mut Partition, slot: Slot, chunk: Chunk, now: Instant) -> Lease {
         partition.leased = Some(now);
         chunk.data.at.store(chunk.from, Ordering::Release);
+        // What comes again is held anew: what became of it the last time says nothing.
+        chunk.data.let_go.store(chunk.from, Ordering::Release);
+        chunk.data.spoiled.store(chunk.from, Ordering::Release);
         partition.in_hand = Some(Arc::clone(&chunk.data));
         partition.cell.recall.store(false, Ordering::Relaxed);
         let mut lease = Lease {
@@ -619,6 +625,7 @@ impl Shared {
             finished: false,
         };
         if let Some(ownership) = partition.ownership() {
+            ownership.unspoil(&lease.walker.chunk.data);
             // Messages of it may be in the program from an earlier turn.
             let is_alone = Arc::strong_count(&lease.walker.chunk.data) == ALONE;
             let pace = match ownership.mode() {

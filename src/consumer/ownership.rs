@@ -186,13 +186,23 @@ impl Ownership {
     #[cold]
     pub(crate) fn spoil(&self, chunk: &Arc<ChunkData>) {
         let mut tracked = self.tracked.lock();
-        if !tracked.kept.iter().any(|kept| Arc::ptr_eq(kept, chunk)) {
+        if !tracked.keeps(chunk) {
             tracked.kept.push(Arc::clone(chunk));
         }
+    }
+
+    /// What a panic has left of this chunk is given out again.
+    pub(crate) fn unspoil(&self, chunk: &Arc<ChunkData>) {
+        self.tracked.lock().kept.retain(|kept| !Arc::ptr_eq(kept, chunk));
     }
 }
 
 impl Tracked {
+    /// Whether one of the references to this chunk is only here since a panic has dropped a message of it.
+    pub(crate) fn keeps(&self, chunk: &Arc<ChunkData>) -> bool {
+        self.kept.iter().any(|kept| Arc::ptr_eq(kept, chunk))
+    }
+
     /// Takes over what an iterator has gone past; `at` is behind the message that it gave last.
     pub(crate) fn catch_up(&mut self, at: i64) {
         if let Some(from) = self.counting.as_mut() {
