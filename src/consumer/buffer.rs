@@ -344,12 +344,8 @@ impl Lease {
         match (self.pace, self.first) {
             (Pace::Reader, _) => false,
             (_, Some(_)) => {
-                let kept = self
-                    .cell
-                    .ownership
-                    .as_ref()
-                    .is_some_and(|ownership| ownership.keeps(data));
-                Arc::strong_count(data) != ALONE + usize::from(kept)
+                let is_kept = self.tracked().is_some_and(|tracked| tracked.keeps(data));
+                Arc::strong_count(data) != ALONE + usize::from(is_kept)
             }
             (Pace::Counting, None) => Arc::strong_count(data) != ALONE && !is_gone,
             (Pace::Careful | Pace::Explicit, None) => !is_gone,
@@ -611,6 +607,9 @@ impl Shared {
     fn lease(&self, partition: &mut Partition, slot: Slot, chunk: Chunk, now: Instant) -> Lease {
         partition.leased = Some(now);
         chunk.data.at.store(chunk.from, Ordering::Release);
+        // What comes again is held anew: what became of it the last time says nothing.
+        chunk.data.let_go.store(chunk.from, Ordering::Release);
+        chunk.data.spoiled.store(chunk.from, Ordering::Release);
         partition.in_hand = Some(Arc::clone(&chunk.data));
         partition.cell.recall.store(false, Ordering::Relaxed);
         let mut lease = Lease {
@@ -626,7 +625,7 @@ impl Shared {
             finished: false,
         };
         if let Some(ownership) = partition.ownership() {
-            ownership.renew(&lease.walker.chunk.data);
+            ownership.unspoil(&lease.walker.chunk.data);
             // Messages of it may be in the program from an earlier turn.
             let is_alone = Arc::strong_count(&lease.walker.chunk.data) == ALONE;
             let pace = match ownership.mode() {

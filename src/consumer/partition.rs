@@ -229,7 +229,7 @@ impl Partition {
             return false;
         };
         let mut tracked = ownership.lock();
-        let many = ownership.is_full(&mut tracked);
+        let many = ownership.is_full(&mut tracked, self.stands_at);
         let large = self.account.in_hand >= config.prefetch_bytes;
         let full = match config.prefetch_rule {
             PrefetchRule::Either => many || large,

@@ -5,6 +5,7 @@
     reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
 )]
 
+mod acks;
 mod brokers;
 mod crash;
 mod handover;
