@@ -631,6 +631,9 @@ impl Coordinator {
             return false;
         }
         let shared = Arc::clone(&self.parts.shared);
+        for slot in shared.take_anew() {
+            self.parts.committer.forget(slot);
+        }
         let was_idle = self.parts.committer.is_idle();
         let Some(progress) = self.parts.committer.next(now(), || shared.progress()) else {
             return !was_idle && self.parts.committer.is_idle();
