@@ -524,7 +524,7 @@ impl Coordinator {
             let from = match committed {
                 Some(Committed { offset, epoch }) => ClaimFrom::Committed { offset, epoch },
                 // Whatever was added since this member is there is read from its first record: nothing is missed.
-                None if self.parts.counts.is_later(&name) => ClaimFrom::Start(StartAt::Earliest),
+                None if self.parts.counts.is_later(&name, &metadata) => ClaimFrom::Start(StartAt::Earliest),
                 None => ClaimFrom::Start(shared.config.start_at),
             };
             if let (None, ClaimFrom::Start(start)) = (committed, from) {
