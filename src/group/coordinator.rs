@@ -259,7 +259,7 @@ impl Coordinator {
                 self.parts.member.connected(now());
             }
             Err(error) if error.kind() == ErrorKind::Closed => self.connect_at = None, // the client is closed
-            Err(error) if action(&error) == Action::Fail => self.fail(error),
+            // Whether that is the end is the member's to say: an answer that makes no sense may be better the next time.
             Err(error) => self.parts.member.disconnected(error, now()),
         }
     }
