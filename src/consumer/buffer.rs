@@ -98,6 +98,8 @@ pub(crate) struct State {
     pub refreshes: u64,
     /// Topics that a group's leader deals out, beside those of the subscription.
     pub watched: Vec<Arc<str>>,
+    /// Of a group: partitions whose topic was made anew. What was committed of the old one is nothing to the new one.
+    pub anew: Vec<Slot>,
     /// When a lane may need a second one beside it.
     pub express_at: Option<Instant>,
     /// What is wrong with the cluster as a whole.
@@ -401,6 +403,7 @@ impl Shared {
             metadata_wanted: false,
             refreshes: 0,
             watched: Vec::new(),
+            anew: Vec::new(),
             express_at: None,
             trouble: None,
             fatal: None,

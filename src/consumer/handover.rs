@@ -188,6 +188,11 @@ impl Shared {
         .collect()
     }
 
+    /// The partitions whose topic was made anew, each time once.
+    pub(crate) fn take_anew(&self) -> Vec<Slot> {
+        std::mem::take(&mut self.lock().anew)
+    }
+
     /// Lets iterators look again: what was held back since it might not be ours is ours.
     pub(crate) fn offer_all(&self) {
         let mut state = self.lock();

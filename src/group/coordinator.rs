@@ -267,7 +267,7 @@ impl Coordinator {
                 self.parts.member.connected(now());
             }
             Err(error) if error.kind() == ErrorKind::Closed => self.connect_at = None, // the client is closed
-            Err(error) if action(&error) == Action::Fail => self.fail(error),
+            // Whether that is the end is the member's to say: an answer that makes no sense may be better the next time.
             Err(error) => self.parts.member.disconnected(error, now()),
         }
     }
@@ -548,7 +548,7 @@ impl Coordinator {
             let from = match committed {
                 Some(Committed { offset, epoch }) => ClaimFrom::Committed { offset, epoch },
                 // Whatever was added since this member is there is read from its first record: nothing is missed.
-                None if self.parts.counts.is_later(&name) => ClaimFrom::Start(StartAt::Earliest),
+                None if self.parts.counts.is_later(&name, &metadata) => ClaimFrom::Start(StartAt::Earliest),
                 None => ClaimFrom::Start(shared.config.start_at),
             };
             if let (None, ClaimFrom::Start(start)) = (committed, from) {
@@ -662,6 +662,9 @@ impl Coordinator {
         let is_valid = self.parts.member.valid_until().is_some_and(|until| until > now());
         if !is_valid && (self.parts.committer.has_some() || !shared.progress().is_empty()) {
             return false;
+        }
+        for slot in shared.take_anew() {
+            self.parts.committer.forget(slot);
         }
         let was_idle = self.parts.committer.is_idle();
         let Some(progress) = self.parts.committer.next(now(), || shared.progress()) else {
