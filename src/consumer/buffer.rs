@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     nudges: (Sender<()>, Receiver<()>),
     /// Whether the program was told that it holds messages.
     pub held_told: AtomicBool,
+    /// A group's coordinator should commit where reading begins.
+    pub pinned: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -341,7 +343,14 @@ impl Lease {
         let is_gone = data.let_go.load(Ordering::Acquire) == behind || data.spoiled.load(Ordering::Acquire) == behind;
         match (self.pace, self.first) {
             (Pace::Reader, _) => false,
-            (_, Some(_)) => Arc::strong_count(data) != ALONE,
+            (_, Some(_)) => {
+                let kept = self
+                    .cell
+                    .ownership
+                    .as_ref()
+                    .is_some_and(|ownership| ownership.keeps(data));
+                Arc::strong_count(data) != ALONE + usize::from(kept)
+            }
             (Pace::Counting, None) => Arc::strong_count(data) != ALONE && !is_gone,
             (Pace::Careful | Pace::Explicit, None) => !is_gone,
         }
@@ -418,6 +427,7 @@ impl Shared {
             keeper: Condvar::new(),
             nudges: bounded(1),
             held_told: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
         })
     }
 
@@ -616,6 +626,7 @@ impl Shared {
             finished: false,
         };
         if let Some(ownership) = partition.ownership() {
+            ownership.renew(&lease.walker.chunk.data);
             // Messages of it may be in the program from an earlier turn.
             let is_alone = Arc::strong_count(&lease.walker.chunk.data) == ALONE;
             let pace = match ownership.mode() {

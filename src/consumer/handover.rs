@@ -220,6 +220,16 @@ impl Shared {
         self.kick(&mut state, slot);
     }
 
+    /// A partition begins elsewhere than at its first record, which the group should remember from now on.
+    pub(crate) fn tell_pinned(&self) {
+        self.pinned.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    pub(crate) fn takes_pinned(&self) -> bool {
+        self.pinned.swap(false, Ordering::AcqRel)
+    }
+
     /// The program holds messages beyond their turn, which it is told once.
     pub(crate) fn tell_held(&self, partition: TopicPartition, offset: i64) {
         if !self.held_told.swap(true, Ordering::Relaxed) {

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -174,12 +174,37 @@ impl Ownership {
         }
     }
 
+    /// There is something to commit although nothing was acked.
+    pub(crate) fn tell_pinned(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            stream.tell_pinned();
+        }
+    }
+
     /// The program holds a message beyond its turn.
     #[cold]
     pub(crate) fn tell_held(&self, cell: &Cell, offset: i64) {
         if let Some(stream) = self.stream.upgrade() {
             stream.tell_held(TopicPartition::new(&cell.topic, cell.partition), offset);
         }
+    }
+
+    /// An iterator begins to give out what is left of this chunk: what became of those messages when they were given
+    /// before, to an iterator that was dropped, does not count any more.
+    pub(crate) fn renew(&self, chunk: &Arc<ChunkData>) {
+        let is_untouched = |offset: &AtomicI64| offset.load(Ordering::Acquire) < 0;
+        if is_untouched(&chunk.spoiled) && is_untouched(&chunk.let_go) {
+            return;
+        }
+        let mut tracked = self.tracked.lock();
+        chunk.spoiled.store(-1, Ordering::Relaxed);
+        chunk.let_go.store(-1, Ordering::Relaxed);
+        tracked.kept.retain(|kept| !Arc::ptr_eq(kept, chunk));
+    }
+
+    /// Whether a reference to this chunk is kept since a panic has dropped a message of it.
+    pub(crate) fn keeps(&self, chunk: &Arc<ChunkData>) -> bool {
+        self.tracked.lock().kept.iter().any(|kept| Arc::ptr_eq(kept, chunk))
     }
 
     /// A message was dropped by a panic.

@@ -279,6 +279,7 @@ impl Partition {
     pub(crate) fn pin(&mut self, offset: i64) {
         if let Some(ownership) = &self.cell.ownership {
             ownership.lock().pinned = Some(offset);
+            ownership.tell_pinned();
         }
     }
 

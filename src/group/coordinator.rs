@@ -220,7 +220,7 @@ impl Coordinator {
                 Err(TryRecvError::Disconnected) => break self.begin_leaving(now()),
             }
         }
-        if self.parts.status.takes_commit_wish() {
+        if self.parts.status.takes_commit_wish() || self.parts.shared.takes_pinned() {
             self.want_commit(None);
         }
     }
@@ -386,7 +386,21 @@ impl Coordinator {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.parts.member.answered(ticket, Err(error), now());
             }
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(link, error),
+        }
+    }
+
+    /// Nothing could be written to a link.
+    fn unsent(&mut self, link: Link, error: Error) {
+        let ended = self.links.as_ref().and_then(|links| links.get(link).ended());
+        if ended.is_some_and(|ended| ended.was_idle) {
+            // Brokers close what is idle, as the link for joining is most of the time: not worth telling anybody.
+            log::debug!("group {}: {error}", self.parts.group);
+            self.links = None;
+            self.void_flights();
+            self.connect_at = Some(now());
+        } else {
+            self.cut_off(error);
         }
     }
 
@@ -466,7 +480,7 @@ impl Coordinator {
         match links.get(Link::Group).send(Ask::at_version(&fetch), &deadline) {
             Ok(pending) => self.flights.push(Flight::Offsets(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(Link::Group, error),
         }
         true
     }
@@ -657,7 +671,10 @@ impl Coordinator {
         match links.get(Link::Group).send(&request, &deadline) {
             Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => self.cut_off(error),
+            Err(error) => {
+                self.parts.committer.interrupted(now());
+                self.unsent(Link::Group, error);
+            }
         }
         false
     }

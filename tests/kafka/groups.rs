@@ -5,4 +5,9 @@
     reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
 )]
 
+mod brokers;
+mod crash;
+mod handover;
 mod java;
+mod offsets;
+mod storm;

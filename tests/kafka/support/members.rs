@@ -216,6 +216,23 @@ impl MemberProcess {
         self.history()
     }
 
+    /// How many threads of klamm, and how many sockets, its process has.
+    pub fn weight(&self) -> (usize, usize) {
+        let list = |name: &str| {
+            let folder = format!("/proc/{}/{name}", self.process.id());
+            let entries = std::fs::read_dir(folder).expect("Linux tells of processes");
+            entries.filter_map(|entry| Some(entry.ok()?.path()))
+        };
+        let threads = list("task").filter_map(|task| std::fs::read_to_string(task.join("comm")).ok());
+        let sockets = list("fd").filter_map(|descriptor| std::fs::read_link(descriptor).ok());
+        (
+            threads.filter(|name| name.starts_with("klamm-")).count(),
+            sockets
+                .filter(|target| target.to_string_lossy().starts_with("socket:"))
+                .count(),
+        )
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.process.exit_status().is_none()
     }

@@ -31,6 +31,10 @@ impl Process {
         self.child.stdin.take().expect("stdin is a pipe, taken once")
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `None` while it runs.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
