@@ -5,7 +5,7 @@
 //! want records now: a partition whose window is full is forgotten until it has room.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -112,17 +112,12 @@ impl Session {
         }
         let mut named: BTreeMap<Arc<str>, FetchTopic> = BTreeMap::new();
         let mut order: Vec<Arc<str>> = Vec::new();
-        let mut forgotten: BTreeMap<(Arc<str>, Uuid), Vec<i32>> = BTreeMap::new();
+        let mut gone: Vec<Want> = Vec::new();
         let mut kept: HashMap<Slot, Want> = HashMap::with_capacity(wants.len());
         for want in wants {
             let before = self.held.remove(&want.slot);
             let is_new = before.as_ref() != Some(&want);
-            if let Some(before) = before.filter(|before| !before.is_same_topic(&want)) {
-                forgotten
-                    .entry((before.topic, before.topic_id))
-                    .or_default()
-                    .push(before.partition);
-            }
+            gone.extend(before.filter(|before| !before.is_same_topic(&want)));
             if is_new {
                 let topic = named.entry(Arc::clone(&want.topic)).or_insert_with(|| {
                     order.push(Arc::clone(&want.topic));
@@ -132,11 +127,18 @@ impl Session {
             }
             kept.insert(want.slot, want);
         }
-        for (_, gone) in self.held.drain() {
-            forgotten
-                .entry((gone.topic, gone.topic_id))
-                .or_default()
-                .push(gone.partition);
+        gone.extend(self.held.drain().map(|(_, want)| want));
+        let mut forgotten: BTreeMap<(Arc<str>, Uuid), Vec<i32>> = BTreeMap::new();
+        if !gone.is_empty() {
+            // A broker forgets after it has taken in what is named. So what was given up and taken over again, which has
+            // another slot then, must not be forgotten.
+            let names: HashSet<_> = kept.values().map(|want| key(want, version)).collect();
+            for gone in gone.into_iter().filter(|gone| !names.contains(&key(gone, version))) {
+                forgotten
+                    .entry((gone.topic, gone.topic_id))
+                    .or_default()
+                    .push(gone.partition);
+            }
         }
         if !forgotten.is_empty() || kept.len() != self.slots.len() || !named.is_empty() {
             self.slots = kept.values().map(|want| (key(want, version), want.slot)).collect();
@@ -276,6 +278,29 @@ mod tests {
         assert_eq!(ask(&mut session, &[again]), (99, 1, vec![0], vec![0]));
         assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(1)), 0), None);
         assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(2)), 0), Some(0));
+    }
+
+    #[test]
+    fn a_partition_that_was_given_up_and_taken_over_again_is_not_forgotten() {
+        let mut session = Session::new();
+        ask(&mut session, &[want(0, 5), want(1, 7)]);
+        session.answered(99);
+        let again = Want { slot: 8, ..want(0, 5) };
+        assert_eq!(ask(&mut session, &[again]), (99, 1, vec![0], vec![1]));
+        assert_eq!(session.slot_of(&TopicKey::Id(Uuid::from_u128(1)), 0), Some(8));
+    }
+
+    #[test]
+    fn a_topic_made_anew_is_not_forgotten_by_its_name_where_topics_have_no_ids() {
+        let mut session = Session::new();
+        session.request(vec![want(0, 5)], &FetchConfig::default(), 500, 12);
+        session.answered(99);
+        let again = Want {
+            topic_id: Uuid::from_u128(2),
+            ..want(0, 0)
+        };
+        let request = session.request(vec![again], &FetchConfig::default(), 500, 12);
+        assert_eq!((request.topics.len(), request.forgotten_topics_data.len()), (1, 0));
     }
 
     #[test]

@@ -6,4 +6,5 @@
 )]
 
 mod crash;
+mod java;
 mod storm;

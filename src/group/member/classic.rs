@@ -12,6 +12,8 @@
 mod leader;
 mod place;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -156,7 +158,9 @@ impl Member {
     /// broken link is `disconnected`.
     pub(crate) fn answered(&mut self, ticket: Ticket, answer: Result<Answer, Error>, now: Instant) {
         self.fence(now);
-        let Some(asked) = self.asked(ticket) else { return };
+        let Some(asked) = self.asked(ticket) else {
+            return self.proceed(now);
+        };
         match (asked, answer) {
             (Asked::Leave, _) => self.end(Output::Left),
             (_, Err(error)) if is_final(&error) => self.fail(error),
@@ -171,7 +175,7 @@ impl Member {
 
     /// What `Revoke` asked for is done.
     pub(crate) fn released(&mut self, now: Instant) {
-        self.fence(now);
+        // However late that is: nothing is left that could be lost.
         if matches!(self.stage, Stage::Revoking(_)) {
             self.stage = Stage::Waiting { at: now };
         }
@@ -205,10 +209,7 @@ impl Member {
     /// coordinator. Others are ignored.
     pub(crate) fn refused(&mut self, identity: &Identity, code: i16, now: Instant) {
         self.fence(now);
-        let concerns_us = matches!(
-            Refusal::of(code),
-            Refusal::Rebalance | Refusal::PastGeneration | Refusal::UnknownMember | Refusal::Elsewhere
-        ) || code == FENCED_INSTANCE_ID;
+        let concerns_us = MEMBERSHIP_CODES.contains(&code);
         if concerns_us && self.identity() == Some(identity) {
             self.on_refusal(code, "OffsetCommit", now);
         }
@@ -751,5 +752,6 @@ impl Stage {
     }
 }
 
-/// Kafka's code for a static member whose name somebody else has taken.
-const FENCED_INSTANCE_ID: i16 = 82;
+/// What may come of a commit and is not about its partitions: coordinator not available or elsewhere, illegal generation,
+/// unknown member, rebalance, fenced instance ID.
+const MEMBERSHIP_CODES: [i16; 6] = [15, 16, 22, 25, 27, 82];

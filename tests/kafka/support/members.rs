@@ -72,6 +72,63 @@ impl Kafka {
     }
 }
 
+impl Kafka {
+    /// Kafka's console consumer as a member of a group; it reads from the first record if nothing is committed.
+    pub fn console_member(&self, group: &str, topic: &str, settings: &[&str]) -> ConsoleMember {
+        let files = Files::new("console");
+        let mut command = jars::java_command(128);
+        command
+            .args([
+                "-cp",
+                jars::class_path(),
+                "org.apache.kafka.tools.consumer.ConsoleConsumer",
+            ])
+            .args(["--bootstrap-server", &self.internal_bootstrap()])
+            .args(["--topic", topic, "--group", group, "--from-beginning"]);
+        for setting in settings {
+            command.args(["--command-property", setting]);
+        }
+        let output = File::create(&files.log).expect("a file can be made");
+        let errors = File::create(&files.output).expect("a file can be made");
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        ConsoleMember {
+            process: Process::start(&mut command),
+            files,
+        }
+    }
+}
+
+/// A console consumer that runs until it is told to leave.
+pub struct ConsoleMember {
+    process: Process,
+    files: Files,
+}
+
+impl ConsoleMember {
+    /// The values it has printed so far.
+    pub fn lines(&mut self) -> Vec<String> {
+        let errors = || std::fs::read_to_string(&self.files.output).unwrap_or_default();
+        let printed = std::fs::read_to_string(&self.files.log).expect("its output can be read");
+        if let Some(status) = self.process.exit_status() {
+            assert!(
+                status.success() || status.code() == Some(143),
+                "it ended with {status}: {}",
+                errors()
+            );
+        }
+        printed.lines().map(str::to_owned).collect()
+    }
+
+    /// Lets it say goodbye, as Ctrl-C does, and waits for its end.
+    pub fn leave(&mut self) {
+        self.process.signal("TERM");
+        assert!(
+            self.process.wait(STOP_LIMIT).is_some(),
+            "it did not end within {STOP_LIMIT:?}"
+        );
+    }
+}
+
 struct Files {
     log: PathBuf,
     output: PathBuf,

@@ -52,17 +52,19 @@ impl Place {
 
     /// Why the place may be somebody else's by now.
     pub(super) fn end(&self, config: &MemberConfig, now: Instant) -> Option<Error> {
+        if now < self.valid_until(config) {
+            return None;
+        }
         let (session, rebalance) = (config.session_timeout, config.rebalance_timeout);
         let what = if self.known + session <= now {
             format!(
                 "the group was not heard of for session_timeout ({session:?}), so that others may have its partitions"
             )
-        } else if self.settled + rebalance <= now {
-            format!(
-                "the group may have ended a rebalance without this member, as it does after rebalance_timeout ({rebalance:?})"
-            )
         } else {
-            return None;
+            format!(
+                "the group may have ended a rebalance without this member, as it does after rebalance_timeout \
+                 ({rebalance:?})"
+            )
         };
         Some(Error::new(ErrorKind::TimedOut, what))
     }

@@ -42,6 +42,14 @@ struct Known {
     assignment: Vec<u8>,
 }
 
+#[derive(Debug, Clone)]
+struct Written {
+    generation: i32,
+    members: BTreeMap<String, Known>,
+    leader: Option<String>,
+    protocol: String,
+}
+
 #[derive(Debug)]
 pub(super) struct Coordinator {
     state: State,
@@ -53,7 +61,7 @@ pub(super) struct Coordinator {
     protocol: String,
     ids: u32,
     /// What a successor reads from the log.
-    written: Option<(i32, BTreeMap<String, Known>, Option<String>, String)>,
+    written: Option<Written>,
     answers: Vec<(Reply, Answer)>,
 }
 
@@ -90,13 +98,16 @@ impl Coordinator {
         self.members.clear();
         self.state = State::Empty;
         self.leader = None;
-        if let Some((generation, members, leader, protocol)) = self.written.clone() {
-            self.state = if members.is_empty() {
+        if let Some(written) = self.written.clone() {
+            self.state = if written.members.is_empty() {
                 State::Empty
             } else {
                 State::Stable
             };
-            (self.generation, self.members, self.leader, self.protocol) = (generation, members, leader, protocol);
+            self.generation = written.generation;
+            self.members = written.members;
+            self.leader = written.leader;
+            self.protocol = written.protocol;
         }
         for member in self.members.values_mut() {
             member.expires = now + member.session;
@@ -381,6 +392,9 @@ impl Coordinator {
 
     fn admit(&mut self, reply: Reply, id: &str, skip_assignment: bool, now: u64) {
         self.heard_of(id, now);
+        if let Some(member) = self.members.get_mut(id) {
+            member.joining = None;
+        }
         let leader = self.leader.clone().unwrap_or_default();
         let is_leader = leader == id;
         let as_seen = |(id, member): (&String, &Known)| JoinedMember {
@@ -445,12 +459,12 @@ impl Coordinator {
     }
 
     fn write(&mut self) {
-        self.written = Some((
-            self.generation,
-            self.members.clone(),
-            self.leader.clone(),
-            self.protocol.clone(),
-        ));
+        self.written = Some(Written {
+            generation: self.generation,
+            members: self.members.clone(),
+            leader: self.leader.clone(),
+            protocol: self.protocol.clone(),
+        });
     }
 
     fn remove(&mut self, id: &str, now: u64) {

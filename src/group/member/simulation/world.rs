@@ -13,7 +13,7 @@ use crate::{
     error::{Error, ErrorKind},
     group::{
         assignor::Counts,
-        member::{Answer, Identity, Link, Member, MemberConfig, Output, Request},
+        member::{Answer, Link, Member, MemberConfig, Output, Request},
     },
     offset::TopicPartition,
 };
@@ -87,7 +87,6 @@ pub(super) struct Node {
     /// When each request was sent, and what it was.
     pub sent: Vec<(u64, &'static str)>,
     last_beat: Option<Beat>,
-    beating: u64,
     pub assigned: u32,
     pub lost: u32,
 }
@@ -119,6 +118,8 @@ pub(super) struct World {
     scheduled: u64,
     pub nodes: Vec<Node>,
     pub coordinator: Coordinator,
+    /// When it is to look at the time.
+    wakes: BTreeSet<u64>,
     /// Nobody coordinates until then.
     down_until: u64,
     pub counts: Counts,
@@ -140,6 +141,7 @@ impl World {
             scheduled: 0,
             nodes: Vec::new(),
             coordinator: Coordinator::new(),
+            wakes: BTreeSet::new(),
             down_until: 0,
             counts: counts.iter().map(|&(topic, count)| (Arc::from(topic), count)).collect(),
             weather: Weather::default(),
@@ -168,7 +170,6 @@ impl World {
             is_troubled: false,
             sent: Vec::new(),
             last_beat: None,
-            beating: 0,
             assigned: 0,
             lost: 0,
         });
@@ -310,7 +311,6 @@ impl World {
                 assert!(now <= due, "a heartbeat at {now} that was due at {due}");
             }
         }
-        node.beating += 1;
         node.last_beat = Some(Beat {
             ticket,
             sent: now,
@@ -478,7 +478,10 @@ impl World {
                     assert!(timer.is_none_or(|at| at > now), "a tick that does nothing");
                 }
             }
-            Event::Coordinator => self.at_coordinator(|coordinator, now| coordinator.tick(now)),
+            Event::Coordinator => {
+                self.wakes.remove(&self.now);
+                self.at_coordinator(|coordinator, now| coordinator.tick(now));
+            }
         }
     }
 
@@ -520,9 +523,16 @@ impl World {
         self.at_coordinator(|coordinator, now| coordinator.handle(reply, request, now));
     }
 
+    /// Once for each time, or the events would multiply.
+    fn wake_coordinator(&mut self, at: u64) {
+        if self.wakes.insert(at) {
+            self.schedule_at(at, Event::Coordinator);
+        }
+    }
+
     fn at_coordinator(&mut self, act: impl FnOnce(&mut Coordinator, u64)) {
         if self.down_until > self.now {
-            self.schedule_at(self.down_until, Event::Coordinator);
+            self.wake_coordinator(self.down_until);
             return;
         }
         act(&mut self.coordinator, self.now);
@@ -530,7 +540,7 @@ impl World {
             self.answer(reply, answer);
         }
         if let Some(at) = self.coordinator.timer() {
-            self.schedule_at(at.max(self.now), Event::Coordinator);
+            self.wake_coordinator(at.max(self.now));
         }
     }
 
@@ -602,10 +612,6 @@ impl World {
 impl Node {
     pub(super) fn count(&self, name: &str) -> usize {
         self.sent.iter().filter(|(_, sent)| *sent == name).count()
-    }
-
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.member.identity()
     }
 }
 
