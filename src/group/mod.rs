@@ -114,13 +114,11 @@ impl GroupBuilder {
     /// Joins also when a topic does not exist yet, and reads it from its first record once it does. Without this,
     /// [`join`](Self::join) fails for a topic that is still unknown after `unknown_topic_ttl`. Reading never creates one.
     ///
-    /// That it is there is noticed when metadata is asked for, after
-    /// [`metadata_max_age`](crate::ClientBuilder::metadata_max_age) (5 min) at the latest.
+    /// Until then brokers are asked for it about every second ([`retry_backoff`](crate::ClientBuilder::retry_backoff)).
     ///
     /// ```no_run
-    /// # use std::time::Duration;
     /// # fn main() -> klamm::Result<()> {
-    /// let client = klamm::Client::builder().bootstrap("localhost:9092").metadata_max_age(Duration::from_secs(10)).connect()?;
+    /// # let client = klamm::Client::connect("localhost:9092")?;
     /// let stream = client.group("billing").topics(["orders-of-next-year"]).await_topics().join()?;
     /// # drop(stream);
     /// # Ok(()) }
