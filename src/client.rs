@@ -185,7 +185,8 @@ impl Client {
         ReaderBuilder::new(self.clone(), self.cluster.config().rack.clone())
     }
 
-    /// Reads topics together with the other members of a consumer group, which remembers how far it got.
+    /// Reads topics together with the other members of a consumer group, which remembers how far it got. Kafka: `group.id`.
+    /// [`klamm::join`](crate::join) is the short form.
     ///
     /// ```no_run
     /// # fn main() -> klamm::Result<()> {

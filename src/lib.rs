@@ -1,23 +1,98 @@
 //! A blocking Apache Kafka client: no async runtime, no C client underneath, plain threads, a `for` loop.
 //!
 //! ```no_run
+//! # fn bill(key: Option<&[u8]>, value: Option<&[u8]>) -> klamm::Result<()> { Ok(()) }
 //! # fn main() -> klamm::Result<()> {
-//! let client = klamm::Client::connect("localhost:9092")?;
-//! for message in client.reader().topics(["orders"]).open()? {
+//! for message in klamm::join("localhost:9092", "billing", ["orders"])? {
 //!     let message = message?;
-//!     println!("{}: {:?}", message.offset(), message.value());
-//! }
+//!     bill(message.key(), message.value())?; // `?`, `break` or a panic here: the message comes again
+//! } // the loop turns: it is done, and will be committed
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! # A tour
 //!
-//! A [`Client`] knows a cluster and makes everything else: a [`ReaderBuilder`], which opens a [`Stream`] of messages, and
-//! an [`Admin`], which creates and deletes topics and the like. A [`Message`] is a view into the batch it came with: cheap
-//! to make, and it keeps that batch in memory; [`Message::detach`] makes a copy that stands for itself.
+//! A [`Client`] knows a cluster and makes everything else: a [`GroupBuilder`], which joins a consumer group, and a
+//! [`ReaderBuilder`], which reads without one, both of which open a [`Stream`] of messages; and an [`Admin`], which creates
+//! and deletes topics and the like. A [`Message`] is a view into the batch it came with: cheap to make, and it keeps that
+//! batch in memory; [`Message::detach`] makes a copy that stands for itself.
 //!
-//! **The loop** goes over a stream by value, as above, or by reference. It waits for new messages; with
+//! ## Groups
+//!
+//! The members of a group share the partitions of its topics: each partition is read by one member at a time, and the
+//! group remembers how far that one got. When a member comes, goes or dies, the partitions are dealt out anew (a
+//! *rebalance*), and whoever gets one goes on where it was committed. Java's consumers may be members as well, as long as
+//! they use the classic protocol and have an [assignor](Assignor) in common with klamm's, as they have by default.
+//!
+//! **Acking** is what the program does: it says that a message is *done*. **Committing** is what klamm does: it tells the
+//! group, every [5 s](GroupBuilder::commit_interval), when a partition goes, at close, and when [`Stream::commit`] says so.
+//! What is committed is the lowest offset below which everything is done, so that nothing is lost.
+//!
+//! By default ([`AckMode::OnNext`]) the loop acks: asking for the next message says that the last one is done, *if the
+//! program has let go of it*. `break`, `?` and a panic come before that, so that message is given again. One that is
+//! kept, in a `Vec` or on another thread, is done when its own [`ack`](Message::ack) says so, and the first time that this
+//! is met, the event [`StillHeld`](Event::StillHeld) tells, in case it was not meant.
+//!
+//! With [`AckMode::Explicit`] only acks count, in any order and from any thread:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use klamm::{AckMode, Client};
+//! # fn store(batch: &klamm::Batch) -> klamm::Result<()> { Ok(()) }
+//! # fn main() -> klamm::Result<()> {
+//! # let client = Client::connect("localhost:9092")?;
+//! let stream = client.group("archive").topics(["orders"]).ack_mode(AckMode::Explicit).join()?;
+//! for batch in stream.batches() {
+//!     let batch = batch?;
+//!     store(&batch)?;
+//!     batch.ack(); // it is stored: it need not come again
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **A pool of threads** that messages are moved to should be bounded, and is best drained before the stream is closed:
+//!
+//! ```no_run
+//! # use std::{sync::mpsc, thread, time::Duration};
+//! # use klamm::{AckMode, Client, Message};
+//! # fn work(message: &Message) {}
+//! # fn main() -> klamm::Result<()> {
+//! # let client = Client::connect("localhost:9092")?;
+//! let stream = client.group("billing").topics(["orders"]).ack_mode(AckMode::Explicit).join()?;
+//! let (sender, receiver) = mpsc::sync_channel::<Message>(100);
+//! thread::scope(|scope| {
+//!     scope.spawn(move || {
+//!         for message in receiver {
+//!             work(&message);
+//!             message.ack();
+//!         }
+//!     });
+//!     for message in stream.iter().flatten() {
+//!         sender.send(message).ok();
+//!     }
+//!     drop(sender); // a `Closer` has ended the loop: the pool ends when it has done what it has
+//! });
+//! let report = stream.close(Duration::from_secs(10))?; // commits that, and leaves the group
+//! # drop(report);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **A rebalance** waits for the program, up to [`revoke_timeout`](GroupBuilder::revoke_timeout) (48 s): nothing more of the
+//! partitions is given out, and what is in hand may be finished and acked, and is committed. What takes longer is
+//! [abandoned](Event::Abandoned): it comes again elsewhere, [`Message::is_current`] turns false, and its ack is refused. That
+//! the program works at one message for long costs it nothing else; heartbeats go on, and there is no
+//! `max.poll.interval.ms`.
+//!
+//! **A window** bounds what is not done: a program that acks nothing is given
+//! [`prefetch_count`](GroupBuilder::prefetch_count) messages or [`prefetch_bytes`](GroupBuilder::prefetch_bytes) of a partition,
+//! and no more until it does. [`Message::release`] makes room without an ack.
+//!
+//! ## Without a group
+//!
+//! A reader says itself where to begin, and nothing is committed. Its loop waits for new messages; with
 //! [`until_end`](ReaderBuilder::until_end) it ends with what was there when the stream was opened:
 //!
 //! ```no_run
@@ -32,6 +107,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! ## Streams
 //!
 //! **Several threads** may iterate over one stream. An iterator has one partition to itself for a batch at a time, so
 //! order within a partition holds, and no message is handed out under a lock:
@@ -77,14 +154,15 @@
 //! # }
 //! ```
 //!
-//! **Closing** is possible from anywhere: a [`Closer`] ends the iterators with `None`, [`Stream::close`] also waits for
-//! klamm's threads and says where reading stood. Dropping a stream does the same within 5 s.
+//! **Closing** is possible from anywhere: a [`Closer`] ends the iterators with `None`. Until [`Stream::close`] or the stream's
+//! drop, a member keeps its partitions, and what is in hand may be acked. `close` commits, leaves the group, waits for klamm's
+//! threads and says what it leaves behind; a drop does the same within 5 s, and acks nothing.
 //!
 //! ```no_run
 //! # use std::time::Duration;
 //! # fn main() -> klamm::Result<()> {
 //! # let client = klamm::Client::connect("localhost:9092")?;
-//! let stream = client.reader().topics(["orders"]).open()?;
+//! let stream = client.group("billing").topics(["orders"]).join()?;
 //! let closer = stream.closer();
 //! std::thread::spawn(move || {
 //!     std::io::stdin().read_line(&mut String::new()).ok();
@@ -94,13 +172,13 @@
 //!     println!("{:?}", message?.value());
 //! }
 //! let report = stream.close(Duration::from_secs(5))?;
-//! println!("not given out any more: {:?}", report.unread);
+//! println!("acked, but not known to the group: {:?}", report.uncommitted);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! What happens meanwhile, a leader that moves or a position that was reset, is told by [`Stream::events`], what is wrong
-//! now by [`Stream::health`], and both by the `log` crate.
+//! **What happens meanwhile**, a rebalance, a leader that moves or a position that was reset, is told by [`Stream::events`],
+//! what is wrong now by [`Stream::health`], and both by the `log` crate.
 //!
 //! # Threads
 //!
@@ -108,15 +186,25 @@
 //! |---|---|---|
 //! | `klamm-read-N` | one per connection for questions (metadata, offsets, upkeep) | when it is idle for long, or the client ends |
 //! | `klamm-lane-N` | one per stream and broker that is read from, at times a second one | with its stream, or after 10 s without work |
-//! | `klamm-fetch-N` | one per partition of a stream: checksums, decompression | with its stream |
+//! | `klamm-fetch-N` | one per partition of a stream: checksums, decompression | with its stream, or when the partition goes |
 //! | `klamm-keep` | one per stream: metadata by age, new partitions, stalls | with its stream |
+//! | `klamm-group` | one per member of a group: heartbeats, rebalances, commits | when the group is left |
+//! | `klamm-find` | one while a member looks for its group's coordinator | when it is found, or the stream ends |
+//! | `klamm-resolve` | one while a name is looked up | with the answer |
 //!
 //! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code.
 //!
 //! # Guarantees
 //!
 //! - Messages of one partition come in the order of their offsets, each once, unless the program seeks, or drops an
-//!   iterator before it asked for the next message: then the last one comes again.
+//!   iterator before it asked for the next message: then the last one comes again, unless it was acked (or, in a
+//!   group, the program still has it).
+//! - In a group, each message is given at least once: nothing is committed before the program says that it is done. It comes
+//!   twice only after a crash (what was acked within the last [`commit_interval`](GroupBuilder::commit_interval)), when the
+//!   program had it for longer than `revoke_timeout` in a rebalance, or when the group was out of reach for a
+//!   `session_timeout`; never in a clean rebalance. Topic, partition and offset tell a message that came before.
+//! - A member that may have lost its partitions is given nothing more of them, and commits nothing, from the moment on at
+//!   which others may have them.
 //! - Nothing is left out without an [`Event`] that says so. Records of aborted transactions, and those that compaction or
 //!   retention has removed, are not there to be read.
 //! - A record is given only when the checksum of its batch holds.
@@ -134,8 +222,9 @@
 //!
 //! # Not supported yet
 //!
-//! Consumer groups and committed offsets, producing, TLS and SASL, handlers per partition. Without a group,
-//! [`Message::ack`] only matters for what an iterator that is dropped gives back.
+//! Producing; TLS and SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
+//! partitions from everybody for a moment; handlers per partition; a thread per partition; one partition at a time
+//! (`checkout`); giving up a partition whose handler is slow (`max.poll.interval.ms`).
 //!
 //! # Features
 //!
@@ -175,6 +264,9 @@ pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use wire::batch::{Header, Headers, TimestampType};
 
 /// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.
+///
+/// It is `Client::connect(bootstrap)?.group(group).topics(topics).join()`: whoever wants to set anything writes that. See
+/// [`GroupBuilder`] for the defaults.
 ///
 /// ```no_run
 /// # fn bill(value: Option<&[u8]>) -> klamm::Result<()> { Ok(()) }

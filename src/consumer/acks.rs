@@ -9,24 +9,31 @@ use super::intervals::{Line, Runs, length};
 #[non_exhaustive]
 pub enum AckMode {
     /// When an iterator is asked for the next message and the program has let go of the last one (dropped it, as the loop
-    /// does). A message that is kept, or was moved to another thread, is done when its own
-    /// [`ack`](crate::Message::ack) says so.
+    /// does). `None` and `Err` are answers to that question as well. A message that is kept, or was moved to another thread,
+    /// is done when its own [`ack`](crate::Message::ack) says so; one that a panic drops is not done. The same holds for
+    /// [batches](crate::Stream::batches).
     #[default]
     OnNext,
-    /// When [`ack`](crate::Message::ack) says so, and not before.
+    /// When [`Message::ack`](crate::Message::ack), [`Batch::ack`](crate::Batch::ack) or
+    /// [`Stream::ack_through`](crate::Stream::ack_through) says so, and not before. A message that is dropped without stays
+    /// unfinished, holds up commits, and comes again after a rebalance or a restart.
     Explicit,
 }
 
-/// Which offset is committed when messages are acked out of order.
+/// Which offset is committed when messages are acked out of order: [`commit_order`](crate::GroupBuilder::commit_order).
+///
+/// With offsets 0 to 10 in hand, acks of 10 and then of 3 commit: nothing in the first order (0 is not done), 11 in the second,
+/// and 4 in the third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CommitOrder {
     /// The lowest offset below which everything is done: nothing is lost.
     #[default]
     LowestContiguous,
-    /// Behind the highest message that was acked, whatever lies below it; a lower ack changes nothing.
+    /// Behind the highest message that was acked, whatever lies below it, which counts as done: it is lost if the program dies
+    /// before it has finished it. A lower ack changes nothing.
     Monotonic,
-    /// Behind the message that was acked last, also when that is lower than before.
+    /// Behind the message that was acked last, also when that is lower than before. What lies below it counts as done.
     LastWins,
 }
 

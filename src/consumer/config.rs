@@ -109,6 +109,8 @@ macro_rules! fetch_settings {
         /// When it is reached, this partition is not asked for more until the program has caught up
         /// (librdkafka's `queued.min.messages` is its nearest relation). An answer that was asked for before may go beyond
         /// it, within the bytes.
+        ///
+        /// In a group, messages that the program was given and has not acked count as well: so many may be unfinished.
         pub fn prefetch_count(mut self, records: usize) -> Self {
             self.fetch.prefetch_count = records;
             self
@@ -187,7 +189,8 @@ macro_rules! fetch_settings {
 
         /// Where to begin; the default is the first record there is. Kafka: `auto.offset.reset` is the nearest relation.
         ///
-        /// A partition that appears later is always read from its first record.
+        /// A partition that appears later is always read from its first record. In a group this is where to begin when the
+        /// group has committed nothing for a partition; a place other than the first record is committed at once.
         pub fn start_at(mut self, start: $crate::StartAt) -> Self {
             self.fetch.start_at = start;
             self
@@ -200,8 +203,8 @@ macro_rules! fetch_settings {
             self
         }
 
-        /// After which time a program that has something to read of a partition, and takes nothing, is reported: as an
-        /// event and in `health()`; the default is 5 minutes. Nothing else happens.
+        /// After which time a program that has something to read of a partition, and takes nothing (in a group: or finishes
+        /// nothing), is reported: as an event and in `health()`; the default is 5 minutes. Nothing else happens.
         pub fn stall_after(mut self, time: std::time::Duration) -> Self {
             self.fetch.stall_after = time;
             self

@@ -8,10 +8,33 @@ use parking_lot::{Condvar, Mutex};
 use crate::{deadline::Deadline, error::Error, offset::TopicPartition};
 
 /// What has happened to a stream. [`Stream::events`](crate::Stream::events) hands it out; nobody has to read it.
+///
+/// In a rebalance that goes well they come in this order: `RebalanceStarted`, `Revoked` for each partition, `Rebalanced`, and
+/// `Assigned` for each partition that this member has then. Each is also a line in the log (`log` crate), warnings for what
+/// somebody may want to change.
+///
+/// ```no_run
+/// use klamm::Event;
+/// # fn f(stream: &klamm::Stream) {
+/// let events = stream.events();
+/// std::thread::spawn(move || {
+///     // Ends with the stream.
+///     for event in events {
+///         match event {
+///             Event::Rebalanced { current, .. } => println!("this member has {} partitions now", current.len()),
+///             Event::Abandoned { partition, oldest, .. } => println!("too slow: {partition} from {oldest} on comes again"),
+///             Event::Lost { partition, error, .. } => println!("{partition} was lost: {error}"),
+///             _ => {}
+///         }
+///     }
+/// });
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
-    /// A partition is being read from now on.
+    /// A partition is being read from now on. In a group: at the offset that the group has committed, or where
+    /// [`start_at`](crate::GroupBuilder::start_at) says.
     #[non_exhaustive]
     Assigned {
         /// Which.
@@ -71,7 +94,8 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-    /// There is something to read, and the program has taken nothing of it for `stall_after`.
+    /// There is something to read, and the program has taken nothing of it for `stall_after`. In a group also: it has finished
+    /// nothing of what it has.
     #[non_exhaustive]
     Stalled {
         /// Which.
@@ -81,7 +105,8 @@ pub enum Event {
         /// For how long.
         age: Duration,
     },
-    /// The group deals out its partitions anew: this member gives up what it has.
+    /// The group deals out its partitions anew: this member gives up what it has, as soon as the program has finished what it
+    /// has in hand, or after [`revoke_timeout`](crate::GroupBuilder::revoke_timeout).
     RebalanceStarted,
     /// The group has dealt out its partitions.
     #[non_exhaustive]
@@ -95,7 +120,7 @@ pub enum Event {
         /// All that it has now.
         current: Vec<TopicPartition>,
     },
-    /// A partition was given up in good order: what was acked of it is committed.
+    /// A partition was given up in good order: what was acked of it is committed, unless a `CommitFailed` came before.
     #[non_exhaustive]
     Revoked {
         /// Which.
@@ -325,19 +350,35 @@ impl fmt::Debug for Events {
 }
 
 /// How a stream is doing, as of now: [`Stream::health`](crate::Stream::health).
+///
+/// ```no_run
+/// use klamm::Health;
+/// # fn f(stream: &klamm::Stream) {
+/// match stream.health() {
+///     Health::Healthy | Health::Rebalancing => println!("ok"),
+///     Health::Unhealthy(problems) => {
+///         for problem in problems {
+///             println!("for {:?}: {}", problem.age, problem.error);
+///         }
+///     }
+///     _ => {}
+/// }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Health {
     /// Nothing is wrong.
     Healthy,
-    /// Nothing is wrong, and the group is dealing out its partitions.
+    /// Nothing is wrong, and the group is dealing out its partitions: also from [`join`](crate::GroupBuilder::join) until the
+    /// first assignment.
     Rebalancing,
     /// Something is; reading may go on elsewhere.
     Unhealthy(Vec<Problem>),
 }
 
 impl Health {
-    /// Whether nothing is wrong.
+    /// Whether it is [`Healthy`](Self::Healthy): nothing is wrong, and no rebalance under way.
     #[must_use]
     pub fn is_healthy(&self) -> bool {
         matches!(self, Self::Healthy)

@@ -286,8 +286,28 @@ impl Message {
     /// since the partition went to another member of the group, or the stream was told to seek: the message comes again
     /// there.
     ///
-    /// Acks may come in any order and from any thread. In a stream without a group nothing is committed; an acked message
-    /// is not given again when an iterator is dropped before it asked for the next one.
+    /// Acks may come in any order and from any thread. What is committed, within
+    /// [`commit_interval`](crate::GroupBuilder::commit_interval), is the lowest offset below which everything is done. Acking
+    /// twice does nothing. It is cheap: nothing is sent.
+    ///
+    /// In a stream without a group nothing is committed; an acked message is not given again when an iterator is dropped
+    /// before it asked for the next one.
+    ///
+    /// ```no_run
+    /// # use klamm::{AckMode, Client};
+    /// # fn bill(message: &klamm::Message) -> Result<(), String> { Ok(()) }
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = Client::connect("localhost:9092")?;
+    /// for message in client.group("billing").topics(["orders"]).ack_mode(AckMode::Explicit).join()? {
+    ///     let message = message?;
+    ///     match bill(&message) {
+    ///         Ok(()) if message.ack() => {}
+    ///         Ok(()) => println!("offset {} comes again elsewhere, although it is done", message.offset()),
+    ///         Err(why) => return Ok(println!("ending, so that it comes again: {why}")),
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     #[allow(
         clippy::must_use_candidate,
         reason = "whoever does not commit elsewhere need not care"
@@ -522,7 +542,8 @@ impl Batch {
         }
     }
 
-    /// Says that the program is done with all of it: [`Message::ack`] for each of its messages.
+    /// Says that the program is done with all of it: [`Message::ack`] for each of its messages. False when that does not
+    /// count any more.
     #[allow(clippy::must_use_candidate, reason = "as for a message")]
     pub fn ack(&self) -> bool {
         let data = &self.walker.chunk.data;

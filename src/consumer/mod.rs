@@ -8,6 +8,10 @@
 //! A *lane* asks one broker for all partitions that have room, and parses the answer as it reads it. A *fetcher* per
 //! partition checks, inflates and filters what came. The *buffer* holds chunks of decoded batches, bounded, until an
 //! *iterator* takes a lease on a partition and goes through a chunk without any further synchronisation.
+//!
+//! What the program says of its messages goes the other way: `acks` finds what may be committed, `ownership` is shared by
+//! all who hold something of a partition that a group has given us, and `handover` is how it comes and goes. The group
+//! itself is a layer above (`group`).
 
 mod aborted;
 mod acks;

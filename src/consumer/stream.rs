@@ -34,6 +34,9 @@ const DROP_LIMIT_IN_PANIC: Duration = Duration::from_secs(1);
 /// Iterate it by value for the usual `for` loop, or by reference, also from several threads at once: each iterator has
 /// one partition at a time to itself, so that order within a partition always holds.
 ///
+/// One that [joined a group](crate::GroupBuilder::join) reads what the group assigns to it, and commits what the program has
+/// done; one that a [reader](crate::ReaderBuilder) opened reads what it was told to, and commits nothing.
+///
 /// What is prefetched is bounded per partition and in total; a partition that nobody reads from holds up no other. All
 /// trouble with brokers is retried inside. An `Err` concerns one partition, which then waits for a
 /// [`seek`](Self::seek), or, when it is not retriable by anybody (authentication), ends the stream.
@@ -94,11 +97,25 @@ pub enum Next {
     Ended,
 }
 
-/// What a closed stream has left behind.
+/// What a closed stream has left behind: [`Stream::close`].
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # fn f(stream: klamm::Stream) -> klamm::Result<()> {
+/// let report = stream.close(Duration::from_secs(10))?;
+/// for (partition, offset) in &report.unfinished {
+///     println!("{partition} will begin at {offset} again: that was given out, and not acked");
+/// }
+/// if !report.uncommitted.is_empty() {
+///     println!("done, but to come again, since the group could not be told: {:?}", report.uncommitted);
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Records that were prefetched and that no iterator has given out, per partition: where to go on.
+    /// Records that were prefetched and that no iterator has given out, per partition: where to go on. In a group they
+    /// come again by themselves.
     pub unread: Vec<(TopicPartition, i64)>,
     /// Of a group: the oldest message of each partition that was given out and not acked. It comes again.
     pub unfinished: Vec<(TopicPartition, i64)>,
@@ -118,6 +135,9 @@ pub struct Closer {
 
 impl Closer {
     /// Signals the end, and returns at once: iterators end with `None`, also those that wait. More than once is fine.
+    ///
+    /// A member of a group keeps its partitions until [`Stream::close`], or until the stream is dropped: what the program has in
+    /// hand may be finished and acked in between, with [`Message::ack`].
     pub fn close(&self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.close();
@@ -169,14 +189,17 @@ impl Stream {
         Iter::new(Arc::clone(&self.shared), Owner::Borrowed(self))
     }
 
-    /// Iterates over batches: all that was decoded together, of one partition.
+    /// Iterates over batches: all that was decoded together, of one partition. Asking for the next one says that the
+    /// last one is done, as with messages.
     #[must_use]
     pub fn batches(&self) -> Batches<'_> {
         Batches { iter: self.iter() }
     }
 
     /// Moves one partition to another place. What was prefetched or is in an iterator's hand is forgotten: the next
-    /// message of this partition is the first one at the new place. Acks of earlier messages are refused.
+    /// message of this partition is the first one at the new place. Acks of earlier messages are refused; in a group, the
+    /// first ack of a later one may lower the committed offset. A rebalance ends it: whoever gets the partition begins
+    /// where the group has committed.
     ///
     /// It returns at once; a place that must be looked up (all but `Offset`) is resolved in the background.
     ///
@@ -193,7 +216,8 @@ impl Stream {
 
     /// Gives nothing more of these partitions until [`resume`](Self::resume). What was prefetched is kept.
     ///
-    /// A message that an iterator has already given out stays valid.
+    /// A message that an iterator has already given out stays valid. In a group, a rebalance ends it: this concerns the
+    /// partitions that this member has now.
     ///
     /// # Errors
     ///
@@ -232,7 +256,8 @@ impl Stream {
         Ok(())
     }
 
-    /// The partitions that this stream reads, in order.
+    /// The partitions that this stream reads, in order. Of a group: those that it has given to this member, which are none
+    /// before the first assignment and during a rebalance.
     #[must_use]
     pub fn assignment(&self) -> Vec<TopicPartition> {
         let mut all: Vec<_> = self.shared.lock().index.keys().cloned().collect();
@@ -334,11 +359,31 @@ impl Stream {
         Ok(listed.map_or(0, |listed| listed.offset))
     }
 
-    /// Acks every message of this partition that was given out, up to this offset and with it.
+    /// Acks every message of this partition that was given out, up to this offset and with it: for a program that finishes
+    /// messages in order, and keeps no [`Message`]. It takes the offset of a message that was processed, not the next one.
+    ///
+    /// ```no_run
+    /// # use klamm::AckMode;
+    /// # fn store(lines: &mut Vec<String>) -> klamm::Result<()> { lines.clear(); Ok(()) }
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let stream = client.group("archive").topics(["orders"]).ack_mode(AckMode::Explicit).join()?;
+    /// let mut lines = Vec::new();
+    /// for message in &stream {
+    ///     let message = message?;
+    ///     lines.push(format!("{:?}", message.value()));
+    ///     if message.offset() % 100 == 99 {
+    ///         store(&mut lines)?; // may hold messages of other partitions, which are acked when their turn comes
+    ///         stream.ack_through(message.topic(), message.partition(), message.offset())?;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
-    /// `Config` when the partition is not one of this stream's (any more), or the offset was not given out yet; `Closed`.
+    /// `Config` when the partition is not one of this stream's (any more), the offset was not given out yet, or the stream
+    /// has no group; `Closed` once the stream was told to end, other than [`Message::ack`].
     pub fn ack_through(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         let name = TopicPartition::new(topic, partition);
         let state = self.open_state()?;
@@ -359,7 +404,26 @@ impl Stream {
         }
     }
 
-    /// Commits what has been acked before this call, and waits until the group's coordinator has it.
+    /// Commits what has been acked before this call, and waits until the group's coordinator has it. Nobody needs it for
+    /// safety: what is acked is committed by itself, every [`commit_interval`](crate::GroupBuilder::commit_interval).
+    ///
+    /// With [`AckMode::OnNext`](crate::AckMode::OnNext), the message that the loop has in hand is not acked yet.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let stream = client.group("billing").topics(["orders"]).join()?;
+    /// for message in &stream {
+    ///     let message = message?;
+    ///     println!("{:?}", message.value());
+    ///     if message.key() == Some(b"end of day") {
+    ///         message.ack();
+    ///         stream.commit(Duration::from_secs(10))?;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -371,7 +435,7 @@ impl Stream {
             .try_for_each(|result| result.map(drop))
     }
 
-    /// The same, with the outcome for each partition that had something to commit: the offset that was committed, which
+    /// The same, with the outcome for each partition that had something new to commit: the offset that was committed, which
     /// is the next one to read.
     ///
     /// # Errors
@@ -401,7 +465,18 @@ impl Stream {
     /// The committed offset of each of these partitions, as the group's coordinator knows it: the next one to read.
     /// One without a commit is not in the answer. They need not be assigned to this member.
     ///
-    /// It waits up to `request_timeout`.
+    /// It waits up to `request_timeout`. Kafka: OffsetFetch.
+    ///
+    /// ```no_run
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let stream = client.group("billing").topics(["orders"]).join()?;
+    /// let all = (0..client.partitions("orders")?).map(|partition| ("orders", partition));
+    /// for (partition, next) in stream.committed(all)? {
+    ///     println!("{partition}: everything below {next} is done");
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
@@ -416,7 +491,7 @@ impl Stream {
         self.group()?.committed(&partitions, &deadline)
     }
 
-    /// How the stream is doing, as of now; never waits.
+    /// How the stream is doing, as of now; never waits. See [`Health`].
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "ages are a matter of now")]
     pub fn health(&self) -> Health {
@@ -465,7 +540,7 @@ impl Stream {
         }
     }
 
-    /// What happens to the partitions. Nobody has to read it.
+    /// What happens to the partitions. Nobody has to read it. See [`Event`].
     #[must_use]
     pub fn events(&self) -> Events {
         Events::new(Arc::clone(&self.shared.events))
@@ -480,7 +555,8 @@ impl Stream {
     }
 
     /// Ends the stream: iterators (of other threads) end, what was acked is committed, the group is left, threads are
-    /// joined. What the program has in hand and has not acked is reported, and not waited for.
+    /// joined. What the program has in hand and has not acked is reported, and not waited for; acks of it do not count any
+    /// more. A member with an [`instance_id`](crate::GroupBuilder::instance_id) does not leave: it is expected back.
     ///
     /// # Errors
     ///
@@ -621,8 +697,10 @@ enum Owner<'s> {
 /// The messages of a [`Stream`]. It waits for the next one without a limit, and ends when the stream is closed or has
 /// reached its end.
 ///
-/// Asking for the next message says that the program is done with the last one. When an iterator is dropped before, that
-/// message and what came with it are given again, to the next iterator that asks.
+/// Asking for the next message says that the program is done with the last one (in a group: unless it still has it, or the
+/// mode is [`Explicit`](crate::AckMode::Explicit)). When an iterator is dropped before, that message and what came with it
+/// are given again, to the next iterator that asks. In a group, a message that the program has moved elsewhere is not given
+/// again: it is done when its own ack says so.
 pub struct Iter<'s> {
     // Before the owner: it goes back into a stream that is still there.
     lease: Option<Lease>,

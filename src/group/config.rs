@@ -8,14 +8,15 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Which protocol a group speaks with its coordinator.
+/// Which protocol a group speaks with its coordinator: [`GroupBuilder::group_protocol`](crate::GroupBuilder::group_protocol).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum GroupProtocol {
     /// The best that klamm and the settings allow; for now that is always the classic one.
     #[default]
     Auto,
-    /// JoinGroup and SyncGroup; a rebalance takes everything from everybody, and deals it out anew.
+    /// JoinGroup and SyncGroup, which every Kafka has; a rebalance takes everything from everybody, and deals it out anew.
+    /// Kafka: `group.protocol=classic`.
     Classic,
 }
 

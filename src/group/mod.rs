@@ -64,12 +64,16 @@ use topics::TopicCounts;
 /// | [`instance_id`](Self::instance_id) | `group.instance.id` | none |
 /// | [`await_topics`](Self::await_topics) | – | off |
 ///
-/// Those of a [reader](crate::ReaderBuilder) are there as well, with the same defaults.
+/// Those of a [reader](crate::ReaderBuilder) are there as well, with the same defaults. [The tour](crate#groups) tells how a
+/// group works, and what the program has to do with it.
 ///
 /// ```no_run
+/// # use std::time::Duration;
 /// # fn main() -> klamm::Result<()> {
 /// let client = klamm::Client::connect("localhost:9092")?;
-/// for message in client.group("billing").topics(["orders"]).join()? {
+/// let group = client.group("billing").topics(["orders", "refunds"]);
+/// let stream = group.session_timeout(Duration::from_secs(20)).rebalance_timeout(Duration::from_secs(300)).join()?;
+/// for message in &stream {
 ///     let message = message?;
 ///     println!("{:?}", message.value());
 /// } // asking for the next message says that this one is done
@@ -108,19 +112,55 @@ impl GroupBuilder {
     }
 
     /// Joins also when a topic does not exist yet, and reads it from its first record once it does. Without this,
-    /// [`join`](Self::join) fails for a topic that is still unknown after `unknown_topic_ttl`.
+    /// [`join`](Self::join) fails for a topic that is still unknown after `unknown_topic_ttl`. Reading never creates one.
+    ///
+    /// Until then brokers are asked for it about every second ([`retry_backoff`](crate::ClientBuilder::retry_backoff)).
+    ///
+    /// ```no_run
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let stream = client.group("billing").topics(["orders-of-next-year"]).await_topics().join()?;
+    /// # drop(stream);
+    /// # Ok(()) }
+    /// ```
     pub fn await_topics(mut self) -> Self {
         self.group.await_topics = true;
         self
     }
 
-    /// When a message counts as done; the default is when an iterator is asked for the next one.
+    /// When a message counts as done; the default, [`AckMode::OnNext`], is when an iterator is asked for the next one and the
+    /// program has let go of it. Kafka's `enable.auto.commit` is the nearest relation, which commits what was handed out,
+    /// done or not.
+    ///
+    /// ```no_run
+    /// # use klamm::AckMode;
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let stream = client.group("billing").topics(["orders"]).ack_mode(AckMode::Explicit).join()?;
+    /// for message in &stream {
+    ///     let message = message?;
+    ///     println!("{:?}", message.value());
+    ///     message.ack(); // without this it would come again after a restart
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn ack_mode(mut self, mode: AckMode) -> Self {
         self.group.ack_mode = mode;
         self
     }
 
-    /// Which offset is committed when messages are acked out of order; the default loses nothing.
+    /// Which offset is committed when messages are acked out of order; the default, [`CommitOrder::LowestContiguous`], loses
+    /// nothing. The others are what older clients do, for programs that rely on it:
+    ///
+    /// ```no_run
+    /// # use klamm::{AckMode, CommitOrder};
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let group = client.group("billing").topics(["orders"]).ack_mode(AckMode::Explicit);
+    /// let stream = group.commit_order(CommitOrder::Monotonic).join()?; // one ack is enough for all before it
+    /// # drop(stream);
+    /// # Ok(()) }
+    /// ```
     pub fn commit_order(mut self, order: CommitOrder) -> Self {
         self.group.commit_order = order;
         self
@@ -144,13 +184,17 @@ impl GroupBuilder {
     }
 
     /// How often to tell the group that this member lives; the default is 3 s, and at most half of the session timeout. It
-    /// is also how fast a rebalance is noticed. Kafka: `heartbeat.interval.ms`.
+    /// is also how fast a rebalance is noticed, hence at most half of the rebalance timeout as well. Kafka:
+    /// `heartbeat.interval.ms`.
     pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
         self.group.heartbeat_interval = interval;
         self
     }
 
     /// How long the group waits in a rebalance for each member to give up what it has and join again; the default is 60 s.
+    /// The group's is the longest of its members'. A member that takes longer is left out, and loses what it had; one that
+    /// has died holds up a rebalance until its session timeout. Kafka: JoinGroup's `rebalance_timeout_ms`, for which Java's
+    /// consumer gives `max.poll.interval.ms`.
     pub fn rebalance_timeout(mut self, timeout: Duration) -> Self {
         self.group.rebalance_timeout = timeout;
         self
@@ -158,13 +202,14 @@ impl GroupBuilder {
 
     /// How long messages that the program has in hand may still be acked when their partition is to be given up; the
     /// default is four fifths of [`rebalance_timeout`](Self::rebalance_timeout). After that the partition is abandoned,
-    /// and its messages come again elsewhere, so that this member stays in the group.
+    /// and its messages come again elsewhere, so that this member stays in the group. Longer than the program works at
+    /// anything, nothing comes twice in a rebalance; but the whole group waits for it.
     pub fn revoke_timeout(mut self, timeout: Duration) -> Self {
         self.group.revoke_timeout = Some(timeout);
         self
     }
 
-    /// Which protocol to speak with the group's coordinator. Kafka: `group.protocol`.
+    /// Which protocol to speak with the group's coordinator; the default is [`GroupProtocol::Auto`]. Kafka: `group.protocol`.
     pub fn group_protocol(mut self, protocol: GroupProtocol) -> Self {
         self.group.protocol = protocol;
         self
@@ -172,14 +217,15 @@ impl GroupBuilder {
 
     /// A name for this member that outlives the program (KIP-345): coming back within the session timeout it gets the same
     /// partitions, and nobody else notices. Closing does not leave the group then. Two members with one name are not
-    /// possible: the older one is fenced and ends with an error. Kafka: `group.instance.id`.
+    /// possible: the older one is fenced and ends with an error ([`Fenced`](crate::ErrorKind::Fenced)). The default is none.
+    /// Kafka: `group.instance.id`.
     pub fn instance_id(mut self, id: impl Into<String>) -> Self {
         self.group.instance_id = Some(id.into());
         self
     }
 
     /// How partitions may be dealt out, best first; all members of a group must have one in common. Java's consumers have
-    /// `range`. Kafka: `partition.assignment.strategy`.
+    /// `range`. The default is range, then round robin. Kafka: `partition.assignment.strategy`.
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
         self.group.assignors = assignors.into_iter().collect();
         self
@@ -194,7 +240,8 @@ impl GroupBuilder {
     ///
     /// `Config` for settings that cannot work, `UnknownTopic` when a topic is still not there after `unknown_topic_ttl`
     /// (see [`await_topics`](Self::await_topics)), `Authorization`, and `Unreachable` or `TimedOut` when no broker says so
-    /// within `request_timeout`. What the group itself refuses comes from the iterator.
+    /// within `request_timeout`. What the group itself refuses comes from the iterator, once, and ends it: `Authorization`,
+    /// `Fenced`, and `Refused` for a session timeout that the broker does not allow, or assignors that the others have not.
     pub fn join(self) -> Result<Stream> {
         self.fetch.check()?;
         self.group.check()?;

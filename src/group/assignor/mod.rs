@@ -10,14 +10,16 @@ use std::{
 
 use crate::wire::membership::Assignment;
 
-/// How the partitions are dealt out to the members of a group. Kafka's `partition.assignment.strategy`.
+/// How the partitions are dealt out to the members of a group, with the same outcome as Java's assignors of that name:
+/// [`GroupBuilder::assignors`](crate::GroupBuilder::assignors). Kafka's `partition.assignment.strategy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Assignor {
     /// Each topic by itself: consecutive partitions, in the order of member IDs. Topics with the same number of
-    /// partitions are dealt out alike.
+    /// partitions are dealt out alike, so that what belongs together by its key comes to one member. With more members
+    /// than a topic has partitions, the last members get nothing of any topic.
     Range,
-    /// All partitions of all topics in turn.
+    /// All partitions of all topics in turn: even, when there are many topics of few partitions.
     RoundRobin,
 }
 
