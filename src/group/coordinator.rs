@@ -584,11 +584,10 @@ impl Coordinator {
         self.parts.shared.tell(Event::RebalanceStarted);
         self.opening = None;
         self.parts.shared.drain();
-        let now = now();
-        self.handover = Handover::Draining {
-            until: now + self.parts.config.revoke_timeout(),
-            limit: now + self.parts.config.rebalance_timeout * 9 / 10,
-        };
+        let (now, config) = (now(), &self.parts.config);
+        let end = self.parts.member.rebalanced_by();
+        let (until, limit) = config.hand_over_by(now, end.unwrap_or(now + config.rebalance_timeout));
+        self.handover = Handover::Draining { until, limit };
     }
 
     fn hand_over(&mut self) -> bool {

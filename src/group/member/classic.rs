@@ -275,6 +275,12 @@ impl Member {
         Some(held.place.valid_until(&self.config))
     }
 
+    /// When the group may go on without us, if a rebalance is under way. None while nothing is owned.
+    pub(crate) fn rebalanced_by(&self) -> Option<Instant> {
+        let held = self.stage.held()?;
+        Some(held.place.rebalanced_by(&self.config))
+    }
+
     /// Whom to commit as; None before a generation, and after it was lost. Still the old one while `Revoke` is being done.
     pub(crate) fn identity(&self) -> Option<&Identity> {
         self.stage.held().map(|held| &held.place.identity)
