@@ -70,6 +70,14 @@ impl Arguments {
         let value = self.value.take().or_else(|| self.left.next());
         value.ok_or_else(|| format!("{option} needs a value"))
     }
+
+    /// The same as a number, from 1.
+    #[allow(dead_code, reason = "not every program counts")]
+    pub(crate) fn number(&mut self, option: &str) -> Result<u64> {
+        let text = self.value(option)?;
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| format!("{option} {text:?} is no number from 1 on"))
+    }
 }
 
 /// Tells what was typed wrong.
@@ -79,11 +87,13 @@ pub(crate) fn wrong(what: &str) -> ExitCode {
 }
 
 /// What `--from` means, for the help.
+#[allow(dead_code, reason = "a group knows where to begin")]
 pub(crate) const FROM: &str = "\
     earliest | latest | an OFFSET (in every partition) | a time ago, as -30s, -15m, -1h or -7d |
                         a point in time (UTC), as 2026-01-31, 2026-01-31T12:00:00Z or @1769860800";
 
 /// Where to begin.
+#[allow(dead_code, reason = "a group knows where to begin")]
 pub(crate) fn start(text: &str) -> Result<StartAt> {
     let parsed = match text {
         "earliest" => Some(StartAt::Earliest),

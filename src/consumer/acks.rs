@@ -232,6 +232,11 @@ impl Acks {
         length(window.base(), self.given) - window.runs().len()
     }
 
+    /// The same, without those from `next` on: an iterator has given them back, and they come again.
+    pub(crate) fn unfinished_below(&self, next: i64) -> u64 {
+        self.unfinished() - self.window().missing(next, self.given)
+    }
+
     /// The oldest message that was given out and not acked.
     pub(crate) fn oldest_unacked(&self) -> Option<i64> {
         (self.done.base() < self.given).then_some(self.done.base())
@@ -406,6 +411,19 @@ mod tests {
         assert_eq!(acks.take_freed(), freed(200, 2));
         assert_eq!(acks.take_freed(), freed(0, 0));
         assert!(acks.free.is_none());
+    }
+
+    #[test]
+    fn what_was_given_back_does_not_count_as_unfinished() {
+        for order in ORDERS {
+            let mut acks = given(order, 5, 15);
+            acks.ack(7, 9);
+            acks.ack(12, 13);
+            let left = [4, 7, 8, 9, 12, 15, 20].map(|next| acks.unfinished_below(next));
+            assert_eq!(left, [0, 2, 2, 2, 5, 7, 7]);
+            acks.release(6);
+            assert_eq!(acks.unfinished_below(12), 4);
+        }
     }
 
     #[test]

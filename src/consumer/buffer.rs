@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     nudges: (Sender<()>, Receiver<()>),
     /// Whether the program was told that it holds messages.
     pub held_told: AtomicBool,
+    /// A group's coordinator should commit where reading begins.
+    pub pinned: AtomicBool,
 }
 
 pub(crate) struct State {
@@ -96,6 +98,8 @@ pub(crate) struct State {
     pub refreshes: u64,
     /// Topics that a group's leader deals out, beside those of the subscription.
     pub watched: Vec<Arc<str>>,
+    /// Of a group: partitions whose topic was made anew. What was committed of the old one is nothing to the new one.
+    pub anew: Vec<Slot>,
     /// When a lane may need a second one beside it.
     pub express_at: Option<Instant>,
     /// What is wrong with the cluster as a whole.
@@ -342,12 +346,8 @@ impl Lease {
         match (self.pace, self.first) {
             (Pace::Reader, _) => false,
             (_, Some(_)) => {
-                let kept = self
-                    .cell
-                    .ownership
-                    .as_ref()
-                    .is_some_and(|ownership| ownership.keeps(data));
-                Arc::strong_count(data) != ALONE + usize::from(kept)
+                let is_kept = self.tracked().is_some_and(|tracked| tracked.keeps(data));
+                Arc::strong_count(data) != ALONE + usize::from(is_kept)
             }
             (Pace::Counting, None) => Arc::strong_count(data) != ALONE && !is_gone,
             (Pace::Careful | Pace::Explicit, None) => !is_gone,
@@ -403,6 +403,7 @@ impl Shared {
             metadata_wanted: false,
             refreshes: 0,
             watched: Vec::new(),
+            anew: Vec::new(),
             express_at: None,
             trouble: None,
             fatal: None,
@@ -425,6 +426,7 @@ impl Shared {
             keeper: Condvar::new(),
             nudges: bounded(1),
             held_told: AtomicBool::new(false),
+            pinned: AtomicBool::new(false),
         })
     }
 
@@ -608,6 +610,9 @@ impl Shared {
     fn lease(&self, partition: &mut Partition, slot: Slot, chunk: Chunk, now: Instant) -> Lease {
         partition.leased = Some(now);
         chunk.data.at.store(chunk.from, Ordering::Release);
+        // What comes again is held anew: what became of it the last time says nothing.
+        chunk.data.let_go.store(chunk.from, Ordering::Release);
+        chunk.data.spoiled.store(chunk.from, Ordering::Release);
         partition.in_hand = Some(Arc::clone(&chunk.data));
         partition.cell.recall.store(false, Ordering::Relaxed);
         let mut lease = Lease {
@@ -623,7 +628,7 @@ impl Shared {
             finished: false,
         };
         if let Some(ownership) = partition.ownership() {
-            ownership.renew(&lease.walker.chunk.data);
+            ownership.unspoil(&lease.walker.chunk.data);
             // Messages of it may be in the program from an earlier turn.
             let is_alone = Arc::strong_count(&lease.walker.chunk.data) == ALONE;
             let pace = match ownership.mode() {

@@ -285,7 +285,8 @@ impl Fetcher {
                 );
                 partition.begin(at);
                 partition.until = partition.until.or(until);
-                if !was_earliest {
+                // The next owner may not know why this one begins at the first record, and would not.
+                if !was_earliest || shared.config.start_at != StartAt::Earliest {
                     partition.pin(at);
                 }
                 shared.tell(Event::Assigned {

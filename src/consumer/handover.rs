@@ -188,6 +188,11 @@ impl Shared {
         .collect()
     }
 
+    /// The partitions whose topic was made anew, each time once.
+    pub(crate) fn take_anew(&self) -> Vec<Slot> {
+        std::mem::take(&mut self.lock().anew)
+    }
+
     /// Lets iterators look again: what was held back since it might not be ours is ours.
     pub(crate) fn offer_all(&self) {
         let mut state = self.lock();
@@ -218,6 +223,16 @@ impl Shared {
         partition.wake.notify_one();
         self.offer(&mut state, slot);
         self.kick(&mut state, slot);
+    }
+
+    /// A partition begins elsewhere than at its first record, which the group should remember from now on.
+    pub(crate) fn tell_pinned(&self) {
+        self.pinned.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    pub(crate) fn takes_pinned(&self) -> bool {
+        self.pinned.swap(false, Ordering::AcqRel)
     }
 
     /// The program holds messages beyond their turn, which it is told once.

@@ -370,6 +370,9 @@ impl Keeper {
                 partition.leader = None;
                 partition.ends = None;
                 partition.until = None;
+                if partition.ownership().is_some() {
+                    state.anew.push(slot);
+                }
                 if !was_failed {
                     // Offsets of the old topic mean nothing in the new one.
                     shared.restart(state, slot, StartAt::Earliest);

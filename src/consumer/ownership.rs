@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -128,7 +128,7 @@ impl Ownership {
     pub(crate) fn limit(&self, tracked: &mut Tracked, next: i64) -> i64 {
         let window = u64::try_from(self.terms.window).unwrap_or(u64::MAX);
         let left = match tracked.acks.runs() < self.terms.window.max(1) {
-            true => window.saturating_sub(tracked.acks.unfinished()),
+            true => window.saturating_sub(tracked.acks.unfinished_below(next)),
             // Acks in so many pieces that remembering them is what takes room.
             false => 0,
         };
@@ -138,8 +138,8 @@ impl Ownership {
         next.saturating_add(i64::try_from(left).unwrap_or(i64::MAX))
     }
 
-    pub(crate) fn is_full(&self, tracked: &mut Tracked) -> bool {
-        self.limit(tracked, 0) == 0
+    pub(crate) fn is_full(&self, tracked: &mut Tracked, next: i64) -> bool {
+        self.limit(tracked, next) == next
     }
 
     /// Somebody has finished something.
@@ -174,6 +174,13 @@ impl Ownership {
         }
     }
 
+    /// There is something to commit although nothing was acked.
+    pub(crate) fn tell_pinned(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            stream.tell_pinned();
+        }
+    }
+
     /// The program holds a message beyond its turn.
     #[cold]
     pub(crate) fn tell_held(&self, cell: &Cell, offset: i64) {
@@ -182,35 +189,27 @@ impl Ownership {
         }
     }
 
-    /// An iterator begins to give out what is left of this chunk: what became of those messages when they were given
-    /// before, to an iterator that was dropped, does not count any more.
-    pub(crate) fn renew(&self, chunk: &Arc<ChunkData>) {
-        let is_untouched = |offset: &AtomicI64| offset.load(Ordering::Acquire) < 0;
-        if is_untouched(&chunk.spoiled) && is_untouched(&chunk.let_go) {
-            return;
-        }
-        let mut tracked = self.tracked.lock();
-        chunk.spoiled.store(-1, Ordering::Relaxed);
-        chunk.let_go.store(-1, Ordering::Relaxed);
-        tracked.kept.retain(|kept| !Arc::ptr_eq(kept, chunk));
-    }
-
-    /// Whether a reference to this chunk is kept since a panic has dropped a message of it.
-    pub(crate) fn keeps(&self, chunk: &Arc<ChunkData>) -> bool {
-        self.tracked.lock().kept.iter().any(|kept| Arc::ptr_eq(kept, chunk))
-    }
-
     /// A message was dropped by a panic.
     #[cold]
     pub(crate) fn spoil(&self, chunk: &Arc<ChunkData>) {
         let mut tracked = self.tracked.lock();
-        if !tracked.kept.iter().any(|kept| Arc::ptr_eq(kept, chunk)) {
+        if !tracked.keeps(chunk) {
             tracked.kept.push(Arc::clone(chunk));
         }
+    }
+
+    /// What a panic has left of this chunk is given out again.
+    pub(crate) fn unspoil(&self, chunk: &Arc<ChunkData>) {
+        self.tracked.lock().kept.retain(|kept| !Arc::ptr_eq(kept, chunk));
     }
 }
 
 impl Tracked {
+    /// Whether one of the references to this chunk is only here since a panic has dropped a message of it.
+    pub(crate) fn keeps(&self, chunk: &Arc<ChunkData>) -> bool {
+        self.kept.iter().any(|kept| Arc::ptr_eq(kept, chunk))
+    }
+
     /// Takes over what an iterator has gone past; `at` is behind the message that it gave last.
     pub(crate) fn catch_up(&mut self, at: i64) {
         if let Some(from) = self.counting.as_mut() {

@@ -229,7 +229,7 @@ impl Partition {
             return false;
         };
         let mut tracked = ownership.lock();
-        let many = ownership.is_full(&mut tracked);
+        let many = ownership.is_full(&mut tracked, self.stands_at);
         let large = self.account.in_hand >= config.prefetch_bytes;
         let full = match config.prefetch_rule {
             PrefetchRule::Either => many || large,
@@ -279,6 +279,7 @@ impl Partition {
     pub(crate) fn pin(&mut self, offset: i64) {
         if let Some(ownership) = &self.cell.ownership {
             ownership.lock().pinned = Some(offset);
+            ownership.tell_pinned();
         }
     }
 

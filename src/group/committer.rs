@@ -89,6 +89,15 @@ impl Committer {
         }
     }
 
+    /// The same offsets mean something else now: nothing is committed of this partition, and nothing is to be.
+    pub(crate) fn forget(&mut self, slot: Slot) {
+        self.committed.remove(&slot);
+        self.queued.remove(&slot);
+        if let Some(batch) = &mut self.current {
+            batch.left.remove(&slot);
+        }
+    }
+
     /// When [`next`](Self::next) may have something to send.
     pub(crate) fn timer(&self) -> Option<Instant> {
         match &self.current {

@@ -86,6 +86,12 @@ impl GroupConfig {
                 self.heartbeat_interval, self.session_timeout
             )));
         }
+        if self.heartbeat_interval * 2 > self.rebalance_timeout {
+            return Err(Error::config(format!(
+                "heartbeat_interval ({:?}) must be at most half of rebalance_timeout ({:?}), or each rebalance is missed",
+                self.heartbeat_interval, self.rebalance_timeout
+            )));
+        }
         if self.revoke_timeout() >= self.rebalance_timeout {
             return Err(Error::config(format!(
                 "revoke_timeout ({:?}) must be shorter than rebalance_timeout ({:?}): after that the group goes on without \

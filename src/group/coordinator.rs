@@ -220,7 +220,7 @@ impl Coordinator {
                 Err(TryRecvError::Disconnected) => break self.begin_leaving(now()),
             }
         }
-        if self.parts.status.takes_commit_wish() {
+        if self.parts.status.takes_commit_wish() || self.parts.shared.takes_pinned() {
             self.want_commit(None);
         }
     }
@@ -267,7 +267,7 @@ impl Coordinator {
                 self.parts.member.connected(now());
             }
             Err(error) if error.kind() == ErrorKind::Closed => self.connect_at = None, // the client is closed
-            Err(error) if action(&error) == Action::Fail => self.fail(error),
+            // Whether that is the end is the member's to say: an answer that makes no sense may be better the next time.
             Err(error) => self.parts.member.disconnected(error, now()),
         }
     }
@@ -381,12 +381,27 @@ impl Coordinator {
             return; // the member is told of that
         };
         let deadline = Deadline::after(WRITE, "writing to the coordinator");
-        match requests::send(&self.parts.group, request, links.get(link), &deadline) {
+        let patience = self.parts.config.rebalance_timeout;
+        match requests::send(&self.parts.group, request, patience, links.get(link), &deadline) {
             Ok(sent) => self.flights.push(Flight::Member(ticket, sent)),
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.parts.member.answered(ticket, Err(error), now());
             }
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(link, error),
+        }
+    }
+
+    /// Nothing could be written to a link.
+    fn unsent(&mut self, link: Link, error: Error) {
+        let ended = self.links.as_ref().and_then(|links| links.get(link).ended());
+        if ended.is_some_and(|ended| ended.was_idle) {
+            // Brokers close what is idle, as the link for joining is most of the time: not worth telling anybody.
+            log::debug!("group {}: {error}", self.parts.group);
+            self.links = None;
+            self.void_flights();
+            self.connect_at = Some(now());
+        } else {
+            self.cut_off(error);
         }
     }
 
@@ -466,7 +481,7 @@ impl Coordinator {
         match links.get(Link::Group).send(Ask::at_version(&fetch), &deadline) {
             Ok(pending) => self.flights.push(Flight::Offsets(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(Link::Group, error),
         }
         true
     }
@@ -533,7 +548,7 @@ impl Coordinator {
             let from = match committed {
                 Some(Committed { offset, epoch }) => ClaimFrom::Committed { offset, epoch },
                 // Whatever was added since this member is there is read from its first record: nothing is missed.
-                None if self.parts.counts.is_later(&name) => ClaimFrom::Start(StartAt::Earliest),
+                None if self.parts.counts.is_later(&name, &metadata) => ClaimFrom::Start(StartAt::Earliest),
                 None => ClaimFrom::Start(shared.config.start_at),
             };
             if let (None, ClaimFrom::Start(start)) = (committed, from) {
@@ -648,6 +663,9 @@ impl Coordinator {
         if !is_valid && (self.parts.committer.has_some() || !shared.progress().is_empty()) {
             return false;
         }
+        for slot in shared.take_anew() {
+            self.parts.committer.forget(slot);
+        }
         let was_idle = self.parts.committer.is_idle();
         let Some(progress) = self.parts.committer.next(now(), || shared.progress()) else {
             return !was_idle && self.parts.committer.is_idle();
@@ -657,7 +675,10 @@ impl Coordinator {
         match links.get(Link::Group).send(&request, &deadline) {
             Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => self.cut_off(error),
+            Err(error) => {
+                self.parts.committer.interrupted(now());
+                self.unsent(Link::Group, error);
+            }
         }
         false
     }

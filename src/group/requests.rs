@@ -31,15 +31,22 @@ pub(crate) enum Sent {
     Leave(Pending<LeaveGroupRequest>),
 }
 
-/// Sends a request of this group's member. An error means that the broker has not got it.
-pub(crate) fn send(group: &str, request: Request, connection: &Connection, deadline: &Deadline) -> Result<Sent> {
+/// Sends a request of this group's member; `rebalance_timeout` is how long others may keep it waiting. An error means that
+/// the broker has not got it.
+pub(crate) fn send(
+    group: &str,
+    request: Request,
+    rebalance_timeout: Duration,
+    connection: &Connection,
+    deadline: &Deadline,
+) -> Result<Sent> {
     let group = group_id(group);
     Ok(match request {
         Request::Join {
             member_id,
             instance_id,
             session_timeout,
-            rebalance_timeout,
+            rebalance_timeout: told,
             protocols,
         } => {
             let protocols = protocols.into_iter().map(|(name, metadata)| {
@@ -50,7 +57,7 @@ pub(crate) fn send(group: &str, request: Request, connection: &Connection, deadl
             let join = JoinGroupRequest::default()
                 .with_group_id(group)
                 .with_session_timeout_ms(milliseconds(session_timeout))
-                .with_rebalance_timeout_ms(milliseconds(rebalance_timeout))
+                .with_rebalance_timeout_ms(milliseconds(told))
                 .with_member_id(text(member_id))
                 .with_group_instance_id(instance_id.map(text))
                 .with_protocol_type(StrBytes::from_static_str(CONSUMER))
@@ -79,7 +86,7 @@ pub(crate) fn send(group: &str, request: Request, connection: &Connection, deadl
                 .with_protocol_name(Some(text(protocol)))
                 .with_assignments(assignments.collect());
             // It waits for the leader.
-            Sent::Sync(connection.send(Ask::from(&sync).may_take(SYNC_MAY_TAKE), deadline)?)
+            Sent::Sync(connection.send(Ask::from(&sync).may_take(rebalance_timeout), deadline)?)
         }
         Request::Heartbeat {
             generation,
@@ -108,9 +115,6 @@ pub(crate) fn send(group: &str, request: Request, connection: &Connection, deadl
         }
     })
 }
-
-/// A leader that has to ask about topics first takes its time.
-const SYNC_MAY_TAKE: Duration = Duration::from_secs(60);
 
 pub(crate) fn joined(answer: JoinGroupResponse) -> Answer {
     let members = answer.members.into_iter().map(|member| JoinedMember {

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use uuid::Uuid;
+
 use crate::{cluster::Metadata, offset::TopicPartition};
 
 type Counts = BTreeMap<Arc<str>, i32>;
@@ -15,6 +17,8 @@ type Counts = BTreeMap<Arc<str>, i32>;
 pub(crate) struct TopicCounts {
     /// What was there when this member came.
     at_first: Counts,
+    /// And which topics those were, where the broker tells.
+    ids: BTreeMap<Arc<str>, Uuid>,
     /// A topic that is gone, or has fewer partitions, is believed to after this time: brokers lag behind each other.
     patience: Duration,
     watched: Vec<Arc<str>>,
@@ -32,6 +36,7 @@ impl TopicCounts {
     pub(crate) fn new(topics: &[Arc<str>], metadata: &Metadata, patience: Duration) -> Self {
         Self {
             at_first: counts(topics, metadata),
+            ids: ids(topics, metadata),
             patience,
             watched: Vec::new(),
             told: None,
@@ -40,10 +45,12 @@ impl TopicCounts {
         }
     }
 
-    /// Whether this partition was not there when this member came.
-    pub(crate) fn is_later(&self, partition: &TopicPartition) -> bool {
+    /// Whether this partition was not there when this member came: it was added, or its topic was made anew.
+    pub(crate) fn is_later(&self, partition: &TopicPartition, metadata: &Metadata) -> bool {
         let count = self.at_first.get(partition.topic()).copied();
-        partition.partition() >= count.unwrap_or(0)
+        let id = metadata.topic(partition.topic()).map_or(Uuid::nil(), |topic| topic.id);
+        let is_other = |first: &Uuid| !id.is_nil() && *first != id;
+        partition.partition() >= count.unwrap_or(0) || self.ids.get(partition.topic()).is_some_and(is_other)
     }
 
     /// From now on these are dealt out. True when metadata should be asked for first.
@@ -96,6 +103,14 @@ fn counts(topics: &[Arc<str>], metadata: &Metadata) -> Counts {
         let topic = metadata.topic(name).filter(|topic| topic.error == 0)?;
         let count = i32::try_from(topic.partitions.len()).ok()?;
         (count > 0).then(|| (Arc::clone(name), count))
+    });
+    known.collect()
+}
+
+fn ids(topics: &[Arc<str>], metadata: &Metadata) -> BTreeMap<Arc<str>, Uuid> {
+    let known = topics.iter().filter_map(|name| {
+        let id = metadata.topic(name)?.id;
+        (!id.is_nil()).then(|| (Arc::clone(name), id))
     });
     known.collect()
 }

@@ -5,6 +5,10 @@
     reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
 )]
 
+mod acks;
+mod brokers;
 mod crash;
+mod handover;
 mod java;
+mod offsets;
 mod storm;

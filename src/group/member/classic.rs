@@ -81,6 +81,10 @@ enum Stage {
     Stable(Held),
     /// The driver gives everything up in good order; the place is kept as long as the group lets us.
     Revoking(Held),
+    /// A goodbye was wanted before the answer to the first JoinGroup: it tells the ID to say it with.
+    Naming {
+        ticket: Ticket,
+    },
     /// LeaveGroup is under way.
     Leaving {
         ticket: Ticket,
@@ -114,6 +118,7 @@ enum Asked {
     Join { sent: Instant },
     Sync { sent: Instant },
     Heartbeat,
+    Name,
     Leave,
 }
 
@@ -163,6 +168,8 @@ impl Member {
         };
         match (asked, answer) {
             (Asked::Leave, _) => self.end(Output::Left),
+            (Asked::Name, Ok(Answer::Join { member_id, .. })) if !member_id.is_empty() => self.say_goodbye(member_id),
+            (Asked::Name, _) => self.end(Output::Left),
             (_, Err(error)) if is_final(&error) => self.fail(error),
             (_, Err(error)) => self.reconnect(error, now),
             (Asked::Join { sent }, Ok(answer @ Answer::Join { .. })) => self.on_join(sent, answer, now),
@@ -221,15 +228,20 @@ impl Member {
         if self.is_ending() {
             return;
         }
-        // A static member is expected back, and nobody can be told about one without a name.
-        if !self.linked || self.member_id.is_empty() || self.config.instance_id.is_some() {
-            self.end(Output::Left);
-            return;
+        match self.stage {
+            // A static member is expected back.
+            _ if !self.linked || self.config.instance_id.is_some() => self.end(Output::Left),
+            _ if !self.member_id.is_empty() => self.say_goodbye(self.member_id.clone()),
+            // The group waits a session for whom it has given an ID, and holds up the others.
+            Stage::Joining { ticket, .. } => self.stage = Stage::Naming { ticket },
+            _ => self.end(Output::Left),
         }
-        let member_id = self.member_id.clone();
+        self.proceed(now);
+    }
+
+    fn say_goodbye(&mut self, member_id: String) {
         let ticket = self.send(Link::Group, Request::Leave { member_id });
         self.stage = Stage::Leaving { ticket };
-        self.proceed(now);
     }
 
     /// Time has passed; call it at [`timer`](Self::timer) or later.
@@ -324,7 +336,7 @@ impl Member {
     }
 
     fn reconnect(&mut self, error: Error, now: Instant) {
-        if matches!(self.stage, Stage::Leaving { .. }) {
+        if matches!(self.stage, Stage::Naming { .. } | Stage::Leaving { .. }) {
             self.end(Output::Left);
         }
         if self.is_ending() {
@@ -345,7 +357,7 @@ impl Member {
                 self.stage = Stage::Waiting { at: now };
             }
             Stage::Stable(held) | Stage::Revoking(held) => held.place.void(now),
-            Stage::Leaving { .. } => self.end(Output::Left),
+            Stage::Naming { .. } | Stage::Leaving { .. } => self.end(Output::Left),
             Stage::Waiting { .. } | Stage::Over => {}
         }
     }
@@ -687,6 +699,7 @@ impl Member {
             Stage::Syncing {
                 ticket: asked, sent, ..
             } if *asked == ticket => Some(Asked::Sync { sent: *sent }),
+            Stage::Naming { ticket: asked } if *asked == ticket => Some(Asked::Name),
             Stage::Leaving { ticket: asked } if *asked == ticket => Some(Asked::Leave),
             stage => stage.place()?.is_under_way(ticket).then_some(Asked::Heartbeat),
         }
@@ -723,7 +736,7 @@ impl Member {
     }
 
     fn is_ending(&self) -> bool {
-        matches!(self.stage, Stage::Leaving { .. } | Stage::Over)
+        matches!(self.stage, Stage::Naming { .. } | Stage::Leaving { .. } | Stage::Over)
     }
 }
 

@@ -151,6 +151,40 @@ fn a_goodbye_is_noticed_at_once_and_a_crash_after_the_session() {
     world.assert_settled();
 }
 
+/// The group waits for whom it has named.
+#[test]
+fn who_leaves_before_the_group_has_named_it_says_goodbye_by_that_name() {
+    const MEMBER_ID_REQUIRED: i16 = 79;
+    let now = beginning();
+    let mut member = Member::new(config(&["t"]), now);
+    member.connected(now);
+    let sent = |member: &mut Member| {
+        let outputs: Vec<Output> = std::iter::from_fn(|| member.poll()).collect();
+        outputs.into_iter().find_map(|output| match output {
+            Output::Send { ticket, request, .. } => Some((ticket, request)),
+            _ => None,
+        })
+    };
+    let (join, _) = sent(&mut member).unwrap();
+    member.leave(now);
+    assert!(sent(&mut member).is_none(), "there is no name to say goodbye with");
+    let named = Answer::Join {
+        code: MEMBER_ID_REQUIRED,
+        generation: -1,
+        protocol: None,
+        leader: String::new(),
+        member_id: "m".into(),
+        skip_assignment: false,
+        members: Vec::new(),
+    };
+    member.answered(join, Ok(named), now);
+    let (leave, request) = sent(&mut member).unwrap();
+    assert_eq!(request, Request::Leave { member_id: "m".into() });
+    member.answered(leave, Ok(Answer::Leave { code: 0 }), now);
+    assert!(matches!(member.poll(), Some(Output::Left)));
+    assert_eq!(member.timer(), None);
+}
+
 #[test]
 fn a_member_without_partitions_stays_and_takes_over() {
     let mut world = settled(3, &[("t", 2)]);

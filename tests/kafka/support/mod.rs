@@ -43,6 +43,7 @@ pub use checker::{
 pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
 pub use members::{ConsoleMember, JavaMember, MemberProcess, Members, Pattern, run_member};
+pub use process::Process;
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
 pub use tools::{Described, dump_log_segments, java_tool};

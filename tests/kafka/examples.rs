@@ -1,0 +1,295 @@
+//! The examples of groups, run as the programs that they are: killed, interrupted, two at a time.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests wait for processes, and write to their files"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::support::{Process, shared, unique, wait_until};
+
+/// No machine is so slow.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A program out of `examples/` that runs.
+struct Example {
+    name: String,
+    process: Process,
+    files: PathBuf,
+}
+
+impl Example {
+    fn start(name: &str, args: &[&str]) -> Self {
+        let files = new_folder(name);
+        let create = |file: &str| Stdio::from(File::create(files.join(file)).expect("a file can be made"));
+        let mut command = Command::new(built().join(name));
+        command.args(["--bootstrap", &shared().bootstrap()]).args(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(create("output"))
+            .stderr(create("errors"));
+        Self {
+            name: name.to_owned(),
+            process: Process::start(&mut command),
+            files,
+        }
+    }
+
+    /// The lines that it has printed so far.
+    fn lines(&self) -> Vec<String> {
+        whole_lines(&self.files.join("output"))
+    }
+
+    #[track_caller]
+    fn wait_for_lines(&mut self, count: usize) {
+        self.wait(&format!("{count} lines"), |example| example.lines().len() >= count);
+    }
+
+    /// Waits while it runs.
+    #[track_caller]
+    fn wait(&mut self, what: &str, condition: impl Fn(&Self) -> bool) {
+        wait_until(&format!("{} and {what}", self.name), LONG, || {
+            let is_running = self.process.exit_status().is_none();
+            let holds = condition(self);
+            assert!(
+                is_running || holds,
+                "{} has ended without {what}: {}",
+                self.name,
+                self.errors()
+            );
+            holds
+        });
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.files.join("errors")).unwrap_or_default()
+    }
+
+    /// Ctrl-C. It must end well; what it said.
+    #[track_caller]
+    fn interrupt(&mut self) -> String {
+        self.process.signal("INT");
+        self.end()
+    }
+
+    #[track_caller]
+    fn end(&mut self) -> String {
+        let status = self.process.wait(LONG);
+        let said = self.errors();
+        assert!(
+            status.is_some_and(|status| status.success()),
+            "{}: {status:?}: {said}",
+            self.name
+        );
+        said
+    }
+}
+
+/// The folder with the examples, built as these tests are.
+fn built() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let binary = std::env::current_exe().expect("a test binary has a path");
+        let folder = binary.ancestors().nth(2).expect("it lies in deps").to_owned();
+        let profile = match folder.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cargo.args(["build", "--quiet", "--examples", "--profile", profile]);
+        let status = cargo.status().expect("cargo starts");
+        assert!(status.success(), "the examples do not build: {status}");
+        folder.join("examples")
+    })
+}
+
+fn new_folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique(name));
+    fs::create_dir_all(&folder).expect("a folder can be made");
+    folder
+}
+
+fn whole_lines(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(str::to_owned).collect()
+}
+
+fn topic(partitions: usize) -> String {
+    let topic = unique("examples");
+    shared().create_topic(&topic, partitions, &[]);
+    topic
+}
+
+/// What was printed as `topic-partition offset …`, which must be once.
+#[track_caller]
+fn printed(examples: &[&Example]) -> BTreeSet<(i32, i64)> {
+    let mut printed = BTreeSet::new();
+    for line in examples.iter().flat_map(|example| example.lines()) {
+        let mut words = line.split(' ');
+        let partition = words.next().and_then(|word| word.rsplit('-').next()?.parse().ok());
+        let offset = words.next().and_then(|word| word.parse().ok());
+        let place = partition.zip(offset).unwrap_or_else(|| panic!("an odd line: {line:?}"));
+        assert!(printed.insert(place), "{place:?} was printed twice");
+    }
+    printed
+}
+
+/// All that is in the topic.
+fn written(counts: &BTreeMap<i32, usize>) -> BTreeSet<(i32, i64)> {
+    let places = counts
+        .iter()
+        .flat_map(|(&partition, &count)| (0_i64..).take(count).map(move |offset| (partition, offset)));
+    places.collect()
+}
+
+#[track_caller]
+fn assert_same(found: &BTreeSet<(i32, i64)>, expected: &BTreeSet<(i32, i64)>) {
+    let missing: Vec<_> = expected.difference(found).take(5).collect();
+    let odd: Vec<_> = found.difference(expected).take(5).collect();
+    assert!(
+        missing.is_empty() && odd.is_empty(),
+        "missing: {missing:?}; not expected: {odd:?}"
+    );
+}
+
+/// How many messages of the topic the group has done with, by what it has committed.
+fn committed(group: &str) -> usize {
+    let offsets = shared().committed_offsets(group).into_values();
+    offsets.map(|offset| usize::try_from(offset).expect("an offset")).sum()
+}
+
+#[test]
+fn consume_goes_on_where_it_has_ended() {
+    let (topic, group) = (topic(3), unique("consume"));
+    shared().fill(&topic, 3, 600, "none", 50);
+    let args = ["--group", &group, "--topic", &topic];
+    let mut first = Example::start("consume", &[&args[..], &["--messages", "100"]].concat());
+    let said = first.end();
+    assert!(said.contains("100 messages, all committed; left the group"), "{said}");
+    assert_eq!((first.lines().len(), committed(&group)), (100, 100));
+    let mut second = Example::start("consume", &args);
+    second.wait_for_lines(500);
+    second.interrupt();
+    let counts = (0..3).map(|partition| (partition, 200)).collect();
+    assert_same(&printed(&[&first, &second]), &written(&counts));
+    assert_eq!(committed(&group), 600);
+}
+
+#[test]
+fn two_that_consume_share_a_topic_and_print_nothing_twice() {
+    let (topic, group) = (topic(4), unique("consume"));
+    let pouring = shared().pour(&topic, 4, 500.0, LONG * 2);
+    let args = ["--group", &group, "--topic", &topic];
+    let mut first = Example::start("consume", &args);
+    first.wait_for_lines(200);
+    let mut second = Example::start("consume", &args);
+    second.wait_for_lines(200);
+    first.interrupt();
+    // It has two partitions of four until the first has left.
+    second.wait("all partitions", |second| {
+        let partitions: BTreeSet<i32> = printed(&[second]).into_iter().map(|(partition, _)| partition).collect();
+        partitions.len() == 4
+    });
+    let counts = pouring.stop();
+    let count = counts.values().sum::<usize>() - first.lines().len();
+    second.wait_for_lines(count);
+    second.interrupt();
+    assert_same(&printed(&[&first, &second]), &written(&counts));
+    assert_eq!(committed(&group), counts.values().sum::<usize>());
+}
+
+#[test]
+fn at_least_once_has_stored_every_message_once_wherever_it_was_killed() {
+    let (topic, group) = (topic(3), unique("archive"));
+    let folder = new_folder("archive");
+    let file = |partition: i32| folder.join(format!("{topic}-{partition}.log"));
+    let stored = || {
+        (0..3)
+            .map(|partition| whole_lines(&file(partition)).len())
+            .sum::<usize>()
+    };
+    let into = folder.display().to_string();
+    let args = [
+        "--group",
+        &group,
+        "--topic",
+        &topic,
+        "--into",
+        &into,
+        "--instance",
+        "one",
+    ];
+    let pouring = shared().pour(&topic, 3, 2000.0, LONG * 3);
+    for round in 0..5 {
+        let before = stored();
+        let mut example = Example::start("at_least_once", &args);
+        example.wait("more in its files", |_| stored() > before + 300 * round);
+        example.process.kill();
+        if round % 2 == 0 {
+            // As if it had been killed in the middle of a line.
+            let mut cut = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(file(0))
+                .expect("it opens");
+            cut.write_all(b"999999\t00000000").expect("a line can be begun");
+        }
+    }
+    let before = stored();
+    let mut last = Example::start("at_least_once", &args);
+    last.wait("more in its files", |_| stored() > before);
+    let counts = pouring.stop();
+    last.wait("everything in its files", |_| {
+        stored() >= counts.values().sum::<usize>()
+    });
+    let said = last.interrupt();
+    assert!(said.contains("messages stored"), "{said}");
+    for (&partition, &count) in &counts {
+        let lines = whole_lines(&file(partition));
+        for (number, line) in lines.iter().enumerate() {
+            let words: Vec<&str> = line.split('\t').collect();
+            let (offset, value) = (number.to_string(), format!("{partition}:{number}:"));
+            assert!(
+                words.len() == 4 && words[0] == offset && words[3].starts_with(&value),
+                "partition {partition}, line {number}: {line:?}"
+            );
+        }
+        assert_eq!(lines.len(), count, "of partition {partition}");
+    }
+    assert_eq!(committed(&group), counts.values().sum::<usize>());
+}
+
+#[test]
+fn a_worker_pool_finishes_what_it_has_when_it_is_interrupted() {
+    let (topic, group) = (topic(2), unique("pool"));
+    shared().fill(&topic, 2, 20_000, "none", 50);
+    let args = ["--group", &group, "--topic", &topic, "--workers", "8", "--work", "3"];
+    let mut pool = Example::start("worker_pool", &args);
+    pool.wait_for_lines(500);
+    let said = pool.interrupt();
+    let done = printed(&[&pool]);
+    assert!(done.len() < 20_000, "it was interrupted");
+    assert!(
+        said.contains(&format!("{} messages done, 0 of them", done.len())),
+        "{said}"
+    );
+    // Nothing is missing below what is committed, and nothing above it was done.
+    let offsets = shared().committed_offsets(&group);
+    let counts = offsets
+        .iter()
+        .map(|(partition, &offset)| (partition.partition(), offset as usize));
+    assert_same(&done, &written(&counts.collect()));
+    let mut rest = Example::start("consume", &["--group", &group, "--topic", &topic]);
+    rest.wait_for_lines(20_000 - done.len());
+    rest.interrupt();
+    assert_eq!(printed(&[&pool, &rest]).len(), 20_000);
+}
