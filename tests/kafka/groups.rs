@@ -6,3 +6,4 @@
 )]
 
 mod acks;
+mod commits;
