@@ -7,3 +7,4 @@
 
 mod acks;
 mod commits;
+mod memory;
