@@ -7,8 +7,10 @@
 
 mod acks;
 mod brokers;
+mod commits;
 mod crash;
 mod handover;
 mod java;
+mod memory;
 mod offsets;
 mod storm;
