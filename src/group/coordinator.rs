@@ -107,6 +107,8 @@ struct Opening {
 struct Leaving {
     until: Instant,
     unfinished: Vec<(TopicPartition, i64)>,
+    /// What was given up since.
+    uncommitted: Vec<(TopicPartition, i64)>,
     said: bool,
 }
 
@@ -615,6 +617,9 @@ impl Coordinator {
     fn drop_commits(&mut self, cause: &Error) {
         for progress in self.parts.committer.give_up(cause) {
             let name = progress.name;
+            if let Some(leaving) = &mut self.leaving {
+                leaving.uncommitted.push((name.clone(), progress.offset));
+            }
             let error = cause.clone().for_partition(name.topic(), name.partition());
             self.parts.shared.tell(Event::CommitFailed { partition: name, error });
         }
@@ -675,6 +680,7 @@ impl Coordinator {
         self.leaving = Some(Leaving {
             until,
             unfinished: unfinished.collect(),
+            uncommitted: Vec::new(),
             said: false,
         });
     }
@@ -700,12 +706,12 @@ impl Coordinator {
         if !self.is_over && leaving.until > now() {
             return false;
         }
-        let uncommitted = self.parts.committer.uncommitted().into_iter();
+        let mut uncommitted = leaving.uncommitted.clone();
+        let under_way = self.parts.committer.uncommitted().into_iter();
+        uncommitted.extend(under_way.map(|Progress { name, offset, .. }| (name, offset)));
         self.parts.status.farewell(Farewell {
             unfinished: leaving.unfinished.clone(),
-            uncommitted: uncommitted
-                .map(|Progress { name, offset, .. }| (name, offset))
-                .collect(),
+            uncommitted,
             left_group: self.has_left,
         });
         true
