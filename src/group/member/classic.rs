@@ -171,8 +171,8 @@ impl Member {
 
     /// What `Revoke` asked for is done.
     pub(crate) fn released(&mut self, now: Instant) {
-        self.fence(now);
         if matches!(self.stage, Stage::Revoking(_)) {
+            // However late that is: there is nothing left to lose.
             self.stage = Stage::Waiting { at: now };
         }
         self.proceed(now);
