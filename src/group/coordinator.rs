@@ -106,6 +106,8 @@ struct Opening {
 
 struct Leaving {
     until: Instant,
+    /// The link was closed while idle, and is made again to say goodbye.
+    relinks: bool,
     unfinished: Vec<(TopicPartition, i64)>,
     /// What was given up since.
     uncommitted: Vec<(TopicPartition, i64)>,
@@ -284,6 +286,17 @@ impl Coordinator {
         self.parts.member.disconnected(error, now());
     }
 
+    /// Something could not be sent. Brokers close connections that nobody uses for a while: that is no trouble.
+    fn unsent(&mut self, link: Link, error: Error) {
+        if !self.links.as_ref().is_some_and(|links| links.was_idle(link)) {
+            return self.cut_off(error);
+        }
+        log::debug!("group {}: an idle connection has ended: {error}", self.parts.group);
+        self.links = None;
+        self.void_flights();
+        self.parts.member.idled(error, now());
+    }
+
     fn void_flights(&mut self) {
         self.flights.clear();
         self.parts.committer.interrupted(now());
@@ -379,7 +392,7 @@ impl Coordinator {
             Err(error) if error.kind() == ErrorKind::Unsupported => {
                 self.parts.member.answered(ticket, Err(error), now());
             }
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(link, error),
         }
     }
 
@@ -459,7 +472,7 @@ impl Coordinator {
         match links.get(Link::Group).send(Ask::at_version(&fetch), &deadline) {
             Ok(pending) => self.flights.push(Flight::Offsets(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(Link::Group, error),
         }
         true
     }
@@ -648,7 +661,7 @@ impl Coordinator {
         match links.get(Link::Group).send(&request, &deadline) {
             Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => self.cut_off(error),
+            Err(error) => self.unsent(Link::Group, error),
         }
         false
     }
@@ -679,6 +692,7 @@ impl Coordinator {
         self.opening = None;
         self.leaving = Some(Leaving {
             until,
+            relinks: false,
             unfinished: unfinished.collect(),
             uncommitted: Vec::new(),
             said: false,
@@ -690,8 +704,21 @@ impl Coordinator {
             return false;
         };
         let hopeless = self.is_over || self.parts.shared.cluster.closing().is_stopped() && self.links.is_none();
-        if !hopeless && leaving.until > now() && !self.parts.committer.is_idle() {
-            return false;
+        if !hopeless && leaving.until > now() {
+            if !self.parts.committer.is_idle() {
+                return false;
+            }
+            let links = self.links.as_ref();
+            if links.is_some_and(|links| links.was_idle(Link::Group)) {
+                // There is nobody to say goodbye to until there is another one.
+                leaving.until = leaving.until.min(now() + GOODBYE);
+                leaving.relinks = true;
+                self.unsent(Link::Group, Error::closed("idle connection"));
+                return true;
+            }
+            if leaving.relinks && links.is_none() {
+                return false;
+            }
         }
         leaving.said = true;
         leaving.until = leaving.until.min(now() + GOODBYE);

@@ -108,6 +108,27 @@ fn a_link_that_breaks_costs_neither_partitions_nor_a_rebalance() {
 }
 
 #[test]
+fn a_link_that_was_closed_while_idle_is_no_trouble_unless_it_always_is() {
+    let now = beginning();
+    let mut member = Member::new(config(&["t"]), now);
+    let idle = || Error::closed("idle connection");
+    let outputs = |member: &mut Member| std::iter::from_fn(|| member.poll()).collect::<Vec<_>>();
+    outputs(&mut member);
+    member.connected(now);
+    outputs(&mut member);
+    member.idled(idle(), now);
+    assert!(matches!(outputs(&mut member)[..], [Output::Connect { at }] if at == now));
+    member.connected(now);
+    assert!(matches!(outputs(&mut member)[..], [Output::Send { .. }]));
+    // Nothing was answered since.
+    member.idled(idle(), now);
+    assert!(matches!(
+        outputs(&mut member)[..],
+        [Output::Trouble(_), Output::Connect { at }] if at > now
+    ));
+}
+
+#[test]
 fn what_was_released_as_the_session_ended_is_not_lost() {
     let now = beginning();
     let mut member = Member::new(config(&["t"]), now);
