@@ -7,3 +7,4 @@
 
 mod brokers;
 mod offsets;
+mod topics;
