@@ -107,6 +107,8 @@ struct Opening {
 
 struct Leaving {
     until: Instant,
+    /// The link was closed while idle, and is made again to say goodbye.
+    relinks: bool,
     unfinished: Vec<(TopicPartition, i64)>,
     /// What cannot be committed any more.
     uncommitted: Vec<(TopicPartition, i64)>,
@@ -290,6 +292,17 @@ impl Coordinator {
         self.parts.member.disconnected(error, now());
     }
 
+    /// Something could not be sent. Brokers close connections that nobody uses for a while: that is no trouble.
+    fn unsent(&mut self, link: Link, error: Error) {
+        if !self.links.as_ref().is_some_and(|links| links.was_idle(link)) {
+            return self.cut_off(error);
+        }
+        log::debug!("group {}: an idle connection has ended: {error}", self.parts.group);
+        self.links = None;
+        self.void_flights();
+        self.parts.member.idled(error, now());
+    }
+
     fn void_flights(&mut self) {
         self.flights.clear();
         self.parts.committer.interrupted(now());
@@ -388,20 +401,6 @@ impl Coordinator {
                 self.parts.member.answered(ticket, Err(error), now());
             }
             Err(error) => self.unsent(link, error),
-        }
-    }
-
-    /// Nothing could be written to a link.
-    fn unsent(&mut self, link: Link, error: Error) {
-        let ended = self.links.as_ref().and_then(|links| links.get(link).ended());
-        if ended.is_some_and(|ended| ended.was_idle) {
-            // Brokers close what is idle, as the link for joining is most of the time: not worth telling anybody.
-            log::debug!("group {}: {error}", self.parts.group);
-            self.links = None;
-            self.void_flights();
-            self.connect_at = Some(now());
-        } else {
-            self.cut_off(error);
         }
     }
 
@@ -674,10 +673,7 @@ impl Coordinator {
         match links.get(Link::Group).send(&request, &deadline) {
             Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => {
-                self.parts.committer.interrupted(now());
-                self.unsent(Link::Group, error);
-            }
+            Err(error) => self.unsent(Link::Group, error),
         }
         false
     }
@@ -709,6 +705,7 @@ impl Coordinator {
         self.handover = Handover::None;
         self.leaving = Some(Leaving {
             until,
+            relinks: false,
             unfinished: unfinished.collect(),
             uncommitted: Vec::new(),
             said: false,
@@ -720,8 +717,21 @@ impl Coordinator {
             return false;
         };
         let hopeless = self.is_over || self.parts.shared.cluster.closing().is_stopped() && self.links.is_none();
-        if !hopeless && leaving.until > now() && !self.parts.committer.is_idle() {
-            return false;
+        if !hopeless && leaving.until > now() {
+            if !self.parts.committer.is_idle() {
+                return false;
+            }
+            let links = self.links.as_ref();
+            if links.is_some_and(|links| links.was_idle(Link::Group)) {
+                // There is nobody to say goodbye to until there is another one.
+                leaving.until = leaving.until.min(now() + GOODBYE);
+                leaving.relinks = true;
+                self.unsent(Link::Group, Error::closed("idle connection"));
+                return true;
+            }
+            if leaving.relinks && links.is_none() {
+                return false;
+            }
         }
         leaving.said = true;
         leaving.until = leaving.until.min(now() + GOODBYE);
@@ -736,12 +746,12 @@ impl Coordinator {
         if !self.is_over && leaving.until > now() {
             return false;
         }
-        let uncommitted = self.parts.committer.uncommitted().into_iter();
+        let mut uncommitted = leaving.uncommitted.clone();
+        let under_way = self.parts.committer.uncommitted().into_iter();
+        uncommitted.extend(under_way.map(|Progress { name, offset, .. }| (name, offset)));
         self.parts.status.farewell(Farewell {
             unfinished: leaving.unfinished.clone(),
-            uncommitted: uncommitted
-                .map(|Progress { name, offset, .. }| (name, offset))
-                .collect(),
+            uncommitted,
             left_group: self.has_left,
         });
         true

@@ -14,3 +14,4 @@ mod java;
 mod memory;
 mod offsets;
 mod storm;
+mod topics;
