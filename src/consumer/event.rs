@@ -82,7 +82,6 @@ pub enum Event {
         age: Duration,
     },
     /// The group deals out its partitions anew: this member gives up what it has.
-    #[non_exhaustive]
     RebalanceStarted,
     /// The group has dealt out its partitions.
     #[non_exhaustive]
