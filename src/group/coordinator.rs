@@ -259,7 +259,7 @@ impl Coordinator {
                 self.parts.member.connected(now());
             }
             Err(error) if error.kind() == ErrorKind::Closed => self.connect_at = None, // the client is closed
-            Err(error) if action(&error) == Action::Fail => self.fail(error),
+            // Damaged answers and broken rules are a matter of one try, as everywhere between a member and its coordinator.
             Err(error) => self.parts.member.disconnected(error, now()),
         }
     }
