@@ -107,6 +107,8 @@ struct Opening {
 struct Leaving {
     until: Instant,
     unfinished: Vec<(TopicPartition, i64)>,
+    /// What had to be dropped on the way.
+    uncommitted: Vec<(TopicPartition, i64)>,
     said: bool,
 }
 
@@ -628,6 +630,9 @@ impl Coordinator {
         };
         // Others may have gone on: what they commit must not be overwritten.
         if self.parts.member.valid_until().is_none_or(|until| until <= now()) {
+            if let Some(leaving) = &mut self.leaving {
+                leaving.uncommitted.push((name.clone(), progress.offset));
+            }
             return false;
         }
         let shared = Arc::clone(&self.parts.shared);
@@ -684,6 +689,7 @@ impl Coordinator {
         if !hopeless && leaving.until > now() && !self.parts.committer.is_idle() {
             return false;
         }
+            uncommitted: Vec::new(),
         leaving.said = true;
         leaving.until = leaving.until.min(now() + GOODBYE);
         self.parts.member.leave(now());
@@ -700,9 +706,7 @@ impl Coordinator {
         let uncommitted = self.parts.committer.uncommitted().into_iter();
         self.parts.status.farewell(Farewell {
             unfinished: leaving.unfinished.clone(),
-            uncommitted: uncommitted
-                .map(|Progress { name, offset, .. }| (name, offset))
-                .collect(),
+            uncommitted: leaving.uncommitted.iter().cloned().chain(uncommitted).collect(),
             left_group: self.has_left,
         });
         true
@@ -710,6 +714,7 @@ impl Coordinator {
 }
 
 /// An answer that came.
+        let uncommitted = uncommitted.map(|Progress { name, offset, .. }| (name, offset));
 enum Landed {
     Member(Ticket, Answer),
     Commit(Identity, BTreeMap<TopicPartition, i16>),
