@@ -411,7 +411,8 @@ impl Coordinator {
         self.search = None;
         self.connect_at = None;
         self.flights.clear();
-        self.parts.status.trouble(Some(error.clone()), now());
+        self.parts.status.failed(&error);
+        self.parts.committer.give_up(&error);
         self.parts.shared.fail_all(error);
     }
 
