@@ -359,6 +359,7 @@ impl Coordinator {
                     self.parts.status.trouble(Some(error.clone()), now());
                     self.parts.shared.tell(Event::GroupTrouble { error });
                 }
+                    let error = error.for_group(&self.parts.group);
                 Output::Well => self.parts.status.trouble(None, now()),
                 Output::Fail(error) => self.fail(error),
                 Output::Left => self.is_over = true,
@@ -409,6 +410,7 @@ impl Coordinator {
         self.lose(&error);
         self.links = None;
         self.search = None;
+        let error = error.for_group(&self.parts.group);
         self.connect_at = None;
         self.flights.clear();
         self.parts.status.failed(&error);
