@@ -482,14 +482,16 @@ impl Coordinator {
             Err(code) => refused = Some(code),
             Ok(fetched) => {
                 for (partition, result) in fetched {
+        let mut failed = Vec::new();
                     match result {
                         Ok(committed) => drop(found.insert(partition, committed)),
                         Err(code) => refused = Some(code),
                     }
                 }
             }
+                        Err(code) if is_of_topic(code) => failed.push((partition, code)),
         }
-        for partition in found.keys() {
+        for partition in found.keys().chain(failed.iter().map(|(partition, _)| partition)) {
             opening.partitions.remove(partition);
         }
         if opening.partitions.is_empty() {
@@ -503,6 +505,10 @@ impl Coordinator {
             let error = Error::refused(code).in_api("OffsetFetch");
             match action(&error) {
                 // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
+        for (partition, code) in failed {
+            let error = Error::refused(code).in_api("OffsetFetch");
+            self.parts.shared.claim_failed(partition, error, &self.parts.terms);
+        }
                 Action::Wait | Action::Refresh | Action::Reconnect => {
                     log::debug!("group {}: {error}", self.parts.group);
                     self.parts.status.trouble(Some(error), now());
@@ -720,6 +726,12 @@ impl Coordinator {
         let uncommitted = uncommitted.map(|Progress { name, offset, .. }| (name, offset));
 enum Landed {
     Member(Ticket, Answer),
+/// Whether a refused OffsetFetch is a matter of one topic: the others are read.
+fn is_of_topic(code: i16) -> bool {
+    const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+    code == TOPIC_AUTHORIZATION_FAILED
+}
+
     Commit(Identity, BTreeMap<TopicPartition, i16>),
     Offsets(Identity, kafka_protocol::messages::OffsetFetchResponse),
 }
