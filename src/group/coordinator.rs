@@ -304,6 +304,9 @@ impl Coordinator {
                     self.parts.status.commit_failed(Some(error.clone()), now());
                     self.parts.shared.tell(Event::CommitFailed { partition, error });
                 }
+                if let Some(error) = answered.delayed {
+                    self.parts.status.commit_failed(Some(error), now());
+                }
                 match answered.refused {
                     Some(code) => self.parts.member.refused(&identity, code, now()),
                     None if self.parts.committer.is_idle() => self.parts.status.commit_failed(None, now()),
@@ -356,10 +359,10 @@ impl Coordinator {
                     self.watch_topics();
                 }
                 Output::Trouble(error) => {
+                    let error = error.for_group(&self.parts.group);
                     self.parts.status.trouble(Some(error.clone()), now());
                     self.parts.shared.tell(Event::GroupTrouble { error });
                 }
-                    let error = error.for_group(&self.parts.group);
                 Output::Well => self.parts.status.trouble(None, now()),
                 Output::Fail(error) => self.fail(error),
                 Output::Left => self.is_over = true,
@@ -407,10 +410,10 @@ impl Coordinator {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        let error = error.for_group(&self.parts.group);
         self.lose(&error);
         self.links = None;
         self.search = None;
-        let error = error.for_group(&self.parts.group);
         self.connect_at = None;
         self.flights.clear();
         self.parts.status.failed(&error);
@@ -438,6 +441,7 @@ impl Coordinator {
             released: before.difference(&current).cloned().collect(),
             current: current.iter().cloned().collect(),
         });
+        self.parts.status.opening_failed(None, now());
         self.opening = (!current.is_empty()).then(|| Opening {
             partitions: current,
             failures: 0,
@@ -478,18 +482,18 @@ impl Coordinator {
         opening.is_asked = false;
         let mut refused = None;
         let mut found = BTreeMap::new();
+        let mut failed = Vec::new();
         match offsets::fetched(&answer, &asked) {
             Err(code) => refused = Some(code),
             Ok(fetched) => {
                 for (partition, result) in fetched {
-        let mut failed = Vec::new();
                     match result {
                         Ok(committed) => drop(found.insert(partition, committed)),
+                        Err(code) if is_of_topic(code) => failed.push((partition, code)),
                         Err(code) => refused = Some(code),
                     }
                 }
             }
-                        Err(code) if is_of_topic(code) => failed.push((partition, code)),
         }
         for partition in found.keys().chain(failed.iter().map(|(partition, _)| partition)) {
             opening.partitions.remove(partition);
@@ -501,25 +505,23 @@ impl Coordinator {
             opening.ask_at = now() + self.parts.shared.cluster.retry_delay(opening.failures);
         }
         self.claim(found);
-        if let Some(code) = refused {
-            let error = Error::refused(code).in_api("OffsetFetch");
-            match action(&error) {
-                // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
         for (partition, code) in failed {
             let error = Error::refused(code).in_api("OffsetFetch");
             self.parts.shared.claim_failed(partition, error, &self.parts.terms);
         }
-                Action::Wait | Action::Refresh | Action::Reconnect => {
-                    log::debug!("group {}: {error}", self.parts.group);
-                    self.parts.status.trouble(Some(error), now());
-                }
-                // Of the membership, or of a broker that has stumbled.
-                Action::Fail if matches!(code, 22 | 25 | 27 | 82 | -1) => {}
-                Action::Fail => return self.fail(error),
+        if let Some(code) = refused {
+            let error = Error::refused(code).in_api("OffsetFetch");
+            // Of the membership, or of a broker that has stumbled.
+            if action(&error) == Action::Fail && !matches!(code, 22 | 25 | 27 | 82 | -1) {
+                return self.fail(error);
+            }
+            // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
+            if self.parts.status.opening_failed(Some(error.clone()), now()) {
+                self.parts.shared.tell(Event::GroupTrouble { error });
             }
             self.parts.member.refused(identity, code, now());
         } else {
-            self.parts.status.trouble(None, now());
+            self.parts.status.opening_failed(None, now());
         }
     }
 
@@ -617,6 +619,7 @@ impl Coordinator {
             names.extend(given_up.into_iter().map(|one| one.name));
         }
         self.drop_commits(cause);
+        self.parts.status.commit_failed(None, now());
         for partition in names {
             let error = cause.clone().for_partition(partition.topic(), partition.partition());
             self.parts.shared.tell(Event::Lost { partition, error });
@@ -627,6 +630,9 @@ impl Coordinator {
         for progress in self.parts.committer.give_up(cause) {
             let name = progress.name;
             let error = cause.clone().for_partition(name.topic(), name.partition());
+            if let Some(leaving) = &mut self.leaving {
+                leaving.uncommitted.push((name.clone(), progress.offset));
+            }
             self.parts.shared.tell(Event::CommitFailed { partition: name, error });
         }
     }
@@ -639,9 +645,6 @@ impl Coordinator {
         };
         // Others may have gone on: what they commit must not be overwritten.
         if self.parts.member.valid_until().is_none_or(|until| until <= now()) {
-            if let Some(leaving) = &mut self.leaving {
-                leaving.uncommitted.push((name.clone(), progress.offset));
-            }
             return false;
         }
         let shared = Arc::clone(&self.parts.shared);
@@ -686,6 +689,7 @@ impl Coordinator {
         self.leaving = Some(Leaving {
             until,
             unfinished: unfinished.collect(),
+            uncommitted: Vec::new(),
             said: false,
         });
     }
@@ -698,7 +702,6 @@ impl Coordinator {
         if !hopeless && leaving.until > now() && !self.parts.committer.is_idle() {
             return false;
         }
-            uncommitted: Vec::new(),
         leaving.said = true;
         leaving.until = leaving.until.min(now() + GOODBYE);
         self.parts.member.leave(now());
@@ -713,6 +716,7 @@ impl Coordinator {
             return false;
         }
         let uncommitted = self.parts.committer.uncommitted().into_iter();
+        let uncommitted = uncommitted.map(|Progress { name, offset, .. }| (name, offset));
         self.parts.status.farewell(Farewell {
             unfinished: leaving.unfinished.clone(),
             uncommitted: leaving.uncommitted.iter().cloned().chain(uncommitted).collect(),
@@ -722,16 +726,15 @@ impl Coordinator {
     }
 }
 
-/// An answer that came.
-        let uncommitted = uncommitted.map(|Progress { name, offset, .. }| (name, offset));
-enum Landed {
-    Member(Ticket, Answer),
 /// Whether a refused OffsetFetch is a matter of one topic: the others are read.
 fn is_of_topic(code: i16) -> bool {
     const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
     code == TOPIC_AUTHORIZATION_FAILED
 }
 
+/// An answer that came.
+enum Landed {
+    Member(Ticket, Answer),
     Commit(Identity, BTreeMap<TopicPartition, i16>),
     Offsets(Identity, kafka_protocol::messages::OffsetFetchResponse),
 }

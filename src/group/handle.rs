@@ -216,7 +216,8 @@ impl Membership for Handle {
     fn health(&self) -> GroupHealth {
         let status = self.status.now.lock();
         let now = Instant::now();
-        let problems = [&status.trouble, &status.commit_trouble].into_iter().flatten();
+        let problems = [&status.trouble, &status.opening_trouble, &status.commit_trouble];
+        let problems = problems.into_iter().flatten();
         GroupHealth {
             problems: problems
                 .map(|(error, since)| Problem {
