@@ -4,3 +4,6 @@
     clippy::disallowed_methods,
     reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
 )]
+
+mod refusals;
+mod static_members;
