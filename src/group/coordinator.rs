@@ -323,6 +323,9 @@ impl Coordinator {
                     self.parts.status.commit_failed(Some(error.clone()), now());
                     self.parts.shared.tell(Event::CommitFailed { partition, error });
                 }
+                if let Some(error) = answered.delayed {
+                    self.parts.status.commit_failed(Some(error), now());
+                }
                 match answered.refused {
                     Some(code) => self.parts.member.refused(&identity, code, now()),
                     None if self.parts.committer.is_idle() => self.parts.status.commit_failed(None, now()),
@@ -376,6 +379,7 @@ impl Coordinator {
                     self.watch_topics();
                 }
                 Output::Trouble(error) => {
+                    let error = error.for_group(&self.parts.group);
                     self.parts.status.trouble(Some(error.clone()), now());
                     self.parts.shared.tell(Event::GroupTrouble { error });
                 }
@@ -427,12 +431,14 @@ impl Coordinator {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        let error = error.for_group(&self.parts.group);
         self.lose(&error);
         self.links = None;
         self.search = None;
         self.connect_at = None;
         self.flights.clear();
-        self.parts.status.trouble(Some(error.clone()), now());
+        self.parts.status.failed(&error);
+        self.parts.committer.give_up(&error);
         self.parts.shared.fail_all(error);
     }
 
@@ -456,6 +462,7 @@ impl Coordinator {
             released: before.difference(&current).cloned().collect(),
             current: current.iter().cloned().collect(),
         });
+        self.parts.status.opening_failed(None, now());
         self.opening = (!current.is_empty()).then(|| Opening {
             partitions: current,
             failures: 0,
@@ -496,18 +503,20 @@ impl Coordinator {
         opening.is_asked = false;
         let mut refused = None;
         let mut found = BTreeMap::new();
+        let mut failed = Vec::new();
         match offsets::fetched(&answer, &asked) {
             Err(code) => refused = Some(code),
             Ok(fetched) => {
                 for (partition, result) in fetched {
                     match result {
                         Ok(committed) => drop(found.insert(partition, committed)),
+                        Err(code) if is_of_topic(code) => failed.push((partition, code)),
                         Err(code) => refused = Some(code),
                     }
                 }
             }
         }
-        for partition in found.keys() {
+        for partition in found.keys().chain(failed.iter().map(|(partition, _)| partition)) {
             opening.partitions.remove(partition);
         }
         if opening.partitions.is_empty() {
@@ -517,21 +526,24 @@ impl Coordinator {
             opening.ask_at = now() + self.parts.shared.cluster.retry_delay(opening.failures);
         }
         self.claim(found);
+        for (partition, code) in failed {
+            let error = Error::refused(code).in_api("OffsetFetch");
+            self.parts.shared.claim_failed(partition, error, &self.parts.terms);
+            self.start_fetchers();
+        }
         if let Some(code) = refused {
             let error = Error::refused(code).in_api("OffsetFetch");
-            match action(&error) {
-                // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
-                Action::Wait | Action::Refresh | Action::Reconnect => {
-                    log::debug!("group {}: {error}", self.parts.group);
-                    self.parts.status.trouble(Some(error), now());
-                }
-                // Of the membership, or of a broker that has stumbled.
-                Action::Fail if matches!(code, 22 | 25 | 27 | 82 | -1) => {}
-                Action::Fail => return self.fail(error),
+            // Of the membership, or of a broker that has stumbled.
+            if action(&error) == Action::Fail && !matches!(code, 22 | 25 | 27 | 82 | -1) {
+                return self.fail(error);
+            }
+            // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
+            if self.parts.status.opening_failed(Some(error.clone()), now()) {
+                self.parts.shared.tell(Event::GroupTrouble { error });
             }
             self.parts.member.refused(identity, code, now());
         } else {
-            self.parts.status.trouble(None, now());
+            self.parts.status.opening_failed(None, now());
         }
     }
 
@@ -568,11 +580,16 @@ impl Coordinator {
             return;
         }
         shared.claim(claims, &self.parts.terms);
-        if let Err(error) = keeper::start_fetchers(shared) {
-            log::warn!("{error}"); // the keeper tries again
+        self.start_fetchers();
+        if !is_complete {
             shared.want_metadata(&mut shared.lock());
         }
-        if !is_complete {
+    }
+
+    fn start_fetchers(&self) {
+        let shared = &self.parts.shared;
+        if let Err(error) = keeper::start_fetchers(shared) {
+            log::warn!("{error}"); // the keeper tries again
             shared.want_metadata(&mut shared.lock());
         }
     }
@@ -632,6 +649,7 @@ impl Coordinator {
             names.extend(given_up.into_iter().map(|one| one.name));
         }
         self.drop_commits(cause);
+        self.parts.status.commit_failed(None, now());
         for partition in names {
             let error = cause.clone().for_partition(partition.topic(), partition.partition());
             self.parts.shared.tell(Event::Lost { partition, error });
@@ -756,6 +774,12 @@ impl Coordinator {
         });
         true
     }
+}
+
+/// Whether a refused OffsetFetch is a matter of one topic: the others are read.
+fn is_of_topic(code: i16) -> bool {
+    const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+    code == TOPIC_AUTHORIZATION_FAILED
 }
 
 /// An answer that came.

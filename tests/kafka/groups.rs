@@ -13,5 +13,7 @@ mod handover;
 mod java;
 mod memory;
 mod offsets;
+mod refusals;
+mod static_members;
 mod storm;
 mod topics;
