@@ -232,6 +232,14 @@ impl Acks {
         length(window.base(), self.given) - window.runs().len()
     }
 
+    /// The same, below this offset: what lies above was given out once, and will be given again.
+    pub(crate) fn unfinished_below(&self, offset: i64) -> u64 {
+        if offset >= self.given {
+            return self.unfinished();
+        }
+        self.window().missing(self.window().base(), offset)
+    }
+
     /// The oldest message that was given out and not acked.
     pub(crate) fn oldest_unacked(&self) -> Option<i64> {
         (self.done.base() < self.given).then_some(self.done.base())

@@ -59,6 +59,9 @@ pub(crate) struct Terms {
     pub validity: Arc<Validity>,
 }
 
+/// Acks may be in so many pieces, however few messages may be unfinished.
+const PIECES: usize = 1000;
+
 pub(crate) struct Ownership {
     terms: Terms,
     stream: Weak<Shared>,
@@ -76,8 +79,10 @@ pub(crate) struct Tracked {
     pub pinned: Option<i64>,
     /// An iterator was refused, since too much is unfinished.
     pub waits: bool,
-    /// Chunks of which a message was dropped while its thread panicked: it is not done, and never looks let go.
-    kept: Vec<Arc<ChunkData>>,
+    /// The chunk that an iterator goes through.
+    walked: Weak<ChunkData>,
+    /// The same, when a message of it was dropped while its thread panicked: so that counting does not find it let go.
+    pub spoiled: Option<Arc<ChunkData>>,
 }
 
 impl Ownership {
@@ -93,7 +98,8 @@ impl Ownership {
                 counting: None,
                 pinned: None,
                 waits: false,
-                kept: Vec::new(),
+                walked: Weak::new(),
+                spoiled: None,
             }),
         }
     }
@@ -127,8 +133,8 @@ impl Ownership {
     /// full, and then the next ack tells.
     pub(crate) fn limit(&self, tracked: &mut Tracked, next: i64) -> i64 {
         let window = u64::try_from(self.terms.window).unwrap_or(u64::MAX);
-        let left = match tracked.acks.runs() < self.terms.window.max(1) {
-            true => window.saturating_sub(tracked.acks.unfinished()),
+        let left = match tracked.acks.runs() < self.terms.window.max(PIECES) {
+            true => window.saturating_sub(tracked.acks.unfinished_below(next)),
             // Acks in so many pieces that remembering them is what takes room.
             false => 0,
         };
@@ -138,8 +144,8 @@ impl Ownership {
         next.saturating_add(i64::try_from(left).unwrap_or(i64::MAX))
     }
 
-    pub(crate) fn is_full(&self, tracked: &mut Tracked) -> bool {
-        self.limit(tracked, 0) == 0
+    pub(crate) fn is_full(&self, tracked: &mut Tracked, next: i64) -> bool {
+        self.limit(tracked, next) == next
     }
 
     /// Somebody has finished something.
@@ -158,8 +164,6 @@ impl Ownership {
 
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        // They are not waited for.
-        self.tracked.lock().kept.clear();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -182,17 +186,29 @@ impl Ownership {
         }
     }
 
-    /// A message was dropped by a panic.
+    /// A message was dropped by a panic. Only an iterator that has it in hand could take it for done.
     #[cold]
     pub(crate) fn spoil(&self, chunk: &Arc<ChunkData>) {
         let mut tracked = self.tracked.lock();
-        if !tracked.kept.iter().any(|kept| Arc::ptr_eq(kept, chunk)) {
-            tracked.kept.push(Arc::clone(chunk));
+        if self.terms.mode == AckMode::OnNext && std::ptr::eq(tracked.walked.as_ptr(), Arc::as_ptr(chunk)) {
+            tracked.spoiled = Some(Arc::clone(chunk));
         }
     }
 }
 
 impl Tracked {
+    /// An iterator begins to go through this chunk.
+    pub(crate) fn enter(&mut self, chunk: &Arc<ChunkData>) {
+        self.walked = Arc::downgrade(chunk);
+        self.spoiled = None;
+    }
+
+    /// No iterator has a chunk.
+    pub(crate) fn leave(&mut self) {
+        self.walked = Weak::new();
+        self.spoiled = None;
+    }
+
     /// Takes over what an iterator has gone past; `at` is behind the message that it gave last.
     pub(crate) fn catch_up(&mut self, at: i64) {
         if let Some(from) = self.counting.as_mut() {
@@ -201,8 +217,8 @@ impl Tracked {
                 self.acks.ack(*from, to);
                 *from = to;
             }
-            self.acks.given(at);
         }
+        self.acks.given(at);
     }
 
     pub(crate) fn committable(&self) -> Option<i64> {
@@ -213,7 +229,7 @@ impl Tracked {
     pub(crate) fn restart(&mut self, at: i64) -> Freed {
         self.counting = None;
         self.pinned = None;
-        self.kept.clear();
+        self.leave();
         self.acks.restart(at);
         self.acks.take_freed()
     }
