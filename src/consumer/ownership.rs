@@ -238,3 +238,98 @@ impl Tracked {
         self.acks.hold(held);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "some point in time to count from")]
+mod tests {
+    use super::*;
+
+    fn ownership(window: usize, validity: Validity) -> Ownership {
+        let terms = Terms {
+            mode: AckMode::OnNext,
+            order: CommitOrder::LowestContiguous,
+            window,
+            validity: Arc::new(validity),
+        };
+        Ownership::new(terms, Weak::new(), 10)
+    }
+
+    #[test]
+    fn a_member_is_one_until_its_time_is_over() {
+        let now = Instant::now();
+        let validity = Validity::new(now);
+        assert!(!validity.holds(now));
+        validity.set(Some(now + Duration::from_secs(10)));
+        assert!(validity.holds(now) && validity.holds(now + Duration::from_millis(9999)));
+        assert!(!validity.holds(now + Duration::from_secs(10)));
+        validity.set(Some(now));
+        assert!(!validity.holds(now));
+        validity.set(Some(now + Duration::from_secs(10)));
+        validity.set(None);
+        assert!(!validity.holds(now));
+    }
+
+    #[test]
+    fn the_window_ends_where_it_is_full_and_the_next_ack_tells() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        assert_eq!(ownership.limit(&mut tracked, 10), 13);
+        tracked.acks.given(12);
+        assert_eq!(ownership.limit(&mut tracked, 12), 13);
+        assert!(!ownership.is_full(&mut tracked, 12) && !tracked.waits);
+        tracked.acks.given(13);
+        assert!(ownership.is_full(&mut tracked, 13) && tracked.waits);
+        tracked.acks.ack(11, 12);
+        assert_eq!(ownership.limit(&mut tracked, 13), 14);
+    }
+
+    #[test]
+    fn what_will_be_given_again_does_not_fill_the_window() {
+        let ownership = ownership(2, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        tracked.acks.given(14);
+        tracked.acks.ack(13, 14);
+        assert!(ownership.is_full(&mut tracked, 14));
+        assert_eq!(ownership.limit(&mut tracked, 11), 12);
+        assert_eq!(ownership.limit(&mut tracked, 10), 12);
+    }
+
+    #[test]
+    fn many_pieces_fill_it_too() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        for at in 0..i64::try_from(PIECES).unwrap() {
+            assert!(!ownership.is_full(&mut tracked, 10));
+            tracked.acks.ack(11 + at * 2, 12 + at * 2);
+        }
+        assert!(ownership.is_full(&mut tracked, 10));
+    }
+
+    #[test]
+    fn what_an_iterator_has_in_hand_is_given_and_not_done() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        tracked.counting = Some(10);
+        tracked.catch_up(13);
+        assert_eq!(
+            (tracked.committable(), tracked.acks.oldest_unacked()),
+            (Some(12), Some(12))
+        );
+        tracked.counting = None;
+        tracked.catch_up(15);
+        assert_eq!((tracked.committable(), tracked.acks.unfinished()), (Some(12), 3));
+    }
+
+    #[test]
+    fn where_reading_began_is_committed_until_something_is_done() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        assert_eq!(tracked.committable(), None);
+        tracked.pinned = Some(10);
+        assert_eq!(tracked.committable(), Some(10));
+        tracked.acks.ack(10, 11);
+        assert_eq!(tracked.committable(), Some(11));
+        tracked.restart(5);
+        assert_eq!(tracked.committable(), None);
+    }
+}
