@@ -28,6 +28,8 @@ use parking_lot::{Mutex, RwLock};
 
 pub(crate) use connections::Purpose;
 pub(crate) use coordinator::CoordinatorKey;
+#[cfg(test)]
+pub(crate) use metadata::Partition;
 pub(crate) use metadata::{Broker, LeaderHint, Metadata, Topic};
 pub(crate) use offsets::{EpochEnd, ListAt};
 pub(crate) use refresh::Topics;

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering, fence},
     },
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use super::{
     config::FetchConfig,
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
-    message::{Batch, BatchIter, Cell, Chunk, Message, Walker},
+    message::{Batch, Cell, Chunk, Message, Walker},
     ownership::Tracked,
     partition::{Partition, Phase, Task, Trouble},
     spares::Spares,
@@ -210,6 +210,12 @@ impl Lease {
                 drop(message);
                 let behind = rest.chunk.next_offset;
                 self.first = Some(first);
+                if let Some(mut tracked) = self.tracked() {
+                    // What is in hand is more than the last message: it must not be taken for gone past.
+                    if let Some(from) = tracked.counting.take() {
+                        tracked.acks.ack(from, first);
+                    }
+                }
                 self.given(behind.saturating_sub(1));
                 self.finished = true;
                 self.walker.exhaust();
@@ -247,12 +253,17 @@ impl Lease {
         let first = batch.unwrap_or(last);
         let behind = last.saturating_add(1);
         let data = &self.walker.chunk.data;
-        let is_alone = Arc::strong_count(data) == ALONE;
-        let was_let_go = self.pace == Pace::Careful && batch.is_none() && data.let_go.load(Ordering::Acquire) == behind;
-        let is_done = data.spoiled.load(Ordering::Acquire) <= first && (is_alone || was_let_go);
-        if self.pace == Pace::Counting && is_done {
-            return; // as everything before it, without anybody writing it down
+        let is_whole = || data.spoiled.load(Ordering::Acquire) <= first;
+        if self.pace == Pace::Counting && batch.is_none() && self.is_alone() && is_whole() {
+            return; // done as everything before it, without anybody writing it down
         }
+        if let Some(mut tracked) = self.tracked() {
+            // From here on, `spoiled` tells.
+            tracked.spoiled = None;
+        }
+        let is_alone = self.is_alone();
+        let was_let_go = self.pace == Pace::Careful && batch.is_none() && data.let_go.load(Ordering::Acquire) == behind;
+        let is_done = (is_alone || was_let_go) && is_whole();
         if batch.is_some() && !is_done {
             self.note_gaps(first, behind);
         }
@@ -274,6 +285,13 @@ impl Lease {
             }
         }
         self.set_pace(if counts { Pace::Counting } else { Pace::Careful });
+    }
+
+    /// Whether the program holds nothing of the chunk. What it did before it let go can be seen then.
+    fn is_alone(&self) -> bool {
+        let is_alone = Arc::strong_count(&self.walker.chunk.data) == ALONE;
+        fence(Ordering::Acquire);
+        is_alone
     }
 
     fn set_pace(&mut self, pace: Pace) {
@@ -309,10 +327,17 @@ impl Lease {
     #[cold]
     fn pass(&mut self, to: i64) {
         let from = std::mem::replace(&mut self.expected, to);
-        if to <= from || !matches!(self.pace, Pace::Careful | Pace::Explicit) {
+        if to <= from {
             return;
         }
         if let (Some(mut tracked), Some(ownership)) = (self.tracked(), &self.cell.ownership) {
+            if self.pace == Pace::Counting {
+                if tracked.counting != Some(from) {
+                    return; // what lies before it is done with it
+                }
+                // Nothing is, and a gap alone must not look like an ack.
+                tracked.counting = Some(to);
+            }
             tracked.acks.pass(from, to);
             ownership.finished(tracked);
         }
@@ -324,12 +349,13 @@ impl Lease {
         chunk.from = first;
         let mut gaps = Vec::new();
         let mut expected = first;
-        for message in BatchIter::new(Walker::new(chunk)) {
-            let Ok(message) = message else { break };
-            if message.offset() > expected {
-                gaps.push((expected, message.offset()));
+        let mut walker = Walker::new(chunk);
+        // No messages: dropped while an iterator is dropped by a panic, they would seem to be the program's.
+        while let Some(Ok(record)) = walker.next_record() {
+            if record.offset > expected {
+                gaps.push((expected, record.offset));
             }
-            expected = message.offset().saturating_add(1);
+            expected = record.offset.saturating_add(1);
         }
         gaps.push((expected, behind));
         if let Some(mut tracked) = self.tracked() {
@@ -346,10 +372,7 @@ impl Lease {
         let is_gone = data.let_go.load(Ordering::Acquire) == behind || data.spoiled.load(Ordering::Acquire) == behind;
         match (self.pace, self.first) {
             (Pace::Reader, _) => false,
-            (_, Some(_)) => {
-                let is_kept = self.tracked().is_some_and(|tracked| tracked.keeps(data));
-                Arc::strong_count(data) != ALONE + usize::from(is_kept)
-            }
+            (_, Some(_)) => Arc::strong_count(data) != ALONE,
             (Pace::Counting, None) => Arc::strong_count(data) != ALONE && !is_gone,
             (Pace::Careful | Pace::Explicit, None) => !is_gone,
         }
@@ -365,10 +388,15 @@ impl Lease {
             // An acked message is done, also when the iterator is dropped before it was asked for the next.
             return self.walker.chunk.data.acked.load(Ordering::Relaxed).max(first);
         }
+        if let Some(mut tracked) = self.tracked() {
+            // Nobody holds what a panic has dropped.
+            tracked.spoiled = None;
+        }
+        if self.first.is_some() {
+            // Some of its messages may have been acked one by one, or will be.
+            self.note_gaps(first, self.expected);
+        }
         if self.is_held(last) {
-            if self.first.is_some() {
-                self.note_gaps(first, self.expected);
-            }
             return self.expected; // whoever has it acks it
         }
         self.tracked()
@@ -384,6 +412,7 @@ impl Lease {
                 tracked.acks.ack(from, in_hand);
             }
             tracked.acks.given(expected);
+            tracked.leave();
         }
     }
 }
@@ -527,8 +556,8 @@ impl Shared {
         if is_current {
             partition.hand_out(&chunk);
         }
-        let freed = match partition.ownership().filter(|_| is_current && !stays) {
-            // A group's messages fill the window until they are done.
+        let freed = match partition.ownership().filter(|_| is_current && !stays && !is_draining) {
+            // A group's messages fill the window until they are done. What is given up has none, nor is the rest given out.
             Some(ownership) => {
                 let mut tracked = ownership.lock();
                 tracked.hold(Held {
@@ -629,7 +658,6 @@ impl Shared {
             finished: false,
         };
         if let Some(ownership) = partition.ownership() {
-            ownership.unspoil(&lease.walker.chunk.data);
             // Messages of it may be in the program from an earlier turn.
             let is_alone = Arc::strong_count(&lease.walker.chunk.data) == ALONE;
             let pace = match ownership.mode() {
@@ -637,9 +665,12 @@ impl Shared {
                 AckMode::OnNext if is_alone => Pace::Counting,
                 AckMode::OnNext => Pace::Careful,
             };
+            let mut tracked = ownership.lock();
+            tracked.enter(&lease.walker.chunk.data);
             if pace == Pace::Counting {
-                ownership.lock().counting = Some(lease.expected);
+                tracked.counting = Some(lease.expected);
             }
+            drop(tracked);
             lease.set_pace(pace);
         }
         lease

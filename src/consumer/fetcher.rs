@@ -306,7 +306,7 @@ impl Fetcher {
                 return shared.restart(state, self.slot, StartAt::Offset(at));
             }
             Prepared::Reset { from, to } => {
-                partition.pass(from, to);
+                let gap = partition.ownership().map(|_| Chunk::empty(&self.cell, from, to));
                 partition.phase = Phase::Fetching;
                 partition.position = to;
                 partition.decoded = match partition.account.raw {
@@ -324,6 +324,10 @@ impl Fetcher {
                     to,
                     skipped,
                 });
+                if let Some(gap) = gap {
+                    // What was skipped comes in its turn: before it, there may be something that nobody has taken yet.
+                    shared.put(state, self.slot, gap);
+                }
             }
         }
         shared.tell_settled();
@@ -602,6 +606,32 @@ impl<'a> Maker<'a> {
     }
 }
 
+impl Chunk {
+    /// Offsets without a record.
+    fn empty(cell: &Arc<Cell>, from: i64, to: i64) -> Self {
+        let data = ChunkData {
+            cell: Arc::clone(cell),
+            ack_epoch: cell.ack_epoch.load(Ordering::Acquire),
+            data: Bytes::new(),
+            spans: Vec::new(),
+            readable_end: to,
+            at: AtomicI64::new(from),
+            acked: AtomicI64::new(-1),
+            begin: from,
+            let_go: AtomicI64::new(-1),
+            spoiled: AtomicI64::new(-1),
+        };
+        Self {
+            data: Arc::new(data),
+            from,
+            until: i64::MAX,
+            next_offset: to,
+            bytes: 0,
+            records: 0,
+        }
+    }
+}
+
 impl Shared {
     /// Takes in what was decoded; `raw_done` of the fetched bytes need no counting any more.
     fn decoded(&self, slot: Slot, epoch: u64, chunk: Option<Chunk>, raw_done: usize) {
@@ -631,20 +661,28 @@ impl Shared {
             if let Some(until) = partition.until {
                 chunk.until = until;
             }
-            let is_empty = chunk.data.spans.is_empty();
-            if let Some(last) = partition.chunks.back_mut().filter(|_| is_empty) {
-                // Nothing to see: the one before reaches as far.
-                last.next_offset = chunk.next_offset;
-            } else if is_empty && partition.leased.is_none() {
-                partition.stands_at = chunk.next_offset;
-                partition.pass(chunk.from, chunk.next_offset);
-                self.advanced(&state);
-            } else {
-                partition.chunks.push_back(chunk);
-                self.offer(&mut state, slot);
-            }
+            self.put(&mut state, slot, chunk);
         }
         self.kick(&mut state, slot);
+    }
+
+    /// Puts a chunk behind the others.
+    fn put(&self, state: &mut State, slot: Slot, chunk: Chunk) {
+        let Some(partition) = state.partitions.get_mut(&slot) else {
+            return;
+        };
+        let is_empty = chunk.data.spans.is_empty();
+        if let Some(last) = partition.chunks.back_mut().filter(|_| is_empty) {
+            // Nothing to see: the one before reaches as far.
+            last.next_offset = chunk.next_offset;
+        } else if is_empty && partition.leased.is_none() {
+            partition.stands_at = chunk.next_offset;
+            partition.pass(chunk.from, chunk.next_offset);
+            self.advanced(state);
+        } else {
+            partition.chunks.push_back(chunk);
+            self.offer(state, slot);
+        }
     }
 
     /// Waits until the partition may hold more; false when nobody wants it any more.
@@ -673,5 +711,7 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+mod group_tests;
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,17 @@ pub(crate) struct ChunkData {
     pub spoiled: AtomicI64,
 }
 
+impl ChunkData {
+    /// A panic drops messages below this offset: whoever held them has not finished with them.
+    #[cold]
+    fn spoil(self: &Arc<Self>, behind: i64) {
+        if let Some(ownership) = &self.cell.ownership {
+            self.spoiled.fetch_max(behind, Ordering::Relaxed);
+            ownership.spoil(self);
+        }
+    }
+}
+
 /// What travels from a fetcher to an iterator, and back when the iterator is dropped.
 #[derive(Clone)]
 pub(crate) struct Chunk {
@@ -136,6 +147,12 @@ impl Walker {
         }
     }
 
+    /// A panic drops the batch that this goes over.
+    #[cold]
+    fn spoil(&self) {
+        self.chunk.data.spoil(self.chunk.next_offset);
+    }
+
     /// Nothing is left: somebody else goes over the rest.
     pub(crate) fn exhaust(&mut self) {
         self.span = self.chunk.data.spans.len();
@@ -159,6 +176,11 @@ impl Walker {
     }
 
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
+        let record = self.next_record()?;
+        Some(record.map(|record| self.message(record)))
+    }
+
+    pub(crate) fn next_record(&mut self) -> Option<Result<RecordView>> {
         loop {
             let span = self.chunk.data.spans.get(self.span)?;
             match self.cursor.as_mut()?.next(&self.chunk.data.data, span) {
@@ -167,7 +189,7 @@ impl Walker {
                     self.cursor = None;
                     return None;
                 }
-                Some(Ok(record)) => return Some(Ok(self.message(record))),
+                Some(Ok(record)) => return Some(Ok(record)),
                 Some(Err(error)) => {
                     self.cursor = None;
                     return Some(Err(self.chunk.data.cell.blame(error.into_error())));
@@ -378,9 +400,7 @@ impl Message {
         };
         let behind = self.record.offset.saturating_add(1);
         if std::thread::panicking() {
-            // Whoever held it has not finished with it.
-            self.chunk.spoiled.fetch_max(behind, Ordering::Relaxed);
-            ownership.spoil(&self.chunk);
+            self.chunk.spoil(behind);
         } else {
             self.chunk.let_go.fetch_max(behind, Ordering::Relaxed);
         }
@@ -566,7 +586,23 @@ impl IntoIterator for Batch {
     type IntoIter = BatchIter;
 
     fn into_iter(self) -> BatchIter {
-        BatchIter { walker: self.walker }
+        self.iter()
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.walker.spoil();
+        }
+    }
+}
+
+impl Drop for BatchIter {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.walker.spoil();
+        }
     }
 }
 
@@ -591,10 +627,6 @@ impl fmt::Debug for BatchIter {
 }
 
 impl BatchIter {
-    pub(crate) fn new(walker: Walker) -> Self {
-        Self { walker }
-    }
-
     // Not what `next` returns: the compiler would then make room for it in memory, and the common message goes there too.
     #[cold]
     #[inline(never)]

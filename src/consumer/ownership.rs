@@ -59,6 +59,9 @@ pub(crate) struct Terms {
     pub validity: Arc<Validity>,
 }
 
+/// Acks may be in so many pieces, however few messages may be unfinished.
+const PIECES: usize = 1000;
+
 pub(crate) struct Ownership {
     terms: Terms,
     stream: Weak<Shared>,
@@ -76,8 +79,10 @@ pub(crate) struct Tracked {
     pub pinned: Option<i64>,
     /// An iterator was refused, since too much is unfinished.
     pub waits: bool,
-    /// Chunks of which a message was dropped while its thread panicked: it is not done, and never looks let go.
-    kept: Vec<Arc<ChunkData>>,
+    /// The chunk that an iterator goes through.
+    walked: Weak<ChunkData>,
+    /// The same, when a message of it was dropped while its thread panicked: so that counting does not find it let go.
+    pub spoiled: Option<Arc<ChunkData>>,
 }
 
 impl Ownership {
@@ -93,7 +98,8 @@ impl Ownership {
                 counting: None,
                 pinned: None,
                 waits: false,
-                kept: Vec::new(),
+                walked: Weak::new(),
+                spoiled: None,
             }),
         }
     }
@@ -127,7 +133,7 @@ impl Ownership {
     /// full, and then the next ack tells.
     pub(crate) fn limit(&self, tracked: &mut Tracked, next: i64) -> i64 {
         let window = u64::try_from(self.terms.window).unwrap_or(u64::MAX);
-        let left = match tracked.acks.runs() < self.terms.window.max(1) {
+        let left = match tracked.acks.runs() < self.terms.window.max(PIECES) {
             true => window.saturating_sub(tracked.acks.unfinished_below(next)),
             // Acks in so many pieces that remembering them is what takes room.
             false => 0,
@@ -158,8 +164,6 @@ impl Ownership {
 
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
-        // They are not waited for.
-        self.tracked.lock().kept.clear();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -189,25 +193,27 @@ impl Ownership {
         }
     }
 
-    /// A message was dropped by a panic.
+    /// A message was dropped by a panic. Only an iterator that has it in hand could take it for done.
     #[cold]
     pub(crate) fn spoil(&self, chunk: &Arc<ChunkData>) {
         let mut tracked = self.tracked.lock();
-        if !tracked.keeps(chunk) {
-            tracked.kept.push(Arc::clone(chunk));
+        if self.terms.mode == AckMode::OnNext && std::ptr::eq(tracked.walked.as_ptr(), Arc::as_ptr(chunk)) {
+            tracked.spoiled = Some(Arc::clone(chunk));
         }
-    }
-
-    /// What a panic has left of this chunk is given out again.
-    pub(crate) fn unspoil(&self, chunk: &Arc<ChunkData>) {
-        self.tracked.lock().kept.retain(|kept| !Arc::ptr_eq(kept, chunk));
     }
 }
 
 impl Tracked {
-    /// Whether one of the references to this chunk is only here since a panic has dropped a message of it.
-    pub(crate) fn keeps(&self, chunk: &Arc<ChunkData>) -> bool {
-        self.kept.iter().any(|kept| Arc::ptr_eq(kept, chunk))
+    /// An iterator begins to go through this chunk.
+    pub(crate) fn enter(&mut self, chunk: &Arc<ChunkData>) {
+        self.walked = Arc::downgrade(chunk);
+        self.spoiled = None;
+    }
+
+    /// No iterator has a chunk.
+    pub(crate) fn leave(&mut self) {
+        self.walked = Weak::new();
+        self.spoiled = None;
     }
 
     /// Takes over what an iterator has gone past; `at` is behind the message that it gave last.
@@ -230,12 +236,107 @@ impl Tracked {
     pub(crate) fn restart(&mut self, at: i64) -> Freed {
         self.counting = None;
         self.pinned = None;
-        self.kept.clear();
+        self.leave();
         self.acks.restart(at);
         self.acks.take_freed()
     }
 
     pub(crate) fn hold(&mut self, held: Held) {
         self.acks.hold(held);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "some point in time to count from")]
+mod tests {
+    use super::*;
+
+    fn ownership(window: usize, validity: Validity) -> Ownership {
+        let terms = Terms {
+            mode: AckMode::OnNext,
+            order: CommitOrder::LowestContiguous,
+            window,
+            validity: Arc::new(validity),
+        };
+        Ownership::new(terms, Weak::new(), 10)
+    }
+
+    #[test]
+    fn a_member_is_one_until_its_time_is_over() {
+        let now = Instant::now();
+        let validity = Validity::new(now);
+        assert!(!validity.holds(now));
+        validity.set(Some(now + Duration::from_secs(10)));
+        assert!(validity.holds(now) && validity.holds(now + Duration::from_millis(9999)));
+        assert!(!validity.holds(now + Duration::from_secs(10)));
+        validity.set(Some(now));
+        assert!(!validity.holds(now));
+        validity.set(Some(now + Duration::from_secs(10)));
+        validity.set(None);
+        assert!(!validity.holds(now));
+    }
+
+    #[test]
+    fn the_window_ends_where_it_is_full_and_the_next_ack_tells() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        assert_eq!(ownership.limit(&mut tracked, 10), 13);
+        tracked.acks.given(12);
+        assert_eq!(ownership.limit(&mut tracked, 12), 13);
+        assert!(!ownership.is_full(&mut tracked, 12) && !tracked.waits);
+        tracked.acks.given(13);
+        assert!(ownership.is_full(&mut tracked, 13) && tracked.waits);
+        tracked.acks.ack(11, 12);
+        assert_eq!(ownership.limit(&mut tracked, 13), 14);
+    }
+
+    #[test]
+    fn what_will_be_given_again_does_not_fill_the_window() {
+        let ownership = ownership(2, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        tracked.acks.given(14);
+        tracked.acks.ack(13, 14);
+        assert!(ownership.is_full(&mut tracked, 14));
+        assert_eq!(ownership.limit(&mut tracked, 11), 12);
+        assert_eq!(ownership.limit(&mut tracked, 10), 12);
+    }
+
+    #[test]
+    fn many_pieces_fill_it_too() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        for at in 0..i64::try_from(PIECES).unwrap() {
+            assert!(!ownership.is_full(&mut tracked, 10));
+            tracked.acks.ack(11 + at * 2, 12 + at * 2);
+        }
+        assert!(ownership.is_full(&mut tracked, 10));
+    }
+
+    #[test]
+    fn what_an_iterator_has_in_hand_is_given_and_not_done() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        tracked.counting = Some(10);
+        tracked.catch_up(13);
+        assert_eq!(
+            (tracked.committable(), tracked.acks.oldest_unacked()),
+            (Some(12), Some(12))
+        );
+        tracked.counting = None;
+        tracked.catch_up(15);
+        assert_eq!((tracked.committable(), tracked.acks.unfinished()), (Some(12), 3));
+    }
+
+    #[test]
+    fn where_reading_began_is_committed_until_something_is_done() {
+        let ownership = ownership(3, Validity::new(Instant::now()));
+        let mut tracked = ownership.lock();
+        assert_eq!(tracked.committable(), None);
+        tracked.pinned = Some(10);
+        assert_eq!(tracked.committable(), Some(10));
+        tracked.acks.ack(10, 11);
+        assert_eq!(tracked.committable(), Some(11));
+        tracked.restart(5);
+        assert_eq!(tracked.committable(), None);
     }
 }

@@ -229,7 +229,8 @@ impl Partition {
             return false;
         };
         let mut tracked = ownership.lock();
-        let many = ownership.is_full(&mut tracked, self.stands_at);
+        let next = self.chunks.front().map_or(self.stands_at, |chunk| chunk.from);
+        let many = ownership.is_full(&mut tracked, next);
         let large = self.account.in_hand >= config.prefetch_bytes;
         let full = match config.prefetch_rule {
             PrefetchRule::Either => many || large,
@@ -322,7 +323,8 @@ impl Partition {
         let (offset, unfinished) = {
             let tracked = self.caught_up();
             self.cell.ack_epoch.fetch_add(1, Ordering::Release);
-            tracked.map_or((None, None), |tracked| {
+            tracked.map_or((None, None), |mut tracked| {
+                tracked.leave();
                 (tracked.committable(), tracked.acks.oldest_unacked())
             })
         };

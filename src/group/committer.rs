@@ -84,11 +84,8 @@ impl Committer {
 
     /// Commits these, which are given up, before anything else.
     pub(crate) fn queue(&mut self, progress: impl IntoIterator<Item = Progress>) {
-        for progress in progress {
-            if self.committed.get(&progress.slot) != Some(&progress.offset) {
-                self.queued.insert(progress.slot, progress);
-            }
-        }
+        let progress = progress.into_iter().map(|progress| (progress.slot, progress));
+        self.queued.extend(progress);
     }
 
     /// The same offsets mean something else now: nothing is committed of this partition, and nothing is to be.
@@ -140,12 +137,14 @@ impl Committer {
             waiters: Vec::new(),
         });
         if fresh {
-            for progress in progress() {
-                if self.committed.get(&progress.slot) != Some(&progress.offset) {
-                    batch.left.insert(progress.slot, progress);
+            let progress = progress().into_iter().map(|progress| (progress.slot, progress));
+            for (slot, progress) in progress.chain(std::mem::take(&mut self.queued)) {
+                // What was tried and not answered may have changed what the group has.
+                let is_known = self.committed.get(&slot) == Some(&progress.offset);
+                if !is_known || batch.left.contains_key(&slot) {
+                    batch.left.insert(slot, progress);
                 }
             }
-            batch.left.append(&mut self.queued);
             batch.waiters.append(&mut self.waiting);
             self.wanted = false;
         }
@@ -289,3 +288,6 @@ fn concerns_membership(code: i16) -> bool {
             | FENCED_INSTANCE_ID
     )
 }
+
+#[cfg(test)]
+mod tests;

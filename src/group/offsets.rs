@@ -151,3 +151,162 @@ pub(crate) fn refused(name: &TopicPartition, code: i16) -> Error {
         .for_partition(name.topic(), name.partition())
         .in_api("OffsetCommit")
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::{
+        messages::{
+            offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
+            offset_fetch_response::{
+                OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+                OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+            },
+        },
+        protocol::{Decodable, Encodable},
+    };
+
+    use super::*;
+
+    fn names() -> Vec<TopicPartition> {
+        [("orders", 0), ("orders", 1), ("payments", 0), ("orders", 2)]
+            .map(|(topic, partition)| TopicPartition::new(topic, partition))
+            .to_vec()
+    }
+
+    /// Offsets 7, none and an error; the third is left out, and something else is there.
+    fn answers() -> [OffsetFetchResponse; 2] {
+        let all = [
+            ("orders", 0, 7, 3, 0),
+            ("orders", 1, -1, -1, 0),
+            ("payments", 0, -1, -1, 29),
+            ("other", 9, 1, 1, 0),
+        ];
+        let old = all.map(|(topic, partition, offset, epoch, code)| {
+            let partition = OffsetFetchResponsePartition::default()
+                .with_partition_index(partition)
+                .with_committed_offset(offset)
+                .with_committed_leader_epoch(epoch)
+                .with_error_code(code);
+            OffsetFetchResponseTopic::default()
+                .with_name(TopicName(text(topic)))
+                .with_partitions(vec![partition])
+        });
+        let new = all.map(|(topic, partition, offset, epoch, code)| {
+            let partition = OffsetFetchResponsePartitions::default()
+                .with_partition_index(partition)
+                .with_committed_offset(offset)
+                .with_committed_leader_epoch(epoch)
+                .with_error_code(code);
+            OffsetFetchResponseTopics::default()
+                .with_name(TopicName(text(topic)))
+                .with_partitions(vec![partition])
+        });
+        let group = OffsetFetchResponseGroup::default().with_topics(new.to_vec());
+        [
+            OffsetFetchResponse::default().with_topics(old.to_vec()),
+            OffsetFetchResponse::default().with_groups(vec![group]),
+        ]
+    }
+
+    #[test]
+    fn no_commit_is_no_error_and_what_is_missing_is_one() {
+        for answer in answers() {
+            let found: Vec<_> = fetched(&answer, &names()).unwrap().into_values().collect();
+            let committed = Committed { offset: 7, epoch: 3 };
+            assert_eq!(
+                found,
+                [Ok(Some(committed)), Ok(None), Err(UNKNOWN_SERVER_ERROR), Err(29)]
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_group_is_one_of_all() {
+        let [old, mut new] = answers();
+        assert_eq!(fetched(&old.with_error_code(16), &names()), Err(16));
+        new.groups[0].error_code = 25;
+        assert_eq!(fetched(&new, &names()), Err(25));
+    }
+
+    #[test]
+    fn every_version_can_say_what_is_asked() {
+        for version in 1..=9 {
+            let mut bytes = BytesMut::new();
+            fetch("billing", &names(), version).encode(&mut bytes, version).unwrap();
+            let read = OffsetFetchRequest::decode(&mut bytes.freeze(), version).unwrap();
+            let partitions: usize = match version {
+                8.. => read.groups[0]
+                    .topics
+                    .iter()
+                    .flatten()
+                    .map(|topic| topic.partition_indexes.len())
+                    .sum(),
+                _ => read
+                    .topics
+                    .iter()
+                    .flatten()
+                    .map(|topic| topic.partition_indexes.len())
+                    .sum(),
+            };
+            assert_eq!(
+                (partitions, read.require_stable),
+                (4, version >= 7),
+                "version {version}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_version_can_commit() {
+        for (version, instance_id) in (2..=9).flat_map(|version| [(version, None), (version, Some("one"))]) {
+            if version < 7 && instance_id.is_some() {
+                continue;
+            }
+            let identity = Identity {
+                member_id: "me".to_owned(),
+                instance_id: instance_id.map(str::to_owned),
+                generation: 5,
+            };
+            let progress: Vec<Progress> = names()
+                .into_iter()
+                .map(|name| Progress {
+                    slot: 0,
+                    name,
+                    offset: 42,
+                    epoch: 2,
+                })
+                .collect();
+            let mut bytes = BytesMut::new();
+            commit("billing", &identity, &progress)
+                .encode(&mut bytes, version)
+                .unwrap();
+            let read = OffsetCommitRequest::decode(&mut bytes.freeze(), version).unwrap();
+            assert_eq!(read.generation_id_or_member_epoch, 5);
+            assert_eq!(read.group_instance_id.as_deref(), instance_id);
+            assert_eq!(
+                read.topics
+                    .iter()
+                    .map(|topic| topic.partitions.len())
+                    .collect::<Vec<_>>(),
+                [3, 1]
+            );
+            assert_eq!(read.topics[0].partitions[2].committed_offset, 42);
+        }
+    }
+
+    #[test]
+    fn a_commit_is_answered_for_each_partition() {
+        let partition = |index, code| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(code)
+        };
+        let topic = OffsetCommitResponseTopic::default()
+            .with_name(TopicName(text("orders")))
+            .with_partitions(vec![partition(0, 0), partition(2, 12)]);
+        let codes = committed(&OffsetCommitResponse::default().with_topics(vec![topic]));
+        let orders = |partition| TopicPartition::new("orders", partition);
+        assert_eq!(codes, BTreeMap::from([(orders(0), 0), (orders(2), 12)]));
+    }
+}
