@@ -10,6 +10,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Select, TryRecvError};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
+use log::Level;
 
 use super::{
     committer::{Committer, Waiter},
@@ -264,7 +265,7 @@ impl Coordinator {
     fn found(&mut self, found: Result<Links>) {
         match found {
             Ok(links) => {
-                log::debug!("group {}: broker {} coordinates", self.parts.group, links.broker);
+                self.note(Level::Debug, &format!("broker {} coordinates", links.broker));
                 self.links = Some(links);
                 self.parts.member.connected(now());
             }
@@ -297,7 +298,7 @@ impl Coordinator {
         if !self.links.as_ref().is_some_and(|links| links.was_idle(link)) {
             return self.cut_off(error);
         }
-        log::debug!("group {}: an idle connection has ended: {error}", self.parts.group);
+        self.note(Level::Debug, &format!("an idle connection has ended: {error}"));
         self.links = None;
         self.void_flights();
         self.parts.member.idled(error, now());
@@ -563,9 +564,9 @@ impl Coordinator {
                 None => ClaimFrom::Start(shared.config.start_at),
             };
             if let (None, ClaimFrom::Start(start)) = (committed, from) {
-                log::info!(
-                    "group {} has committed nothing for {name}: starting at {start:?}",
-                    self.parts.group
+                self.note(
+                    Level::Info,
+                    &format!("nothing is committed for {name}: starting at {start:?}"),
                 );
             }
             Claim {
@@ -586,10 +587,17 @@ impl Coordinator {
         }
     }
 
+    /// A line for the log, which the keeper writes: a logger is the program's code, and may take its time.
+    fn note(&self, level: Level, line: &str) {
+        let line = format!("group {}: {line}", self.parts.group);
+        self.parts.shared.events.note(level, line);
+        self.parts.shared.wake_keeper();
+    }
+
     fn start_fetchers(&self) {
         let shared = &self.parts.shared;
         if let Err(error) = keeper::start_fetchers(shared) {
-            log::warn!("{error}"); // the keeper tries again
+            self.note(Level::Warn, &format!("{error}")); // the keeper tries again
             shared.want_metadata(&mut shared.lock());
         }
     }
