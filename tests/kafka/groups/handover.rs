@@ -65,23 +65,33 @@ impl Member {
         threads: usize,
         work: impl Fn(Message, Handling) + Send + Sync + 'static,
     ) -> Self {
+        Self::join_with(name, settings, threads, move |stream, recorder| {
+            for message in stream {
+                match message {
+                    Ok(message) => {
+                        let handling = recorder.begin(&message);
+                        work(message, handling);
+                    }
+                    Err(error) => recorder.failed("iterator", &error),
+                }
+            }
+        })
+    }
+
+    /// `body` is what each thread does until the stream ends.
+    fn join_with(
+        name: &str,
+        settings: GroupBuilder,
+        threads: usize,
+        body: impl Fn(&Stream, &Recorder) + Send + Sync + 'static,
+    ) -> Self {
         let stream = Arc::new(settings.join().expect("topics are there"));
         let recorder = Recorder::new(name);
         let watching = recorder.watch(&stream);
-        let work = Arc::new(work);
+        let body = Arc::new(body);
         let iterate = || {
-            let (stream, recorder, work) = (Arc::clone(&stream), recorder.clone(), Arc::clone(&work));
-            std::thread::spawn(move || {
-                for message in &*stream {
-                    match message {
-                        Ok(message) => {
-                            let handling = recorder.begin(&message);
-                            work(message, handling);
-                        }
-                        Err(error) => recorder.failed("iterator", &error),
-                    }
-                }
-            })
+            let (stream, recorder, body) = (Arc::clone(&stream), recorder.clone(), Arc::clone(&body));
+            std::thread::spawn(move || body(&stream, &recorder))
         };
         let threads = (0..threads).map(|_| iterate()).collect();
         Self {
@@ -100,6 +110,18 @@ impl Member {
         self.stream.assignment()
     }
 
+    /// The latest one that it was part of; 0 before the first.
+    fn generation(&self) -> i32 {
+        let mut latest = 0;
+        self.recorder.count(|what| {
+            if let What::Rebalanced { generation, .. } = what {
+                latest = *generation;
+            }
+            false
+        });
+        latest
+    }
+
     #[track_caller]
     fn wait_until_owns(&self, count: usize) {
         wait_until(&format!("{count} partitions"), LONG, || self.owned().len() == count);
@@ -108,7 +130,7 @@ impl Member {
     #[track_caller]
     fn wait_until_begun(&self, messages: usize) {
         wait_until(&format!("{messages} messages begun"), LONG, || {
-            self.history().handled.len() >= messages
+            self.recorder.count(|what| matches!(what, What::Begin { .. })) >= messages
         });
     }
 
@@ -146,7 +168,8 @@ fn takes(time: Duration) -> impl Fn(Message, Handling) + Send + Sync + 'static {
 
 /// How many messages these members have finished.
 fn finished(members: &[&Member]) -> usize {
-    members.iter().map(|member| member.history().finished()).sum()
+    let ends = |member: &&Member| member.recorder.count(|what| matches!(what, What::End { .. }));
+    members.iter().map(ends).sum()
 }
 
 /// Whether these members have so many partitions together, and none has too few.
