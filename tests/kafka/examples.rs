@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::support::{Process, shared, unique, wait_until};
 
 /// No machine is so slow.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(180);
 
 /// A program out of `examples/` that runs.
 struct Example {
