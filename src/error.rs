@@ -66,6 +66,7 @@ struct Context {
     broker: Option<String>,
     topic: Option<Arc<str>>,
     partition: Option<i32>,
+    group: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone)]
@@ -217,6 +218,12 @@ impl Error {
         })
     }
 
+    pub(crate) fn for_group(self, group: &Arc<str>) -> Self {
+        self.edit(|inner| {
+            inner.context.group.get_or_insert_with(|| Arc::clone(group));
+        })
+    }
+
     pub(crate) fn for_partition(self, topic: &str, partition: i32) -> Self {
         self.for_topic(topic).edit(|inner| {
             inner.context.partition.get_or_insert(partition);
@@ -264,6 +271,9 @@ impl fmt::Display for Error {
             (Some(topic), Some(partition)) => write!(f, ", for {topic}-{partition}")?,
             (Some(topic), None) => write!(f, ", for topic {topic}")?,
             _ => {}
+        }
+        if let Some(group) = &context.group {
+            write!(f, ", for group {group}")?;
         }
         if let Some(api) = context.api {
             write!(f, ", in {api}")?;

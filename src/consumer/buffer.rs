@@ -162,12 +162,13 @@ impl Lease {
         if self.pace == Pace::Counting && Arc::strong_count(&self.walker.chunk.data) != ALONE {
             return None;
         }
-        let message = self.walker.next_common()?;
-        if self.pace == Pace::Explicit && message.offset() != self.expected {
-            self.pass(message.offset());
+        let record = self.walker.next_common()?;
+        if self.pace == Pace::Explicit && record.offset != self.expected {
+            self.pass(record.offset);
         }
-        self.given(message.offset());
-        Some(message)
+        self.given(record.offset);
+        // Last: while a message is there, whatever could panic would make the compiler keep it in memory.
+        Some(self.walker.message(record))
     }
 
     /// The next message, unless the partition is wanted back, its window is full or the chunk is at its end.

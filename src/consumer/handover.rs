@@ -13,7 +13,10 @@ use super::{
     ownership::{Ownership, Terms},
     partition::{Partition, Phase, Task},
 };
-use crate::offset::{StartAt, TopicPartition};
+use crate::{
+    error::Error,
+    offset::{StartAt, TopicPartition},
+};
 
 /// A partition that the group has assigned to us.
 #[derive(Debug, Clone)]
@@ -91,6 +94,21 @@ impl Shared {
             self.kick(&mut state, slot);
         }
         self.tell_settled();
+        self.wake_keeper();
+    }
+
+    /// Takes in what was assigned and cannot be read: the program is told, and may seek it.
+    pub(crate) fn claim_failed(&self, name: TopicPartition, error: Error, terms: &Terms) {
+        let mut state = self.lock();
+        if state.is_ended() || state.index.contains_key(&name) {
+            return;
+        }
+        let topic_id = self.cluster.metadata().topic(name.topic()).map(|topic| topic.id);
+        let ownership = Ownership::new(terms.clone(), self.weak(), 0);
+        let topic_id = topic_id.unwrap_or_default();
+        let partition = Partition::owned(name, topic_id, self.config.start_at, None, Some(ownership));
+        let slot = self.add(&mut state, partition);
+        self.fail(&mut state, slot, error);
         self.wake_keeper();
     }
 

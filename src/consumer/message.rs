@@ -142,10 +142,10 @@ impl Walker {
         self.cursor = None;
     }
 
-    /// The next message, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
-    // Always: a message that is handed from call to call through memory costs more than to read it.
+    /// The next record, if it is there for the taking. None says nothing but that [`next`](Self::next) has to look.
+    // Always: a record that is handed from call to call through memory costs more than to read it.
     #[inline(always)]
-    pub(crate) fn next_common(&mut self) -> Option<Message> {
+    pub(crate) fn next_common(&mut self) -> Option<RecordView> {
         let span = self.chunk.data.spans.get(self.span)?;
         let record = self.cursor.as_mut()?.next_common(&self.chunk.data.data, span)?;
         if record.offset < self.chunk.from {
@@ -155,7 +155,7 @@ impl Walker {
             self.cursor = None;
             return None;
         }
-        Some(self.message(record))
+        Some(record)
     }
 
     pub(crate) fn next(&mut self) -> Option<Result<Message>> {
@@ -181,7 +181,7 @@ impl Walker {
     }
 
     #[inline(always)]
-    fn message(&self, record: RecordView) -> Message {
+    pub(crate) fn message(&self, record: RecordView) -> Message {
         #[allow(
             clippy::cast_possible_truncation,
             reason = "a chunk of 4 billion batches is beyond its bytes"
@@ -608,8 +608,8 @@ impl Iterator for BatchIter {
 
     #[inline]
     fn next(&mut self) -> Option<Result<Message>> {
-        if let Some(message) = self.walker.next_common() {
-            return Some(Ok(message));
+        if let Some(record) = self.walker.next_common() {
+            return Some(Ok(self.walker.message(record)));
         }
         self.next_slow().transpose()
     }

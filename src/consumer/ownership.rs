@@ -218,8 +218,8 @@ impl Tracked {
                 self.acks.ack(*from, to);
                 *from = to;
             }
-            self.acks.given(at);
         }
+        self.acks.given(at);
     }
 
     pub(crate) fn committable(&self) -> Option<i64> {

@@ -28,6 +28,8 @@ pub(crate) struct Answered {
     pub failed: Vec<(TopicPartition, Error)>,
     /// A code that concerns the membership or the coordinator.
     pub refused: Option<i16>,
+    /// The coordinator cannot take it now; it is being tried again.
+    pub delayed: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -174,12 +176,16 @@ impl Committer {
                 }
                 code if concerns_membership(code) => {
                     answered.refused = Some(code);
+                    if matches!(code, COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR) {
+                        answered.delayed = Some(offsets::refused(&progress.name, code));
+                    }
                     retries = true;
                     batch.left.insert(slot, progress);
                 }
                 code => {
                     let error = offsets::refused(&progress.name, code);
                     if action(&error) == Action::Wait {
+                        answered.delayed = Some(error);
                         retries = true;
                         batch.left.insert(slot, progress);
                     } else {
@@ -264,11 +270,11 @@ impl Batch {
 }
 
 const UNKNOWN_SERVER_ERROR: i16 = -1;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const NOT_COORDINATOR: i16 = 16;
 
 /// Not about a partition, but about who we are or whom we ask.
 fn concerns_membership(code: i16) -> bool {
-    const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-    const NOT_COORDINATOR: i16 = 16;
     const ILLEGAL_GENERATION: i16 = 22;
     const UNKNOWN_MEMBER_ID: i16 = 25;
     const REBALANCE_IN_PROGRESS: i16 = 27;

@@ -1,6 +1,6 @@
 //! Every setting of membership: meaning, default, and what is refused.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::assignor::Assignor;
 use crate::{
@@ -61,6 +61,14 @@ const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
 impl GroupConfig {
     pub(crate) fn revoke_timeout(&self) -> Duration {
         self.revoke_timeout.unwrap_or(self.rebalance_timeout * 4 / 5)
+    }
+
+    /// Until when the program may finish what it has in hand, and until when that may be committed, if the group goes on
+    /// without this member at `end`: there must be time to join again.
+    pub(crate) fn hand_over_by(&self, now: Instant, end: Instant) -> (Instant, Instant) {
+        let committed = end - self.rebalance_timeout / 10;
+        let finished = (now + self.revoke_timeout()).min(committed - self.rebalance_timeout / 20);
+        (finished, committed)
     }
 
     /// # Errors
@@ -131,6 +139,27 @@ mod tests {
             (config.ack_mode, config.commit_order),
             (AckMode::OnNext, CommitOrder::LowestContiguous)
         );
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "where virtual time begins")]
+    fn a_hand_over_leaves_time_to_join_again_however_late_it_begins() {
+        let config = GroupConfig::default();
+        let seconds = Duration::from_secs;
+        let began = Instant::now();
+        let by = |after: u64| {
+            let (finished, committed) = config.hand_over_by(began + seconds(after), began + seconds(60));
+            (finished - began, committed - began)
+        };
+        assert_eq!(by(0), (seconds(48), seconds(54)));
+        assert_eq!(by(3), (seconds(51), seconds(54)));
+        assert_eq!(by(20), (seconds(51), seconds(54)));
+        let eager = GroupConfig {
+            revoke_timeout: Some(seconds(59)),
+            ..config.clone()
+        };
+        let (finished, committed) = eager.hand_over_by(began, began + seconds(60));
+        assert_eq!((finished - began, committed - began), (seconds(51), seconds(54)));
     }
 
     #[test]

@@ -107,6 +107,8 @@ struct Opening {
 
 struct Leaving {
     until: Instant,
+    /// The link was closed while idle, and is made again to say goodbye.
+    relinks: bool,
     unfinished: Vec<(TopicPartition, i64)>,
     /// What cannot be committed any more.
     uncommitted: Vec<(TopicPartition, i64)>,
@@ -290,6 +292,17 @@ impl Coordinator {
         self.parts.member.disconnected(error, now());
     }
 
+    /// Something could not be sent. Brokers close connections that nobody uses for a while: that is no trouble.
+    fn unsent(&mut self, link: Link, error: Error) {
+        if !self.links.as_ref().is_some_and(|links| links.was_idle(link)) {
+            return self.cut_off(error);
+        }
+        log::debug!("group {}: an idle connection has ended: {error}", self.parts.group);
+        self.links = None;
+        self.void_flights();
+        self.parts.member.idled(error, now());
+    }
+
     fn void_flights(&mut self) {
         self.flights.clear();
         self.parts.committer.interrupted(now());
@@ -309,6 +322,9 @@ impl Coordinator {
                 for (partition, error) in answered.failed {
                     self.parts.status.commit_failed(Some(error.clone()), now());
                     self.parts.shared.tell(Event::CommitFailed { partition, error });
+                }
+                if let Some(error) = answered.delayed {
+                    self.parts.status.commit_failed(Some(error), now());
                 }
                 match answered.refused {
                     Some(code) => self.parts.member.refused(&identity, code, now()),
@@ -363,6 +379,7 @@ impl Coordinator {
                     self.watch_topics();
                 }
                 Output::Trouble(error) => {
+                    let error = error.for_group(&self.parts.group);
                     self.parts.status.trouble(Some(error.clone()), now());
                     self.parts.shared.tell(Event::GroupTrouble { error });
                 }
@@ -391,20 +408,6 @@ impl Coordinator {
         }
     }
 
-    /// Nothing could be written to a link.
-    fn unsent(&mut self, link: Link, error: Error) {
-        let ended = self.links.as_ref().and_then(|links| links.get(link).ended());
-        if ended.is_some_and(|ended| ended.was_idle) {
-            // Brokers close what is idle, as the link for joining is most of the time: not worth telling anybody.
-            log::debug!("group {}: {error}", self.parts.group);
-            self.links = None;
-            self.void_flights();
-            self.connect_at = Some(now());
-        } else {
-            self.cut_off(error);
-        }
-    }
-
     fn connect(&mut self) -> bool {
         let is_due = self.connect_at.is_some_and(|at| at <= now());
         if self.is_over || self.search.is_some() || !is_due {
@@ -428,12 +431,14 @@ impl Coordinator {
         if std::mem::replace(&mut self.is_over, true) {
             return;
         }
+        let error = error.for_group(&self.parts.group);
         self.lose(&error);
         self.links = None;
         self.search = None;
         self.connect_at = None;
         self.flights.clear();
-        self.parts.status.trouble(Some(error.clone()), now());
+        self.parts.status.failed(&error);
+        self.parts.committer.give_up(&error);
         self.parts.shared.fail_all(error);
     }
 
@@ -457,6 +462,7 @@ impl Coordinator {
             released: before.difference(&current).cloned().collect(),
             current: current.iter().cloned().collect(),
         });
+        self.parts.status.opening_failed(None, now());
         self.opening = (!current.is_empty()).then(|| Opening {
             partitions: current,
             failures: 0,
@@ -497,18 +503,20 @@ impl Coordinator {
         opening.is_asked = false;
         let mut refused = None;
         let mut found = BTreeMap::new();
+        let mut failed = Vec::new();
         match offsets::fetched(&answer, &asked) {
             Err(code) => refused = Some(code),
             Ok(fetched) => {
                 for (partition, result) in fetched {
                     match result {
                         Ok(committed) => drop(found.insert(partition, committed)),
+                        Err(code) if is_of_topic(code) => failed.push((partition, code)),
                         Err(code) => refused = Some(code),
                     }
                 }
             }
         }
-        for partition in found.keys() {
+        for partition in found.keys().chain(failed.iter().map(|(partition, _)| partition)) {
             opening.partitions.remove(partition);
         }
         if opening.partitions.is_empty() {
@@ -518,21 +526,24 @@ impl Coordinator {
             opening.ask_at = now() + self.parts.shared.cluster.retry_delay(opening.failures);
         }
         self.claim(found);
+        for (partition, code) in failed {
+            let error = Error::refused(code).in_api("OffsetFetch");
+            self.parts.shared.claim_failed(partition, error, &self.parts.terms);
+            self.start_fetchers();
+        }
         if let Some(code) = refused {
             let error = Error::refused(code).in_api("OffsetFetch");
-            match action(&error) {
-                // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
-                Action::Wait | Action::Refresh | Action::Reconnect => {
-                    log::debug!("group {}: {error}", self.parts.group);
-                    self.parts.status.trouble(Some(error), now());
-                }
-                // Of the membership, or of a broker that has stumbled.
-                Action::Fail if matches!(code, 22 | 25 | 27 | 82 | -1) => {}
-                Action::Fail => return self.fail(error),
+            // Of the membership, or of a broker that has stumbled.
+            if action(&error) == Action::Fail && !matches!(code, 22 | 25 | 27 | 82 | -1) {
+                return self.fail(error);
+            }
+            // Not knowing is no reason to begin anywhere: it is asked again (semantics: no commit and cannot-tell).
+            if self.parts.status.opening_failed(Some(error.clone()), now()) {
+                self.parts.shared.tell(Event::GroupTrouble { error });
             }
             self.parts.member.refused(identity, code, now());
         } else {
-            self.parts.status.trouble(None, now());
+            self.parts.status.opening_failed(None, now());
         }
     }
 
@@ -569,11 +580,16 @@ impl Coordinator {
             return;
         }
         shared.claim(claims, &self.parts.terms);
-        if let Err(error) = keeper::start_fetchers(shared) {
-            log::warn!("{error}"); // the keeper tries again
+        self.start_fetchers();
+        if !is_complete {
             shared.want_metadata(&mut shared.lock());
         }
-        if !is_complete {
+    }
+
+    fn start_fetchers(&self) {
+        let shared = &self.parts.shared;
+        if let Err(error) = keeper::start_fetchers(shared) {
+            log::warn!("{error}"); // the keeper tries again
             shared.want_metadata(&mut shared.lock());
         }
     }
@@ -584,11 +600,10 @@ impl Coordinator {
         self.parts.shared.tell(Event::RebalanceStarted);
         self.opening = None;
         self.parts.shared.drain();
-        let now = now();
-        self.handover = Handover::Draining {
-            until: now + self.parts.config.revoke_timeout(),
-            limit: now + self.parts.config.rebalance_timeout * 9 / 10,
-        };
+        let (now, config) = (now(), &self.parts.config);
+        let end = self.parts.member.rebalanced_by();
+        let (until, limit) = config.hand_over_by(now, end.unwrap_or(now + config.rebalance_timeout));
+        self.handover = Handover::Draining { until, limit };
     }
 
     fn hand_over(&mut self) -> bool {
@@ -634,6 +649,7 @@ impl Coordinator {
             names.extend(given_up.into_iter().map(|one| one.name));
         }
         self.drop_commits(cause);
+        self.parts.status.commit_failed(None, now());
         for partition in names {
             let error = cause.clone().for_partition(partition.topic(), partition.partition());
             self.parts.shared.tell(Event::Lost { partition, error });
@@ -675,10 +691,7 @@ impl Coordinator {
         match links.get(Link::Group).send(&request, &deadline) {
             Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
-            Err(error) => {
-                self.parts.committer.interrupted(now());
-                self.unsent(Link::Group, error);
-            }
+            Err(error) => self.unsent(Link::Group, error),
         }
         false
     }
@@ -710,6 +723,7 @@ impl Coordinator {
         self.handover = Handover::None;
         self.leaving = Some(Leaving {
             until,
+            relinks: false,
             unfinished: unfinished.collect(),
             uncommitted: Vec::new(),
             said: false,
@@ -721,8 +735,21 @@ impl Coordinator {
             return false;
         };
         let hopeless = self.is_over || self.parts.shared.cluster.closing().is_stopped() && self.links.is_none();
-        if !hopeless && leaving.until > now() && !self.parts.committer.is_idle() {
-            return false;
+        if !hopeless && leaving.until > now() {
+            if !self.parts.committer.is_idle() {
+                return false;
+            }
+            let links = self.links.as_ref();
+            if links.is_some_and(|links| links.was_idle(Link::Group)) {
+                // There is nobody to say goodbye to until there is another one.
+                leaving.until = leaving.until.min(now() + GOODBYE);
+                leaving.relinks = true;
+                self.unsent(Link::Group, Error::closed("idle connection"));
+                return true;
+            }
+            if leaving.relinks && links.is_none() {
+                return false;
+            }
         }
         leaving.said = true;
         leaving.until = leaving.until.min(now() + GOODBYE);
@@ -737,16 +764,22 @@ impl Coordinator {
         if !self.is_over && leaving.until > now() {
             return false;
         }
-        let uncommitted = self.parts.committer.uncommitted().into_iter();
+        let mut uncommitted = leaving.uncommitted.clone();
+        let under_way = self.parts.committer.uncommitted().into_iter();
+        uncommitted.extend(under_way.map(|Progress { name, offset, .. }| (name, offset)));
         self.parts.status.farewell(Farewell {
             unfinished: leaving.unfinished.clone(),
-            uncommitted: uncommitted
-                .map(|Progress { name, offset, .. }| (name, offset))
-                .collect(),
+            uncommitted,
             left_group: self.has_left,
         });
         true
     }
+}
+
+/// Whether a refused OffsetFetch is a matter of one topic: the others are read.
+fn is_of_topic(code: i16) -> bool {
+    const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+    code == TOPIC_AUTHORIZATION_FAILED
 }
 
 /// An answer that came.

@@ -50,6 +50,10 @@ pub(crate) struct Status {
 struct Now {
     trouble: Option<(Error, Instant)>,
     commit_trouble: Option<(Error, Instant)>,
+    /// What was committed for some partitions cannot be found out.
+    opening_trouble: Option<(Error, Instant)>,
+    /// Ended the membership.
+    failure: Option<Error>,
     is_rebalancing: bool,
     has_ended: bool,
     farewell: Option<Farewell>,
@@ -62,6 +66,22 @@ impl Status {
 
     pub(crate) fn commit_failed(&self, error: Option<Error>, now: Instant) {
         Self::set(&mut self.now.lock().commit_trouble, error, now);
+    }
+
+    /// True when that is news.
+    pub(crate) fn opening_failed(&self, error: Option<Error>, now: Instant) -> bool {
+        let mut status = self.now.lock();
+        let said = status.opening_trouble.as_ref().map(|(said, _)| said.to_string());
+        let is_new = said != error.as_ref().map(ToString::to_string);
+        Self::set(&mut status.opening_trouble, error, now);
+        is_new
+    }
+
+    /// Nothing helps any more. The stream tells health of it.
+    pub(crate) fn failed(&self, error: &Error) {
+        let mut status = self.now.lock();
+        (status.trouble, status.commit_trouble, status.opening_trouble) = (None, None, None);
+        status.failure = Some(error.clone());
     }
 
     fn set(trouble: &mut Option<(Error, Instant)>, error: Option<Error>, now: Instant) {
@@ -131,6 +151,9 @@ impl Handle {
 
 impl Membership for Handle {
     fn commit(&self, deadline: &Deadline) -> Result<Outcome> {
+        if let Some(failure) = &self.status.now.lock().failure {
+            return Err(failure.clone());
+        }
         let (waiter, outcome) = bounded(1); // the one outcome
         self.command(Command::Commit(waiter), deadline)?;
         match deadline.wait(&outcome) {
@@ -193,7 +216,8 @@ impl Membership for Handle {
     fn health(&self) -> GroupHealth {
         let status = self.status.now.lock();
         let now = Instant::now();
-        let problems = [&status.trouble, &status.commit_trouble].into_iter().flatten();
+        let problems = [&status.trouble, &status.opening_trouble, &status.commit_trouble];
+        let problems = problems.into_iter().flatten();
         GroupHealth {
             problems: problems
                 .map(|(error, since)| Problem {

@@ -30,6 +30,11 @@ impl Links {
             Link::Join => &self.join,
         }
     }
+
+    /// Whether it has ended while nobody used it.
+    pub(crate) fn was_idle(&self, link: Link) -> bool {
+        self.get(link).ended().is_some_and(|ended| ended.was_idle)
+    }
 }
 
 /// A search that is under way. Dropping it lets it go.

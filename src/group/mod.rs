@@ -203,7 +203,8 @@ impl GroupBuilder {
     /// How long messages that the program has in hand may still be acked when their partition is to be given up; the
     /// default is four fifths of [`rebalance_timeout`](Self::rebalance_timeout). After that the partition is abandoned,
     /// and its messages come again elsewhere, so that this member stays in the group. Longer than the program works at
-    /// anything, nothing comes twice in a rebalance; but the whole group waits for it.
+    /// anything, nothing comes twice in a rebalance; but the whole group waits for it. It is less when a member hears late
+    /// of a rebalance: 15 % of the rebalance timeout are kept for committing and joining again.
     pub fn revoke_timeout(mut self, timeout: Duration) -> Self {
         self.group.revoke_timeout = Some(timeout);
         self

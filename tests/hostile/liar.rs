@@ -14,13 +14,24 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
-        ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse,
-        MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, RequestHeader,
+        ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
+        HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
+        LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+        OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+        OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, RequestHeader, SyncGroupRequest, SyncGroupResponse,
         TopicName,
         api_versions_response::ApiVersion,
         fetch_response::{FetchableTopicResponse, PartitionData},
+        find_coordinator_response::Coordinator,
+        join_group_response::JoinGroupResponseMember,
+        leave_group_response::MemberResponse,
         list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
         metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
+        offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
+        offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+            OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+        },
         offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
     },
     protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
@@ -30,6 +41,13 @@ use uuid::Uuid;
 pub(crate) const FETCH: i16 = 1;
 pub(crate) const LIST_OFFSETS: i16 = 2;
 pub(crate) const METADATA: i16 = 3;
+pub(crate) const OFFSET_COMMIT: i16 = 8;
+pub(crate) const OFFSET_FETCH: i16 = 9;
+pub(crate) const FIND_COORDINATOR: i16 = 10;
+pub(crate) const JOIN_GROUP: i16 = 11;
+pub(crate) const HEARTBEAT: i16 = 12;
+pub(crate) const LEAVE_GROUP: i16 = 13;
+pub(crate) const SYNC_GROUP: i16 = 14;
 pub(crate) const API_VERSIONS: i16 = 18;
 const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 
@@ -43,6 +61,13 @@ pub(crate) enum Answer {
     Offsets(ListOffsetsResponse),
     Epochs(OffsetForLeaderEpochResponse),
     Fetch(FetchResponse),
+    Coordinator(FindCoordinatorResponse),
+    Join(JoinGroupResponse),
+    Sync(SyncGroupResponse),
+    Heartbeat(HeartbeatResponse),
+    Leave(LeaveGroupResponse),
+    Committed(OffsetFetchResponse),
+    Commit(OffsetCommitResponse),
     /// All that follows the correlation ID.
     Bytes(Vec<u8>),
 }
@@ -85,6 +110,7 @@ pub(crate) struct Liar {
 
 struct Shared {
     log: Mutex<Vec<Batch>>,
+    group: Mutex<Group>,
     partitions: AtomicI32,
     advertised: AtomicU16,
     versions: Mutex<HashMap<i16, (i16, i16)>>,
@@ -93,6 +119,17 @@ struct Shared {
     open: Mutex<Vec<TcpStream>>,
     ended: AtomicBool,
 }
+
+/// The one group there is; whoever joins it is its leader and only member.
+#[derive(Default)]
+struct Group {
+    generation: i32,
+    assignment: Bytes,
+    committed: HashMap<i32, i64>,
+}
+
+/// The name that every member gets.
+pub(crate) const MEMBER: &str = "member";
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -109,9 +146,17 @@ impl Liar {
             (METADATA, (4, 12)),
             (API_VERSIONS, (0, 3)),
             (OFFSET_FOR_LEADER_EPOCH, (2, 4)),
+            (FIND_COORDINATOR, (0, 4)),
+            (JOIN_GROUP, (0, 9)),
+            (SYNC_GROUP, (0, 5)),
+            (HEARTBEAT, (0, 4)),
+            (LEAVE_GROUP, (0, 5)),
+            (OFFSET_FETCH, (1, 8)),
+            (OFFSET_COMMIT, (2, 8)),
         ];
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
+            group: Mutex::default(),
             partitions: AtomicI32::new(1),
             advertised: AtomicU16::new(address.port()),
             versions: Mutex::new(versions.into()),
@@ -144,6 +189,16 @@ impl Liar {
     /// Speaks these versions of an API; for Fetch, topics have IDs from 13 on.
     pub(crate) fn speak(&self, api: i16, first: i16, last: i16) {
         lock(&self.shared.versions).insert(api, (first, last));
+    }
+
+    /// Does not know this API.
+    pub(crate) fn do_not_speak(&self, api: i16) {
+        lock(&self.shared.versions).remove(&api);
+    }
+
+    /// What its group has committed for a partition.
+    pub(crate) fn committed(&self, partition: i32) -> Option<i64> {
+        lock(&self.shared.group).committed.get(&partition).copied()
     }
 
     pub(crate) fn set_partitions(&self, partitions: i32) {
@@ -253,6 +308,36 @@ impl Shared {
                 let request = FetchRequest::decode(&mut body, version).expect("a request");
                 Answer::Fetch(self.fetch(&request, version))
             }
+            FIND_COORDINATOR => {
+                let request = FindCoordinatorRequest::decode(&mut body, version).expect("a request");
+                Answer::Coordinator(self.coordinator(&request, version))
+            }
+            JOIN_GROUP => {
+                let request = JoinGroupRequest::decode(&mut body, version).expect("a request");
+                Answer::Join(self.join(request, version))
+            }
+            SYNC_GROUP => {
+                let request = SyncGroupRequest::decode(&mut body, version).expect("a request");
+                Answer::Sync(self.sync(&request, version))
+            }
+            HEARTBEAT => {
+                HeartbeatRequest::decode(&mut body, version).expect("a request");
+                Answer::Heartbeat(HeartbeatResponse::default())
+            }
+            LEAVE_GROUP => {
+                LeaveGroupRequest::decode(&mut body, version).expect("a request");
+                let member = MemberResponse::default().with_member_id(StrBytes::from_static_str(MEMBER));
+                let members = if version >= 3 { vec![member] } else { Vec::new() };
+                Answer::Leave(LeaveGroupResponse::default().with_members(members))
+            }
+            OFFSET_FETCH => {
+                let request = OffsetFetchRequest::decode(&mut body, version).expect("a request");
+                Answer::Committed(self.offsets_of_group(request))
+            }
+            OFFSET_COMMIT => {
+                let request = OffsetCommitRequest::decode(&mut body, version).expect("a request");
+                Answer::Commit(self.commit(&request))
+            }
             other => panic!("request {other} was not offered"),
         }
     }
@@ -328,6 +413,118 @@ impl Shared {
                 .with_partitions(partitions.collect())
         });
         OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+    }
+
+    fn coordinator(&self, request: &FindCoordinatorRequest, version: i16) -> FindCoordinatorResponse {
+        let (host, port) = (
+            StrBytes::from_static_str("127.0.0.1"),
+            i32::from(self.advertised.load(Ordering::SeqCst)),
+        );
+        if version < 4 {
+            return FindCoordinatorResponse::default()
+                .with_node_id(BrokerId(1))
+                .with_host(host)
+                .with_port(port);
+        }
+        let coordinators = request.coordinator_keys.iter().map(|key| {
+            Coordinator::default()
+                .with_key(key.clone())
+                .with_node_id(BrokerId(1))
+                .with_host(host.clone())
+                .with_port(port)
+        });
+        FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+    }
+
+    fn join(&self, request: JoinGroupRequest, version: i16) -> JoinGroupResponse {
+        let member = StrBytes::from_static_str(MEMBER);
+        let answer = JoinGroupResponse::default()
+            .with_protocol_name(Some(StrBytes::default()))
+            .with_member_id(member.clone());
+        if version >= 4 && request.member_id.is_empty() {
+            return answer.with_error_code(79).with_generation_id(-1);
+        }
+        let generation = {
+            let mut group = lock(&self.group);
+            group.generation += 1;
+            group.generation
+        };
+        let protocol = request.protocols.into_iter().next().expect("a member offers something");
+        answer
+            .with_generation_id(generation)
+            .with_protocol_type((version >= 7).then_some(request.protocol_type))
+            .with_protocol_name(Some(protocol.name))
+            .with_leader(member.clone())
+            .with_members(vec![
+                JoinGroupResponseMember::default()
+                    .with_member_id(member)
+                    .with_metadata(protocol.metadata),
+            ])
+    }
+
+    fn sync(&self, request: &SyncGroupRequest, version: i16) -> SyncGroupResponse {
+        let mut group = lock(&self.group);
+        let ours = request
+            .assignments
+            .iter()
+            .find(|assignment| assignment.member_id.as_str() == request.member_id.as_str());
+        group.assignment = ours.map(|ours| ours.assignment.clone()).unwrap_or_default();
+        let answer = SyncGroupResponse::default().with_assignment(group.assignment.clone());
+        match version {
+            5.. => answer
+                .with_protocol_type(request.protocol_type.clone())
+                .with_protocol_name(request.protocol_name.clone()),
+            _ => answer,
+        }
+    }
+
+    fn offsets_of_group(&self, request: OffsetFetchRequest) -> OffsetFetchResponse {
+        let group = lock(&self.group);
+        let committed = |partition: i32| group.committed.get(&partition).copied().unwrap_or(-1);
+        let old = request.topics.unwrap_or_default().into_iter().map(|topic| {
+            let partitions = topic.partition_indexes.iter().map(|&index| {
+                OffsetFetchResponsePartition::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(committed(index))
+            });
+            OffsetFetchResponseTopic::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions.collect())
+        });
+        let groups = request.groups.into_iter().map(|asked| {
+            let topics = asked.topics.unwrap_or_default().into_iter().map(|topic| {
+                let partitions = topic.partition_indexes.iter().map(|&index| {
+                    OffsetFetchResponsePartitions::default()
+                        .with_partition_index(index)
+                        .with_committed_offset(committed(index))
+                });
+                OffsetFetchResponseTopics::default()
+                    .with_name(topic.name.clone())
+                    .with_partitions(partitions.collect())
+            });
+            OffsetFetchResponseGroup::default()
+                .with_group_id(asked.group_id.clone())
+                .with_topics(topics.collect())
+        });
+        OffsetFetchResponse::default()
+            .with_topics(old.collect())
+            .with_groups(groups.collect())
+    }
+
+    fn commit(&self, request: &OffsetCommitRequest) -> OffsetCommitResponse {
+        let mut group = lock(&self.group);
+        let topics = request.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|partition| {
+                group
+                    .committed
+                    .insert(partition.partition_index, partition.committed_offset);
+                OffsetCommitResponsePartition::default().with_partition_index(partition.partition_index)
+            });
+            OffsetCommitResponseTopic::default()
+                .with_name(topic.name.clone())
+                .with_partitions(partitions.collect())
+        });
+        OffsetCommitResponse::default().with_topics(topics.collect())
     }
 
     /// Without sessions, as a broker whose cache of them is full. Waits as long as it may when there is nothing.
@@ -408,6 +605,13 @@ fn read_request(stream: &mut TcpStream) -> Option<(RequestHeader, Bytes)> {
         LIST_OFFSETS => ListOffsetsRequest::header_version(version),
         OFFSET_FOR_LEADER_EPOCH => OffsetForLeaderEpochRequest::header_version(version),
         FETCH => FetchRequest::header_version(version),
+        FIND_COORDINATOR => FindCoordinatorRequest::header_version(version),
+        JOIN_GROUP => JoinGroupRequest::header_version(version),
+        SYNC_GROUP => SyncGroupRequest::header_version(version),
+        HEARTBEAT => HeartbeatRequest::header_version(version),
+        LEAVE_GROUP => LeaveGroupRequest::header_version(version),
+        OFFSET_FETCH => OffsetFetchRequest::header_version(version),
+        OFFSET_COMMIT => OffsetCommitRequest::header_version(version),
         other => panic!("request {other} was not offered"),
     };
     let header = RequestHeader::decode(&mut body, header).expect("a request header");
@@ -430,6 +634,13 @@ fn framed(correlation_id: i32, version: i16, answer: &Answer) -> Vec<u8> {
         Answer::Offsets(answer) => encoded(answer, version, &mut out),
         Answer::Epochs(answer) => encoded(answer, version, &mut out),
         Answer::Fetch(answer) => encoded(answer, version, &mut out),
+        Answer::Coordinator(answer) => encoded(answer, version, &mut out),
+        Answer::Join(answer) => encoded(answer, version, &mut out),
+        Answer::Sync(answer) => encoded(answer, version, &mut out),
+        Answer::Heartbeat(answer) => encoded(answer, version, &mut out),
+        Answer::Leave(answer) => encoded(answer, version, &mut out),
+        Answer::Committed(answer) => encoded(answer, version, &mut out),
+        Answer::Commit(answer) => encoded(answer, version, &mut out),
         Answer::Bytes(bytes) => out.extend_from_slice(bytes),
     }
     let mut frame = out.to_vec();

@@ -12,6 +12,7 @@
 mod addresses;
 mod answers;
 mod fetched;
+mod groups;
 mod liar;
 mod options;
 

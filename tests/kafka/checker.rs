@@ -197,6 +197,17 @@ fn a_process_that_has_died_is_no_longer_at_work() {
 }
 
 #[test]
+fn a_process_that_was_killed_while_it_was_stopped_has_not_worked_since() {
+    let mut history = clean();
+    history.handled[2].end = None;
+    history.paused("a", at(42), at(90));
+    history.died("a", at(90));
+    checker(history.clone()).single_owner().unwrap();
+    history.died("a", at(91));
+    checker(history).single_owner().unwrap_err();
+}
+
+#[test]
 fn what_was_in_hand_at_a_declared_loss_is_forgiven() {
     for ending in [Ending::Lost, Ending::Abandoned] {
         let mut history = clean();

@@ -7,8 +7,13 @@
 
 mod acks;
 mod brokers;
+mod commits;
 mod crash;
 mod handover;
 mod java;
+mod memory;
 mod offsets;
+mod refusals;
+mod static_members;
 mod storm;
+mod topics;

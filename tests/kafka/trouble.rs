@@ -125,24 +125,24 @@ fn drain(stream: &Stream) -> Vec<Event> {
     std::iter::from_fn(|| stream.events().try_next()).collect()
 }
 
-const ALONE: &str = "KLAMM_TEST_ALONE";
+pub(crate) const ALONE: &str = "KLAMM_TEST_ALONE";
 
 /// Runs this very test again in a process of its own, in which this returns what it was given: for tests that count
 /// what a process has. `None` when that has been done, and it succeeded.
 ///
-/// The test's name is its path in this binary.
+/// The test's name is its path in this folder.
 fn alone(test: &str, given: &str) -> Option<String> {
+    alone_as(&format!("trouble::{test}"), given)
+}
+
+/// The same for a test of any folder: its path in this binary.
+pub(crate) fn alone_as(test: &str, given: &str) -> Option<String> {
     if let Ok(given) = std::env::var(ALONE) {
         return Some(given);
     }
     let binary = std::env::current_exe().expect("a test binary has a path");
     let output = Command::new(binary)
-        .args([
-            &format!("trouble::{test}"),
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(ALONE, given)
         .stdin(Stdio::null())
         .output()
@@ -175,7 +175,7 @@ fn klamm_threads() -> Vec<String> {
 }
 
 /// How many sockets this process has open.
-fn sockets() -> usize {
+pub(crate) fn sockets() -> usize {
     let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux tells of descriptors");
     let targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok());
     targets
@@ -185,7 +185,7 @@ fn sockets() -> usize {
 
 /// Waits until no thread of klamm is left, and no more sockets than there were.
 #[track_caller]
-fn nothing_is_left(sockets_before: usize) {
+pub(crate) fn nothing_is_left(sockets_before: usize) {
     wait_until("no thread of klamm is left", LONG, || klamm_threads().is_empty());
     wait_until("no socket is left", LONG, || sockets() <= sockets_before);
 }
@@ -201,10 +201,10 @@ fn memory(line: &str) -> usize {
 }
 
 /// Numbers that look random and are the same each time.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

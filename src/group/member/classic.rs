@@ -159,6 +159,19 @@ impl Member {
         }
     }
 
+    /// A link turned out to have been closed while it was idle, when something was to be sent. That is no trouble, unless
+    /// it happens to every new link.
+    pub(crate) fn idled(&mut self, error: Error, now: Instant) {
+        if self.link_failures > 0 || self.is_ending() {
+            return self.disconnected(error, now);
+        }
+        self.fence(now);
+        self.linked = false;
+        self.void(now);
+        self.link_failures = 1;
+        self.outputs.push_back(Output::Connect { at: now });
+    }
+
     /// An answer came. An error is one of the request alone (it could not be decoded, the version is unsupported); a
     /// broken link is `disconnected`.
     pub(crate) fn answered(&mut self, ticket: Ticket, answer: Result<Answer, Error>, now: Instant) {
@@ -182,8 +195,8 @@ impl Member {
 
     /// What `Revoke` asked for is done.
     pub(crate) fn released(&mut self, now: Instant) {
-        // However late that is: nothing is left that could be lost.
         if matches!(self.stage, Stage::Revoking(_)) {
+            // However late that is: there is nothing left to lose.
             self.stage = Stage::Waiting { at: now };
         }
         self.proceed(now);
@@ -273,6 +286,12 @@ impl Member {
     pub(crate) fn valid_until(&self) -> Option<Instant> {
         let held = self.stage.held()?;
         Some(held.place.valid_until(&self.config))
+    }
+
+    /// When the group may go on without us, if a rebalance is under way. None while nothing is owned.
+    pub(crate) fn rebalanced_by(&self) -> Option<Instant> {
+        let held = self.stage.held()?;
+        Some(held.place.rebalanced_by(&self.config))
     }
 
     /// Whom to commit as; None before a generation, and after it was lost. Still the old one while `Revoke` is being done.

@@ -107,6 +107,64 @@ fn a_link_that_breaks_costs_neither_partitions_nor_a_rebalance() {
 }
 
 #[test]
+fn a_link_that_was_closed_while_idle_is_no_trouble_unless_it_always_is() {
+    let now = beginning();
+    let mut member = Member::new(config(&["t"]), now);
+    let idle = || Error::closed("idle connection");
+    let outputs = |member: &mut Member| std::iter::from_fn(|| member.poll()).collect::<Vec<_>>();
+    outputs(&mut member);
+    member.connected(now);
+    outputs(&mut member);
+    member.idled(idle(), now);
+    assert!(matches!(outputs(&mut member)[..], [Output::Connect { at }] if at == now));
+    member.connected(now);
+    assert!(matches!(outputs(&mut member)[..], [Output::Send { .. }]));
+    // Nothing was answered since.
+    member.idled(idle(), now);
+    assert!(matches!(
+        outputs(&mut member)[..],
+        [Output::Trouble(_), Output::Connect { at }] if at > now
+    ));
+}
+
+#[test]
+fn what_was_released_as_the_session_ended_is_not_lost() {
+    let now = beginning();
+    let mut member = Member::new(config(&["t"]), now);
+    let outputs = |member: &mut Member| std::iter::from_fn(|| member.poll()).collect::<Vec<_>>();
+    let ticket = |member: &mut Member| match outputs(member).pop() {
+        Some(Output::Send { ticket, .. }) => ticket,
+        other => panic!("{other:?}"),
+    };
+    member.connected(now);
+    let join = Answer::Join {
+        code: 0,
+        generation: 1,
+        protocol: Some("range".into()),
+        leader: "other".into(),
+        member_id: "me".into(),
+        skip_assignment: false,
+        members: Vec::new(),
+    };
+    let joining = ticket(&mut member);
+    member.answered(joining, Ok(join), now);
+    let syncing = ticket(&mut member);
+    let assignment = crate::wire::membership::encode_assignment(&[("t".into(), vec![0])].into());
+    member.answered(syncing, Ok(Answer::Sync { code: 0, assignment }), now);
+    outputs(&mut member);
+    let identity = member.identity().expect("a place").clone();
+    member.refused(&identity, 27, now);
+    assert!(matches!(outputs(&mut member)[..], [Output::Revoke]));
+    let later = member.valid_until().expect("a session");
+    member.released(later);
+    assert!(
+        !outputs(&mut member)
+            .iter()
+            .any(|output| matches!(output, Output::Lost { .. }))
+    );
+}
+
+#[test]
 fn a_coordinator_that_moves_costs_nothing_if_it_is_back_within_the_session() {
     let mut world = settled(3, &[("t", 4)]);
     let generation = world.coordinator.generation;

@@ -307,6 +307,86 @@ fn a_coordinator_that_dies_or_stops_costs_a_group_nothing() {
     assert_eq!(history.rebalances.len(), 1, "{:?}", history.rebalances);
 }
 
+/// By a kill, to other replicas, by an election, and away from a broker that is frozen.
+#[test]
+fn nothing_is_lost_or_doubled_while_leaders_move_under_a_group() {
+    let moves = if is_long() { 20 } else { 4 };
+    let kafka = Kafka::builder().brokers(3).start();
+    let (topic, group) = (unique("leaders"), unique("leaders"));
+    kafka.create_topic_on(&topic, &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]], &[]);
+    let pouring = kafka.pour(&topic, 3, 300.0, Duration::from_secs(1800));
+    let readings = ["one", "two"].map(|name| {
+        let client = connect(&kafka.bootstrap());
+        let group = members(&client, &group, &topic, Duration::from_secs(90));
+        let stream = group.rebalance_timeout(Duration::from_secs(120)).join().unwrap();
+        Reading::start(name, stream, Duration::ZERO)
+    });
+    let assigned = || readings.iter().map(|reading| reading.stream.assignment().len());
+    wait_until("both have some", LONG, || {
+        assigned().sum::<usize>() == 3 && assigned().min() == Some(1)
+    });
+    let rebalances = || {
+        readings
+            .iter()
+            .map(|reading| reading.history().rebalances.len())
+            .sum::<usize>()
+    };
+    let before = rebalances();
+    for number in 0..moves {
+        kafka.wait_until_in_sync(&topic);
+        kafka.wait_until_in_sync("__consumer_offsets");
+        move_a_leader(&kafka, &topic, number);
+        let read = || readings.iter().map(Reading::read).sum::<usize>();
+        let (begun, so_far) = (Instant::now(), read());
+        wait_until("reading goes on", LONG, || read() > so_far + 150);
+        commits_go_on(&kafka, &group);
+        println!("move {number}: read and committed on after {:?}", begun.elapsed());
+    }
+    let counts = pouring.stop();
+    wait_until("all is committed", LONG, || {
+        committed(&kafka, &group) == counts.values().sum::<usize>() as i64
+    });
+    assert_eq!(rebalances(), before, "nobody lost its place");
+    let mut all = History::default();
+    for reading in readings {
+        wait_until("health", LONG, || reading.stream.health().is_healthy());
+        let (history, report) = reading.stop();
+        assert!(report.left_group && report.uncommitted.is_empty(), "{report:?}");
+        all.add(history);
+    }
+    check(&kafka, &group, &topic, &counts, &all, 0);
+}
+
+fn move_a_leader(kafka: &Kafka, topic: &str, number: usize) {
+    let partition = (number % 3) as i32;
+    let before = kafka.leader(topic, partition);
+    let mut others = [1, 2, 3]
+        .into_iter()
+        .filter(|broker| *broker != before)
+        .collect::<Vec<_>>();
+    match number % 4 {
+        0 => kafka.kill9(before),
+        1 => kafka.sigstop(before),
+        2 => kafka.reassign(topic, partition, &others),
+        _ => {
+            others.push(before);
+            kafka.reassign(topic, partition, &others);
+            kafka.wait_until_in_sync(topic);
+            kafka.elect_preferred_leader(topic, partition);
+        }
+    }
+    // One that is frozen is asked too, and found to be silent.
+    wait_until("another leader", LONG, || {
+        let leader = kafka.leader(topic, partition);
+        leader >= 0 && leader != before
+    });
+    match number % 4 {
+        0 => kafka.start(before),
+        1 => kafka.sigcont(before),
+        _ => {}
+    }
+}
+
 fn members(client: &Client, group: &str, topic: &str, session: Duration) -> GroupBuilder {
     client
         .group(group)
@@ -460,7 +540,6 @@ fn a_coordinator_that_is_not_available_is_asked_for_at_leisure_until_it_is() {
                     refused.fetch_add(1, Ordering::SeqCst);
                     if api == FIND_COORDINATOR {
                         edit(asked, frame, |answer: &mut FindCoordinatorResponse| {
-                            answer.error_code = COORDINATOR_NOT_AVAILABLE;
                             for coordinator in &mut answer.coordinators {
                                 coordinator.error_code = COORDINATOR_NOT_AVAILABLE;
                             }

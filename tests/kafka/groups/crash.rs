@@ -188,7 +188,12 @@ fn killed_again_and_again(pattern: Pattern, threads: usize, kills: usize) {
         .session_timeout(Duration::from_secs(2))
         .heartbeat_interval(Duration::from_millis(300))
         .commit_interval(Some(Duration::from_millis(300)))
-        .work(Duration::from_millis(1))
+        // A pool has many messages in hand, and each for long.
+        .work(Duration::from_millis(if matches!(pattern, Pattern::Pool(_)) {
+            40
+        } else {
+            1
+        }))
         .threads(threads)
         .pattern(pattern);
     let commits = Commits::watch(kafka, &group);
@@ -234,7 +239,7 @@ fn nothing_is_lost_by_loops_that_are_killed_at_any_moment() {
 
 #[test]
 fn nothing_is_lost_that_a_pool_has_in_hand_when_it_is_killed() {
-    killed_again_and_again(Pattern::Pool(4), 1, if is_long() { 20 } else { 3 });
+    killed_again_and_again(Pattern::Pool(16), 1, if is_long() { 20 } else { 3 });
 }
 
 #[test]

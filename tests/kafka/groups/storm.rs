@@ -261,11 +261,11 @@ fn a_storm_of_rebalances_loses_nothing_and_leaves_nothing_behind() {
     }
     crowd.wait_for_the_leaving();
     crowd.settle("alone again", None);
-    // A connection that was replaced may take a moment to end.
+    // A connection that was replaced may take a moment to end; and a second lane comes and goes.
     let mut after = before;
-    wait_until("as many threads and sockets as before", LONG, || {
+    wait_until("about as many threads and sockets as before", LONG, || {
         after = crowd.alive[0].weight();
-        after.0 <= before.0 && after.1 <= before.1
+        after.0 <= before.0 + 2 && after.1 <= before.1 + 2
     });
     println!("threads and sockets: {before:?} before, {after:?} after");
     let counts = pouring.stop();

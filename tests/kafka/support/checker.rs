@@ -206,8 +206,15 @@ impl Checker {
     }
 
     /// Until when a handling may have been at work: its end, or that of its process.
+    ///
+    /// One that was stopped, and killed before it went on, has done nothing since it was stopped.
     fn runs_until(&self, handled: &Handled) -> Duration {
-        let died = || self.history.died.get(&handled.member).copied();
+        let died = || {
+            let died = self.history.died.get(&handled.member).copied()?;
+            let mut pauses = self.history.pauses.iter();
+            let last = pauses.find(|pause| pause.member == handled.member && pause.to >= died);
+            Some(last.map_or(died, |pause| pause.from))
+        };
         handled.end.or_else(died).unwrap_or(Duration::MAX)
     }
 

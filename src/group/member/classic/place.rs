@@ -47,7 +47,12 @@ impl Place {
     }
 
     pub(super) fn valid_until(&self, config: &MemberConfig) -> Instant {
-        (self.known + config.session_timeout).min(self.settled + config.rebalance_timeout)
+        (self.known + config.session_timeout).min(self.rebalanced_by(config))
+    }
+
+    /// When the group may go on without us: a rebalance has perhaps begun right after the last answer that knew of none.
+    pub(super) fn rebalanced_by(&self, config: &MemberConfig) -> Instant {
+        self.settled + config.rebalance_timeout
     }
 
     /// Why the place may be somebody else's by now.

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use klamm::Message;
 
 use super::{LONG, Member, finished, goes_on_where_it_was_left, settings, takes, topic};
-use crate::support::{Checker, Ending, Handling, What, shared, unique, wait_until};
+use crate::support::{Checker, Ending, Handling, Kafka, What, shared, unique, wait_until};
 
 const SESSION: Duration = Duration::from_secs(4);
 const HEARTBEAT: Duration = Duration::from_millis(400);
+
+const HEARTBEAT_API: i16 = 12;
 
 /// IDs of the group's members, as the broker knows them.
 fn member_ids(group: &str) -> Vec<String> {
@@ -193,6 +195,45 @@ fn a_loop_body_that_never_returns_costs_its_partition_and_nothing_else() {
         (2, 5),
         "{duplicates:?}"
     );
+}
+
+/// The group counts from the beginning of the rebalance, which a member hears of with its next heartbeat.
+#[test]
+fn a_stuck_partition_is_given_up_in_time_also_when_the_rebalance_was_heard_of_late() {
+    let kafka = Kafka::builder().behind_proxies().start();
+    let (topic, group) = (unique("heard-late"), unique("heard-late"));
+    kafka.create_topic(&topic, 2, &[]);
+    kafka.fill(&topic, 2, 40, "none", 10);
+    let heartbeat = Duration::from_secs(10);
+    let rebalance = Duration::from_secs(24);
+    // To wait for so long after hearing of it, with four fifths of the rebalance timeout, would be too late.
+    let late = |name| {
+        settings(&kafka, name, &group, &[&topic])
+            .heartbeat_interval(heartbeat)
+            .rebalance_timeout(rebalance)
+    };
+    let (stuck, work) = stands_at(0, 5);
+    let a = Member::join("a", late("a"), 2, work);
+    stuck.stands.recv_timeout(LONG).unwrap();
+    wait_until("all but one partition is read", LONG, || finished(&[&a]) == 25);
+    let beats = || kafka.proxy(1).requests(HEARTBEAT_API);
+    let before = beats();
+    wait_until("a heartbeat", LONG, || beats() > before);
+    let b = Member::join("b", late("b"), 1, takes(Duration::ZERO));
+    b.wait_until_owns(1);
+    a.wait_until_owns(1);
+    wait_until("all is finished", LONG, || finished(&[&a, &b]) >= 40);
+    let endings: Vec<_> = a.history().owned.iter().filter_map(|owned| owned.ending).collect();
+    assert_eq!(endings.len(), 2, "{endings:?}");
+    assert!(endings.contains(&Ending::Abandoned), "{endings:?}");
+    assert!(endings.contains(&Ending::Revoked), "{endings:?}");
+    stuck.go_on.send(()).unwrap();
+    let (is_current, acked, _message) = stuck.after.recv_timeout(LONG).unwrap();
+    assert_eq!((is_current, acked), (false, false));
+    let checker = Checker::of([a.leave(), b.leave()])
+        .wrote((&topic, 0), 20)
+        .wrote((&topic, 1), 20);
+    checker.all(&kafka.committed_offsets(&group), 1).unwrap();
 }
 
 /// The loop has ended, but a message of it is still somewhere.
