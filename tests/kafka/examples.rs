@@ -92,6 +92,15 @@ impl Example {
     }
 }
 
+impl Drop for Example {
+    fn drop(&mut self) {
+        // What it said of a failure is for a look.
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.files).ok();
+        }
+    }
+}
+
 /// The folder with the examples, built as these tests are.
 fn built() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -265,6 +274,7 @@ fn at_least_once_has_stored_every_message_once_wherever_it_was_killed() {
         }
         assert_eq!(lines.len(), count, "of partition {partition}");
     }
+    fs::remove_dir_all(&folder).expect("it can be removed");
     assert_eq!(committed(&group), counts.values().sum::<usize>());
 }
 
