@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::support::{Process, shared, unique, wait_until};
 
 /// No machine is so slow.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(180);
 
 /// A program out of `examples/` that runs.
 struct Example {
@@ -89,6 +89,15 @@ impl Example {
             self.name
         );
         said
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // What it said of a failure is for a look.
+        if !std::thread::panicking() {
+            fs::remove_dir_all(&self.files).ok();
+        }
     }
 }
 
@@ -265,6 +274,7 @@ fn at_least_once_has_stored_every_message_once_wherever_it_was_killed() {
         }
         assert_eq!(lines.len(), count, "of partition {partition}");
     }
+    fs::remove_dir_all(&folder).expect("it can be removed");
     assert_eq!(committed(&group), counts.values().sum::<usize>());
 }
 
