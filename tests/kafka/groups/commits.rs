@@ -191,11 +191,14 @@ fn a_commit_tells_the_outcome_of_each_partition() {
 /// Markers and aborted records behind the last message are done with it: nothing is left to read.
 #[test]
 fn lag_becomes_nothing_behind_control_and_aborted_records() {
-    for (commit, mode) in [
-        (true, AckMode::OnNext),
-        (false, AckMode::OnNext),
-        (false, AckMode::Explicit),
-    ] {
+    // With answers of one batch each, what holds no message comes by itself.
+    let cases = [
+        (true, AckMode::OnNext, 4 << 20),
+        (false, AckMode::OnNext, 1),
+        (false, AckMode::Explicit, 4 << 20),
+        (false, AckMode::Explicit, 1),
+    ];
+    for (commit, mode, answer) in cases {
         let topic = topic(1, 0);
         let written = shared().write_transactions(&topic, 0);
         let readable = |value: &str| {
@@ -208,7 +211,8 @@ fn lag_becomes_nothing_behind_control_and_aborted_records() {
             written.abort();
         }
         let group = unique("group");
-        let stream = member(shared(), &group, &topic).ack_mode(mode).join().unwrap();
+        let builder = member(shared(), &group, &topic).ack_mode(mode);
+        let stream = builder.max_bytes(answer).partition_max_bytes(answer).join().unwrap();
         let mut iter = stream.iter();
         for _ in 0..count {
             let message = next(&mut iter);
