@@ -404,7 +404,7 @@ impl Lease {
     }
 
     /// Writes down what is done of the chunk. Runs under the buffer's lock.
-    fn conclude(&mut self) {
+    fn conclude(&self) {
         let expected = self.expected;
         let in_hand = self.first.or(self.last).unwrap_or(expected);
         if let Some(mut tracked) = self.tracked() {
@@ -535,7 +535,7 @@ impl Shared {
         self.give_back(&mut state, lease, from);
     }
 
-    fn give_back(&self, state: &mut State, mut lease: Lease, from: i64) {
+    fn give_back(&self, state: &mut State, lease: Lease, from: i64) {
         let State { partitions, budget, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&lease.slot) else {
             return;

@@ -277,7 +277,7 @@ impl Partition {
     }
 
     /// Reading begins here although nothing was committed: the group should remember.
-    pub(crate) fn pin(&mut self, offset: i64) {
+    pub(crate) fn pin(&self, offset: i64) {
         if let Some(ownership) = &self.cell.ownership {
             ownership.lock().pinned = Some(offset);
             ownership.tell_pinned();
@@ -297,7 +297,7 @@ impl Partition {
     }
 
     /// Acks of messages that were given out before do not count any more. Gives what no longer fills the window.
-    pub(crate) fn end_ack_epoch(&mut self) -> Freed {
+    pub(crate) fn end_ack_epoch(&self) -> Freed {
         let Some(ownership) = &self.cell.ownership else {
             self.cell.ack_epoch.fetch_add(1, Ordering::Release);
             return Freed::default();

@@ -154,7 +154,7 @@ impl fmt::Debug for Closer {
 impl Stream {
     /// A stream without a group.
     pub(crate) fn alone(shared: Arc<Shared>, client: ClientHold) -> Result<Self> {
-        let mut stream = Self {
+        let stream = Self {
             shared,
             keeper: Mutex::new(None),
             group: None,
@@ -175,7 +175,7 @@ impl Stream {
         Ok(stream)
     }
 
-    fn keep(&mut self) -> Result<()> {
+    fn keep(&self) -> Result<()> {
         // Should a thread not start, dropping the stream ends those that did.
         let keeper = keeper::start(&self.shared)?;
         *self.keeper.lock() = Some(keeper);

@@ -464,7 +464,11 @@ impl World {
     fn do_step(&mut self, step: &Step) {
         match *step {
             Step::Feed(part, batches) => drop(self.feed(part, batches)),
-            Step::Next(it, fast, times) => (0..times).for_each(|_| drop(self.ask(it, Some(fast)))),
+            Step::Next(it, fast, times) => {
+                for _ in 0..times {
+                    self.ask(it, Some(fast));
+                }
+            }
             Step::NextBatch(it) => drop(self.ask(it, None)),
             Step::DropIterator(it) => {
                 self.let_go(it);

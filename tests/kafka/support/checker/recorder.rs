@@ -219,7 +219,7 @@ impl State {
                 why: error.to_string(),
             },
             Event::Abandoned { partition, oldest, .. } => What::Abandoned { partition, oldest },
-            Event::RebalanceStarted { .. } => What::Rebalancing,
+            Event::RebalanceStarted => What::Rebalancing,
             Event::Rebalanced {
                 generation,
                 claimed,
