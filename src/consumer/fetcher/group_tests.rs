@@ -463,13 +463,17 @@ impl World {
     #[allow(clippy::too_many_lines, reason = "one arm for each step")]
     fn do_step(&mut self, step: &Step) {
         match *step {
-            Step::Feed(part, batches) => drop(self.feed(part, batches)),
+            Step::Feed(part, batches) => {
+                self.feed(part, batches);
+            }
             Step::Next(it, fast, times) => {
                 for _ in 0..times {
                     self.ask(it, Some(fast));
                 }
             }
-            Step::NextBatch(it) => drop(self.ask(it, None)),
+            Step::NextBatch(it) => {
+                self.ask(it, None);
+            }
             Step::DropIterator(it) => {
                 self.let_go(it);
                 self.drop_iterator(it);
@@ -1151,6 +1155,65 @@ proptest! {
             world.check();
         }
         world.finish();
+    }
+}
+
+/// One partition with six records in one batch, the other empty.
+fn run(mode: AckMode, window: usize, steps: &[Step]) {
+    let six = Log::new(&[Piece::Records(vec![true; 6], 0, false)]);
+    let mut world = World::new(vec![six, Log::new(&[])], mode, CommitOrder::LowestContiguous, window);
+    for step in steps {
+        world.do_step(step);
+        world.check();
+    }
+    world.finish();
+}
+
+#[test]
+fn what_was_let_go_of_given_again_and_then_kept_is_not_done() {
+    use Step::{DropIterator, Feed, Keep, LetGo, Next};
+    let next = || Next(0, false, 1);
+    let steps = [
+        Feed(0, 1),
+        next(),
+        Keep(0),
+        next(),
+        LetGo(0),
+        DropIterator(0),
+        next(),
+        Keep(0),
+        next(),
+    ];
+    run(AckMode::OnNext, 10, &steps);
+}
+
+#[test]
+fn what_a_panic_dropped_is_done_when_it_was_given_again() {
+    use Step::{Feed, Next, PanicWithIterator};
+    let steps = [Feed(0, 1), Next(0, true, 3), PanicWithIterator(0), Next(0, true, 3)];
+    run(AckMode::OnNext, 10, &steps);
+}
+
+#[test]
+fn a_batch_that_a_panic_dropped_elsewhere_is_not_done() {
+    use Step::{Feed, Keep, Next, NextBatch, PanicKept};
+    let steps = [Feed(0, 1), NextBatch(0), Keep(0), PanicKept(0), Next(0, false, 1)];
+    run(AckMode::OnNext, 10, &steps);
+}
+
+#[test]
+fn a_batch_in_hand_is_not_done_and_comes_again_when_its_iterator_is_dropped() {
+    use Step::{DropIterator, Feed, NextBatch, PanicWithIterator};
+    let steps = [
+        Feed(0, 1),
+        NextBatch(0),
+        DropIterator(0),
+        NextBatch(1),
+        PanicWithIterator(1),
+        NextBatch(2),
+    ];
+    for mode in [AckMode::OnNext, AckMode::Explicit] {
+        run(mode, 2, &steps);
     }
 }
 
