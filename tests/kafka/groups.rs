@@ -6,5 +6,6 @@
 )]
 
 mod brokers;
+mod connections;
 mod offsets;
 mod topics;
