@@ -184,7 +184,8 @@ fn a_group_does_not_notice_that_brokers_close_idle_connections() {
         assert!(stream.health().is_healthy(), "{interval:?}: {:?}", stream.health());
         kafka.fill_from(10, &topic, 2, 20, "none", 10);
         texts(&stream, 20);
-        stream.commit(Duration::from_secs(10)).unwrap();
+        links_become_idle(&kafka, interval);
+        stream.commit(Duration::from_secs(40)).unwrap();
         assert_eq!(committed(&kafka, &group), 40);
         std::thread::sleep(Duration::from_secs(6));
         // The link that joins has done nothing since the beginning.
@@ -201,12 +202,17 @@ fn a_group_does_not_notice_that_brokers_close_idle_connections() {
         second.close(LONG).unwrap();
         wait_until_assigned(&stream, 2);
         wait_until("the rebalance is over", LONG, || stream.health().is_healthy());
-        if interval > Duration::from_secs(2) {
-            let heartbeats = kafka.proxy(1).requests(HEARTBEAT);
-            wait_until("a heartbeat", LONG, || kafka.proxy(1).requests(HEARTBEAT) > heartbeats);
-            std::thread::sleep(Duration::from_millis(3500));
-        }
+        links_become_idle(&kafka, interval);
         assert!(stream.close(LONG).unwrap().left_group);
+    }
+}
+
+/// Until the broker has closed them, and no heartbeat has made others; if heartbeats leave the time for that.
+fn links_become_idle(kafka: &Kafka, interval: Duration) {
+    if interval > Duration::from_secs(2) {
+        let heartbeats = kafka.proxy(1).requests(HEARTBEAT);
+        wait_until("a heartbeat", LONG, || kafka.proxy(1).requests(HEARTBEAT) > heartbeats);
+        std::thread::sleep(Duration::from_millis(3500));
     }
 }
 
