@@ -697,11 +697,15 @@ impl Coordinator {
         let request = offsets::commit(&self.parts.group, identity, &progress);
         let deadline = Deadline::after(WRITE, "writing to the coordinator");
         match links.get(Link::Group).send(&request, &deadline) {
-            Ok(pending) => self.flights.push(Flight::Commit(identity.clone(), pending)),
+            Ok(pending) => {
+                self.flights.push(Flight::Commit(identity.clone(), pending));
+                return false;
+            }
             Err(error) if error.kind() == ErrorKind::Unsupported => self.fail(error),
             Err(error) => self.unsent(Link::Group, error),
         }
-        false
+        // What the member makes of it is to be done before anything is waited for.
+        true
     }
 
     /// Whoever waits for a commit of a member that owns nothing need not wait.

@@ -8,6 +8,7 @@
 mod acks;
 mod brokers;
 mod commits;
+mod connections;
 mod crash;
 mod handover;
 mod java;
