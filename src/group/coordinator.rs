@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Select};
+use crossbeam_channel::{Receiver, Select, TryRecvError};
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetFetchRequest};
 
 use super::{
@@ -41,6 +41,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(25);
 /// How long saying goodbye may take, once everything is committed.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a member whose stream is gone may take to leave in good order.
+const ORPHAN: Duration = Duration::from_secs(5);
 /// How long a request may take to be written; its answer has longer.
 const WRITE: Duration = Duration::from_secs(5);
 
@@ -69,6 +71,8 @@ struct Coordinator {
     /// What this member had in the generation before.
     before: BTreeSet<TopicPartition>,
     leaving: Option<Leaving>,
+    /// The stream is gone, and nobody gives commands any more.
+    is_orphan: bool,
     /// Nothing helps any more; only a goodbye is awaited.
     is_over: bool,
     has_left: bool,
@@ -124,6 +128,7 @@ pub(crate) fn start(parts: Parts) -> Result<Worker> {
         opening: None,
         before: BTreeSet::new(),
         leaving: None,
+        is_orphan: false,
         is_over: false,
         has_left: false,
     };
@@ -168,7 +173,9 @@ impl Coordinator {
     fn wait(&self) {
         let until = self.timer();
         let mut select = Select::new();
-        select.recv(&self.parts.commands);
+        if !self.is_orphan {
+            select.recv(&self.parts.commands);
+        }
         select.recv(self.parts.shared.nudges());
         if let Some(search) = &self.search {
             select.recv(search.signal());
@@ -210,10 +217,17 @@ impl Coordinator {
     // ---- what comes in ----
 
     fn take_commands(&mut self) {
-        while let Ok(command) = self.parts.commands.try_recv() {
-            match command {
-                Command::Commit(waiter) => self.want_commit(Some(waiter)),
-                Command::Leave(until) => self.begin_leaving(until),
+        loop {
+            match self.parts.commands.try_recv() {
+                Ok(Command::Commit(waiter)) => self.want_commit(Some(waiter)),
+                Ok(Command::Leave(until)) => self.begin_leaving(until),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    // It was dropped on one of klamm's own threads, which could not wait for this one.
+                    self.is_orphan = true;
+                    self.begin_leaving(now() + ORPHAN);
+                    break;
+                }
             }
         }
         if self.parts.status.takes_commit_wish() {
