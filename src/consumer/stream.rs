@@ -271,7 +271,8 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// `Config` when one is not of this stream, `TimedOut`, `Closed`.
+    /// `Config` when one is not of this stream, `TimedOut`, `Closed`; `WouldDeadlock` when it would have to wait on one of
+    /// klamm's own threads (in a logger).
     pub fn position<T: Into<TopicPartition>>(
         &self,
         partitions: impl IntoIterator<Item = T>,
@@ -305,6 +306,7 @@ impl Stream {
                     found.insert(name, partition.delivered());
                     break;
                 }
+                may_wait()?;
                 if !self.shared.wait_settled(&mut state, deadline.at()) {
                     return Err(deadline.error(&format!("the position of {name}")));
                 }
@@ -350,6 +352,7 @@ impl Stream {
     }
 
     fn ask_end(&self, name: &TopicPartition, isolation: Isolation, deadline: &Deadline) -> Result<i64> {
+        may_wait()?;
         let deadline = deadline.clone().with_stop(&self.shared.stop);
         let at = crate::cluster::ListAt::Latest;
         let listed = self
@@ -448,10 +451,7 @@ impl Stream {
 
     fn group(&self) -> Result<&dyn Membership> {
         let group = self.group.as_deref().ok_or_else(no_group)?;
-        if crate::thread::is_ours() {
-            let message = "this thread is one of klamm's own, which it may be waited for by";
-            return Err(Error::new(ErrorKind::WouldDeadlock, message));
-        }
+        may_wait()?;
         Ok(group)
     }
 
@@ -636,6 +636,15 @@ impl Stream {
             .map(|partition| (partition.name.clone(), partition.delivered()))
             .collect()
     }
+}
+
+/// What waits for klamm's threads must not be called on one of them, as in a logger.
+fn may_wait() -> Result<()> {
+    if crate::thread::is_ours() {
+        let message = "this thread is one of klamm's own, which this call may have to wait for";
+        return Err(Error::new(ErrorKind::WouldDeadlock, message));
+    }
+    Ok(())
 }
 
 fn no_group() -> Error {

@@ -43,6 +43,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(25);
 /// How long saying goodbye may take, once everything is committed.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long a member whose stream is gone may take to leave in good order.
+const ORPHAN: Duration = Duration::from_secs(5);
 /// How long a request may take to be written; its answer has longer.
 const WRITE: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,8 @@ struct Coordinator {
     /// What this member had in the generation before.
     before: BTreeSet<TopicPartition>,
     leaving: Option<Leaving>,
+    /// The stream is gone, and nobody gives commands any more.
+    is_orphan: bool,
     /// Nothing helps any more; only a goodbye is awaited.
     is_over: bool,
     has_left: bool,
@@ -128,6 +132,7 @@ pub(crate) fn start(parts: Parts) -> Result<Worker> {
         opening: None,
         before: BTreeSet::new(),
         leaving: None,
+        is_orphan: false,
         is_over: false,
         has_left: false,
     };
@@ -172,7 +177,9 @@ impl Coordinator {
     fn wait(&self) {
         let until = self.timer();
         let mut select = Select::new();
-        select.recv(&self.parts.commands);
+        if !self.is_orphan {
+            select.recv(&self.parts.commands);
+        }
         select.recv(self.parts.shared.nudges());
         if let Some(search) = &self.search {
             select.recv(search.signal());
@@ -219,8 +226,12 @@ impl Coordinator {
                 Ok(Command::Commit(waiter)) => self.want_commit(Some(waiter)),
                 Ok(Command::Leave(until)) => self.begin_leaving(until),
                 Err(TryRecvError::Empty) => break,
-                // Whoever could have said goodbye is gone.
-                Err(TryRecvError::Disconnected) => break self.begin_leaving(now()),
+                Err(TryRecvError::Disconnected) => {
+                    // It was dropped on one of klamm's own threads, which could not wait for this one.
+                    self.is_orphan = true;
+                    self.begin_leaving(now() + ORPHAN);
+                    break;
+                }
             }
         }
         if self.parts.status.takes_commit_wish() || self.parts.shared.takes_pinned() {
