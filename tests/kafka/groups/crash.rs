@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use klamm::{Client, Message, Next, Stream, TopicPartition};
+use klamm::{Client, Closer, Message, Next, Stream, TopicPartition};
 
 use crate::support::{
     Asked, Checker, Commits, Committed, Ending, Fate, History, Kafka, Look, MemberProcess, Members, Pattern, Recorder,
@@ -529,6 +529,14 @@ impl Drop for Down {
     }
 }
 
+struct Ends(Closer);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// A message that one loop has in hand all the while.
 struct InHand {
     wanted: AtomicBool,
@@ -582,7 +590,6 @@ fn a_member_is_cut_off(stall: Stall) {
         .commit_interval(Some(Duration::from_millis(200)))
         .work(Duration::from_millis(1));
     let mut other = others.start("other");
-    let closer = stream.closer();
     let generation = |partitions: usize| {
         recorder
             .history()
@@ -604,6 +611,10 @@ fn a_member_is_cut_off(stall: Stall) {
                 }
             });
         }
+        // The loops end with it, also when a check fails.
+        let _ends = Ends(stream.closer());
+        // A group can be asked about once it is there.
+        wait_until("it has joined", LONG, || !recorder.history().rebalances.is_empty());
         wait_until("both share the topic", LONG, || {
             let (_, state, members) = kafka.group(&group);
             state == "Stable" && members.iter().filter(|one| one.partitions.len() == 2).count() == 2
@@ -654,7 +665,6 @@ fn a_member_is_cut_off(stall: Stall) {
         );
         let counts = pouring.stop();
         wait_until_committed(&kafka, &group, &counts);
-        closer.close();
         (counts, cut_at, back_at)
     });
     let report = stream.close(LONG).unwrap();
