@@ -239,7 +239,7 @@ impl Partition {
         if full {
             tracked.waits = true;
         }
-        full || !ownership.is_valid(now)
+        full || !ownership.may_be_given(now)
     }
 
     /// These offsets hold nothing for the program.

@@ -456,9 +456,9 @@ impl Coordinator {
 
     fn tell_validity(&self) {
         let validity = &self.parts.terms.validity;
-        let held = validity.holds(now());
         validity.set(self.parts.member.valid_until().filter(|_| !self.is_over));
-        if !held && validity.holds(now()) {
+        // Who was refused a moment before is not in any queue any more.
+        if validity.holds(now()) && validity.takes_refused() {
             self.parts.shared.offer_all();
         }
     }

@@ -1350,3 +1350,19 @@ fn with_many_threads_and_handovers_nothing_unfinished_is_committed_and_nothing_i
         assert!(is_finished(log, finished, log.end));
     }
 }
+
+#[test]
+fn iterators_that_were_refused_while_the_membership_was_in_doubt_look_again() {
+    let mut world = World::new(AckMode::OnNext);
+    world.arrive(10);
+    let validity = world.shared.lock().partitions[&world.slot]
+        .ownership()
+        .unwrap()
+        .validity();
+    validity.set(None);
+    assert!(world.lease(None).is_none());
+    validity.set(Some(Instant::now() + Duration::from_secs(3600)));
+    assert!(validity.takes_refused());
+    world.shared.offer_all();
+    assert!(world.lease(None).is_some() && !validity.takes_refused());
+}
