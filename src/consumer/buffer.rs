@@ -794,6 +794,9 @@ impl Shared {
         let Some(partition) = state.partitions.get_mut(&slot) else {
             return;
         };
+        if matches!(partition.phase, Phase::Draining) {
+            return; // it is as good as gone, and who waits for that must not wait for a seek
+        }
         let error = partition.cell.blame(error);
         partition.raise_epoch();
         partition.phase = Phase::Failed;

@@ -1352,6 +1352,18 @@ fn with_many_threads_and_handovers_nothing_unfinished_is_committed_and_nothing_i
 }
 
 #[test]
+fn what_is_given_up_does_not_fail() {
+    let mut world = World::new(AckMode::OnNext);
+    world.arrive(10);
+    world.shared.drain();
+    let gone = Error::refused(3);
+    world.shared.fail(&mut world.shared.lock(), world.slot, gone);
+    let state = world.shared.lock();
+    assert!(matches!(state.partitions[&world.slot].phase, Phase::Draining));
+    assert!(state.partitions[&world.slot].failure.is_none());
+}
+
+#[test]
 fn iterators_that_were_refused_while_the_membership_was_in_doubt_look_again() {
     let mut world = World::new(AckMode::OnNext);
     world.arrive(10);
