@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{
     acks::{AckMode, Freed, Held},
     budget::Budget,
-    config::FetchConfig,
+    config::{FetchConfig, PrefetchRule},
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
     message::{Batch, Cell, Chunk, Message, Walker},
@@ -313,7 +313,11 @@ impl Lease {
         let limit = match (self.tracked(), &self.cell.ownership) {
             (Some(mut tracked), Some(ownership)) => {
                 tracked.acks.given(expected);
-                ownership.limit(&mut tracked, expected)
+                match ownership.rule() {
+                    PrefetchRule::Either => ownership.limit(&mut tracked, expected),
+                    // Many alone are no reason to stop. Whether they are large as well is looked at before each chunk.
+                    PrefetchRule::Both => i64::MAX,
+                }
             }
             _ => return true, // what follows is not for us, which giving it back tells
         };

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{
     acks::{AckMode, Acks, CommitOrder, Freed, Held},
     buffer::{Shared, Slot},
+    config::PrefetchRule,
     message::{Cell, ChunkData},
 };
 use crate::offset::TopicPartition;
@@ -26,6 +27,8 @@ pub(crate) struct Validity {
     origin: Instant,
     /// Nanoseconds after the origin; 0 is never.
     until: AtomicU64,
+    /// An iterator was refused since it was too late: it is to look again when that has changed.
+    refused: AtomicBool,
 }
 
 impl Validity {
@@ -33,6 +36,7 @@ impl Validity {
         Self {
             origin,
             until: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -47,6 +51,10 @@ impl Validity {
         let until = Duration::from_nanos(self.until.load(Ordering::Acquire));
         now.saturating_duration_since(self.origin) < until
     }
+
+    pub(crate) fn takes_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::AcqRel)
+    }
 }
 
 /// How a group's partition is acked, and who is told of it.
@@ -56,6 +64,7 @@ pub(crate) struct Terms {
     pub order: CommitOrder,
     /// So many messages may be unfinished.
     pub window: usize,
+    pub rule: PrefetchRule,
     pub validity: Arc<Validity>,
 }
 
@@ -123,6 +132,24 @@ impl Ownership {
 
     pub(crate) fn is_valid(&self, now: Instant) -> bool {
         self.terms.validity.holds(now)
+    }
+
+    /// The same, for an iterator, which is told when it changes.
+    pub(crate) fn may_be_given(&self, now: Instant) -> bool {
+        let is_valid = self.is_valid(now);
+        if !is_valid {
+            self.terms.validity.refused.store(true, Ordering::Release);
+        }
+        is_valid
+    }
+
+    pub(crate) fn rule(&self) -> PrefetchRule {
+        self.terms.rule
+    }
+
+    #[cfg(test)]
+    pub(crate) fn validity(&self) -> Arc<Validity> {
+        Arc::clone(&self.terms.validity)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tracked> {

@@ -312,6 +312,7 @@ fn start(
         mode: config.ack_mode,
         order: config.commit_order,
         window: shared.config.prefetch_count,
+        rule: shared.config.prefetch_rule,
         validity: Arc::new(Validity::new(now)),
     };
     let status = Arc::new(Status::default());
