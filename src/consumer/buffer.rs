@@ -355,13 +355,19 @@ impl Lease {
         let mut expected = first;
         let mut walker = Walker::new(chunk);
         // No messages: dropped while an iterator is dropped by a panic, they would seem to be the program's.
-        while let Some(Ok(record)) = walker.next_record() {
-            if record.offset > expected {
-                gaps.push((expected, record.offset));
+        loop {
+            match walker.next_record() {
+                Some(Ok(record)) => {
+                    if record.offset > expected {
+                        gaps.push((expected, record.offset));
+                    }
+                    expected = record.offset.saturating_add(1);
+                }
+                None => break gaps.push((expected, behind)),
+                // Nobody knows what lies behind it: that is no gap.
+                Some(Err(_)) => break,
             }
-            expected = record.offset.saturating_add(1);
         }
-        gaps.push((expected, behind));
         if let Some(mut tracked) = self.tracked() {
             for (from, to) in gaps {
                 tracked.acks.pass(from, to);

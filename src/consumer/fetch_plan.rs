@@ -443,7 +443,7 @@ impl Shared {
         });
         if partition.ownership().is_some() {
             // What is gone may be acked no more, and what is left of it is read again.
-            let from = partition.oldest_unfinished().unwrap_or(at).min(at);
+            let from = partition.progress().min(at);
             return self.restart(state, slot, StartAt::Offset(from));
         }
         // Of what was there when the stream was opened, this is all that is left.

@@ -15,7 +15,7 @@ use super::{
     buffer::{Shared, Slot, State},
     event::Event,
     message::{Cell, Chunk, ChunkData},
-    partition::{Partition, Phase, Raw, Task},
+    partition::{Partition, Phase, Pins, Raw, Task},
 };
 use crate::{
     cluster::{
@@ -285,8 +285,13 @@ impl Fetcher {
                 );
                 partition.begin(at);
                 partition.until = partition.until.or(until);
-                // The next owner may not know why this one begins at the first record, and would not.
-                if !was_earliest || shared.config.start_at != StartAt::Earliest {
+                let pins = match partition.pins {
+                    Pins::Never => false,
+                    // The next owner may not know why this one begins at the first record, and would not.
+                    Pins::Elsewhere => !was_earliest || shared.config.start_at != StartAt::Earliest,
+                    Pins::Always => true,
+                };
+                if pins {
                     partition.pin(at);
                 }
                 shared.tell(Event::Assigned {
@@ -296,7 +301,7 @@ impl Fetcher {
             }
             Prepared::Reset { from, to } if to < from && partition.ownership().is_some() => {
                 // Offsets that were read once are to be read again, as others: acks of the former must not count.
-                let at = partition.oldest_unfinished().unwrap_or(to).min(to);
+                let at = partition.progress().min(to);
                 shared.tell(Event::OffsetReset {
                     partition: partition.name.clone(),
                     from,
@@ -711,6 +716,8 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+mod claimed_tests;
 #[cfg(test)]
 mod group_tests;
 #[cfg(test)]

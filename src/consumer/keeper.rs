@@ -17,7 +17,7 @@ use super::{
     fetch_plan::LEADER_NOT_AVAILABLE,
     fetcher,
     message::Cell,
-    partition::{Partition, Phase, Trouble},
+    partition::{Partition, Phase, Pins, Trouble},
 };
 use crate::{
     cluster::{Metadata, Topic, Topics},
@@ -371,6 +371,7 @@ impl Keeper {
                 partition.ends = None;
                 partition.until = None;
                 if partition.ownership().is_some() {
+                    partition.pins = Pins::Always;
                     state.anew.push(slot);
                 }
                 if !was_failed {

@@ -282,6 +282,7 @@ mod tests {
         let terms = Terms {
             mode: AckMode::OnNext,
             order: CommitOrder::LowestContiguous,
+            rule: PrefetchRule::Either,
             window,
             validity: Arc::new(validity),
         };

@@ -47,6 +47,17 @@ pub(crate) enum Phase {
     Draining,
 }
 
+/// Whether a group is to remember where reading of a partition begins, before anything is acked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pins {
+    /// The program has moved it: its next ack tells.
+    Never,
+    /// Unless it is where everybody would begin.
+    Elsewhere,
+    /// What the group remembers belongs to a topic that is gone.
+    Always,
+}
+
 /// Records of one answer as they came, in order, whole batches (and perhaps a part of one more).
 pub(crate) struct Raw {
     pub epoch: u64,
@@ -121,6 +132,7 @@ pub(crate) struct Partition {
     /// Of a group: leader epochs of what was decoded, and from which offset on each holds; the first may lie below what is
     /// committed.
     pub epochs: VecDeque<(i64, i32)>,
+    pub pins: Pins,
     /// Of a group: chunks that iterators have gone through, and that may have messages in the program's hands.
     pub handed_out: Vec<Weak<ChunkData>>,
     /// Waits to be given to an iterator, behind the chunks.
@@ -183,6 +195,7 @@ impl Partition {
             not_before: None,
             until: None,
             epochs: VecDeque::new(),
+            pins: Pins::Elsewhere,
             handed_out: Vec::new(),
             failure: None,
             cut: None,

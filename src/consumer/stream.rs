@@ -15,7 +15,7 @@ use super::{
     event::{Event, Events, Health, Problem},
     keeper,
     message::{Batch, Message},
-    partition::{Phase, Task},
+    partition::{Phase, Pins, Task},
 };
 use crate::{
     client::ClientHold,
@@ -210,6 +210,9 @@ impl Stream {
         to.check()?;
         let mut state = self.open_state()?;
         let slot = self.shared.find(&state, &partition.into())?;
+        if let Some(partition) = state.partitions.get_mut(&slot) {
+            partition.pins = Pins::Never;
+        }
         self.shared.restart(&mut state, slot, to);
         Ok(())
     }

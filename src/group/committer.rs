@@ -18,14 +18,18 @@ use crate::{
 /// The outcome for each partition that had something to commit.
 pub(crate) type Outcome = HashMap<TopicPartition, Result<i64, Error>>;
 
-/// Told when the commit that it is part of is over.
-pub(crate) type Waiter = Sender<Outcome>;
+/// Told when the commit that it is part of is over; until this time.
+#[derive(Debug)]
+pub(crate) struct Waiter {
+    pub tell: Sender<Outcome>,
+    pub until: Instant,
+}
 
 /// What an answer came to.
 #[derive(Debug, Default)]
 pub(crate) struct Answered {
     /// Refused for good; tried again with the next commit, if the partition is still ours.
-    pub failed: Vec<(TopicPartition, Error)>,
+    pub failed: Vec<(Progress, Error)>,
     /// A code that concerns the membership or the coordinator.
     pub refused: Option<i16>,
     /// The coordinator cannot take it now; it is being tried again.
@@ -77,8 +81,10 @@ impl Committer {
     }
 
     /// Commits all that is acked by now, at once.
-    pub(crate) fn want(&mut self, waiter: Option<Waiter>) {
+    pub(crate) fn want(&mut self, waiter: Option<Waiter>, now: Instant) {
         self.wanted = true;
+        // Those who have gone away must not pile up.
+        self.waiting.retain(|waiter| waiter.until > now);
         self.waiting.extend(waiter);
     }
 
@@ -183,13 +189,14 @@ impl Committer {
                 }
                 code => {
                     let error = offsets::refused(&progress.name, code);
-                    if action(&error) == Action::Wait {
+                    // A broker that has stumbled may do better next time.
+                    if action(&error) == Action::Wait || code == UNKNOWN_SERVER_ERROR {
                         answered.delayed = Some(error);
                         retries = true;
                         batch.left.insert(slot, progress);
                     } else {
-                        answered.failed.push((progress.name.clone(), error.clone()));
-                        batch.outcome.insert(progress.name, Err(error));
+                        batch.outcome.insert(progress.name.clone(), Err(error.clone()));
+                        answered.failed.push((progress, error));
                     }
                 }
             }
@@ -239,7 +246,7 @@ impl Committer {
         }
         let early = batch.map(|batch| batch.waiters).unwrap_or_default();
         for waiter in early.into_iter().chain(self.waiting.drain(..)) {
-            waiter.try_send(outcome.clone()).ok(); // who has gone away waits no more
+            waiter.tell.try_send(outcome.clone()).ok(); // who has gone away waits no more
         }
         self.wanted = false;
         self.committed.clear();
@@ -263,7 +270,7 @@ impl Committer {
 impl Batch {
     fn finish(self) {
         for waiter in self.waiters {
-            waiter.try_send(self.outcome.clone()).ok(); // who has gone away waits no more
+            waiter.tell.try_send(self.outcome.clone()).ok(); // who has gone away waits no more
         }
     }
 }

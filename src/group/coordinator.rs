@@ -240,7 +240,7 @@ impl Coordinator {
     }
 
     fn want_commit(&mut self, waiter: Option<Waiter>) {
-        self.parts.committer.want(waiter);
+        self.parts.committer.want(waiter, now());
         if self.is_over {
             self.parts.committer.give_up(&Error::closed("group"));
         }
@@ -266,10 +266,18 @@ impl Coordinator {
             let message = "the coordinator did not answer within request_timeout";
             self.cut_off(Error::new(ErrorKind::TimedOut, message));
         }
-        let found = self.search.as_ref().and_then(|search| search.signal().try_recv().ok());
-        if let Some(found) = found {
-            self.search = None;
-            self.found(found);
+        match self.search.as_ref().map(|search| search.signal().try_recv()) {
+            None | Some(Err(TryRecvError::Empty)) => {}
+            Some(Ok(found)) => {
+                self.search = None;
+                self.found(found);
+            }
+            // It is ready for ever, and will never say more.
+            Some(Err(TryRecvError::Disconnected)) => {
+                self.search = None;
+                let message = "the thread that looks for the group's coordinator panicked; see the log";
+                self.fail(Error::new(ErrorKind::Internal, message));
+            }
         }
     }
 
@@ -280,7 +288,7 @@ impl Coordinator {
                 self.links = Some(links);
                 self.parts.member.connected(now());
             }
-            Err(error) if error.kind() == ErrorKind::Closed => self.connect_at = None, // the client is closed
+            Err(_) if self.parts.shared.cluster.closing().is_stopped() => self.connect_at = None,
             // Whether that is the end is the member's to say: an answer that makes no sense may be better the next time.
             Err(error) => self.parts.member.disconnected(error, now()),
         }
@@ -331,7 +339,12 @@ impl Coordinator {
             }
             Landed::Commit(identity, codes) => {
                 let answered = self.parts.committer.answered(&codes, now());
-                for (partition, error) in answered.failed {
+                let is_well = answered.failed.is_empty() && answered.delayed.is_none();
+                for (progress, error) in answered.failed {
+                    let partition = progress.name;
+                    if let Some(leaving) = &mut self.leaving {
+                        leaving.uncommitted.push((partition.clone(), progress.offset));
+                    }
                     self.parts.status.commit_failed(Some(error.clone()), now());
                     self.parts.shared.tell(Event::CommitFailed { partition, error });
                 }
@@ -340,7 +353,9 @@ impl Coordinator {
                 }
                 match answered.refused {
                     Some(code) => self.parts.member.refused(&identity, code, now()),
-                    None if self.parts.committer.is_idle() => self.parts.status.commit_failed(None, now()),
+                    None if is_well && self.parts.committer.is_idle() => {
+                        self.parts.status.commit_failed(None, now());
+                    }
                     None => {}
                 }
             }

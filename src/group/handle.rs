@@ -155,6 +155,10 @@ impl Membership for Handle {
             return Err(failure.clone());
         }
         let (waiter, outcome) = bounded(1); // the one outcome
+        let waiter = Waiter {
+            tell: waiter,
+            until: deadline.at(),
+        };
         self.command(Command::Commit(waiter), deadline)?;
         match deadline.wait(&outcome) {
             Waited::Got(outcome) => Ok(outcome),

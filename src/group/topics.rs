@@ -21,7 +21,8 @@ pub(crate) struct TopicCounts {
     ids: BTreeMap<Arc<str>, Uuid>,
     /// A topic that is gone, or has fewer partitions, is believed to after this time: brokers lag behind each other.
     patience: Duration,
-    watched: Vec<Arc<str>>,
+    /// None before this member has led.
+    watched: Option<Vec<Arc<str>>>,
     told: Option<Counts>,
     /// The leader waits for the first answer until then, or until metadata was asked for once more.
     awaited: Option<(u64, Instant)>,
@@ -38,7 +39,7 @@ impl TopicCounts {
             at_first: counts(topics, metadata),
             ids: ids(topics, metadata),
             patience,
-            watched: Vec::new(),
+            watched: None,
             told: None,
             awaited: None,
             shrunk: None,
@@ -56,7 +57,7 @@ impl TopicCounts {
     /// From now on these are dealt out. True when metadata should be asked for first.
     pub(crate) fn watch(&mut self, topics: Vec<Arc<str>>, metadata: &Metadata, refreshes: u64, now: Instant) -> bool {
         let is_known = counts(&topics, metadata).len() == topics.len();
-        self.watched = topics;
+        self.watched = Some(topics);
         self.told = None;
         self.shrunk = None;
         self.awaited = (!is_known).then_some((refreshes, now + FIRST_LOOK));
@@ -65,16 +66,14 @@ impl TopicCounts {
 
     /// What the leader should know, when that is news.
     pub(crate) fn look(&mut self, metadata: &Metadata, refreshes: u64, now: Instant) -> Option<Counts> {
-        if self.watched.is_empty() {
-            return None;
-        }
+        let watched = self.watched.as_ref()?;
         if let Some((before, until)) = self.awaited {
             if refreshes == before && now < until {
                 return None;
             }
             self.awaited = None;
         }
-        let found = counts(&self.watched, metadata);
+        let found = counts(watched, metadata);
         if let Some(told) = &self.told {
             if *told == found {
                 self.shrunk = None;

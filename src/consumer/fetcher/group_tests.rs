@@ -406,6 +406,7 @@ impl World {
             mode,
             order,
             window,
+            rule: crate::consumer::config::PrefetchRule::Either,
             validity: Arc::new(validity),
         };
         let mut world = Self {
@@ -1349,32 +1350,4 @@ fn with_many_threads_and_handovers_nothing_unfinished_is_committed_and_nothing_i
     for (log, finished) in logs.iter().zip(&*finished.lock()) {
         assert!(is_finished(log, finished, log.end));
     }
-}
-
-#[test]
-fn what_is_given_up_does_not_fail() {
-    let mut world = World::new(AckMode::OnNext);
-    world.arrive(10);
-    world.shared.drain();
-    let gone = Error::refused(3);
-    world.shared.fail(&mut world.shared.lock(), world.slot, gone);
-    let state = world.shared.lock();
-    assert!(matches!(state.partitions[&world.slot].phase, Phase::Draining));
-    assert!(state.partitions[&world.slot].failure.is_none());
-}
-
-#[test]
-fn iterators_that_were_refused_while_the_membership_was_in_doubt_look_again() {
-    let mut world = World::new(AckMode::OnNext);
-    world.arrive(10);
-    let validity = world.shared.lock().partitions[&world.slot]
-        .ownership()
-        .unwrap()
-        .validity();
-    validity.set(None);
-    assert!(world.lease(None).is_none());
-    validity.set(Some(Instant::now() + Duration::from_secs(3600)));
-    assert!(validity.takes_refused());
-    world.shared.offer_all();
-    assert!(world.lease(None).is_some() && !validity.takes_refused());
 }

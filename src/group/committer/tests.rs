@@ -39,7 +39,8 @@ fn committer() -> (Committer, Instant) {
 
 fn want(committer: &mut Committer) -> Receiver<Outcome> {
     let (waiter, told) = bounded(1);
-    committer.want(Some(waiter));
+    let until = Instant::now() + Duration::from_secs(3600);
+    committer.want(Some(Waiter { tell: waiter, until }), Instant::now());
     told
 }
 
@@ -70,7 +71,7 @@ fn without_an_interval_only_what_is_asked_for_is_committed() {
     let mut committer = Committer::new(None, BACKOFF, 7, now);
     assert_eq!(committer.timer(), None);
     assert_eq!(sent(committer.next(now + INTERVAL * 100, || vec![at(1, 10)])), []);
-    committer.want(None);
+    committer.want(None, Instant::now());
     assert_eq!(sent(committer.next(now, || vec![at(1, 10)])), [(1, 10)]);
 }
 
@@ -104,14 +105,14 @@ fn what_can_be_tried_again_is_and_the_rest_is_told() {
     let (mut committer, now) = committer();
     let told = want(&mut committer);
     committer.next(now, || vec![at(1, 10), at(2, 20), at(3, 30), at(4, 40)]);
-    // The fourth is missing in the answer.
+    // The fourth is missing in the answer, which may be better the next time.
     let answered = committer.answered(&codes(&[(1, 0), (2, LOADING), (3, TOO_LARGE)]), now);
     let failed: Vec<_> = answered
         .failed
         .iter()
-        .map(|(name, error)| (name.partition(), error.code()))
+        .map(|(progress, error)| (progress.name.partition(), error.code()))
         .collect();
-    assert_eq!(failed, [(3, Some(TOO_LARGE)), (4, Some(-1))]);
+    assert_eq!(failed, [(3, Some(TOO_LARGE))]);
     assert_eq!(answered.refused, None);
     assert!(told.try_recv().is_err() && !committer.is_idle());
 
@@ -120,18 +121,18 @@ fn what_can_be_tried_again_is_and_the_rest_is_told() {
     assert_eq!(sent(committer.next(now, || panic!("too early"))), []);
     assert_eq!(
         sent(committer.next(again, || panic!("nobody asks for more"))),
-        [(2, 20)]
+        [(2, 20), (4, 40)]
     );
-    committer.answered(&codes(&[(2, 0)]), again);
+    committer.answered(&codes(&[(2, 0), (4, 0)]), again);
     let outcome = told.try_recv().unwrap();
     let offsets = [1, 2, 3, 4].map(|slot| outcome[&name(slot)].as_ref().ok().copied());
-    assert_eq!(offsets, [Some(10), Some(20), None, None]);
+    assert_eq!(offsets, [Some(10), Some(20), None, Some(40)]);
 }
 
 #[test]
 fn a_newer_offset_takes_the_place_of_an_older_one_that_is_tried_again() {
     let (mut committer, now) = committer();
-    committer.want(None);
+    committer.want(None, Instant::now());
     committer.next(now, || vec![at(1, 10), at(2, 20)]);
     committer.interrupted(now);
     committer.queue([at(2, 25)]);
@@ -142,14 +143,14 @@ fn a_newer_offset_takes_the_place_of_an_older_one_that_is_tried_again() {
 #[test]
 fn what_was_committed_before_is_committed_again_over_one_whose_outcome_is_not_known() {
     let (mut committer, now) = committer();
-    committer.want(None);
+    committer.want(None, Instant::now());
     committer.next(now, || vec![at(1, 10)]);
     committer.answered(&codes(&[(1, 0)]), now);
     // The last ack wins: it may be lower, and then as before.
-    committer.want(None);
+    committer.want(None, Instant::now());
     assert_eq!(sent(committer.next(now, || vec![at(1, 4)])), [(1, 4)]);
     committer.interrupted(now);
-    committer.want(None);
+    committer.want(None, Instant::now());
     let again = committer.timer().unwrap();
     assert_eq!(sent(committer.next(again, || vec![at(1, 10)])), [(1, 10)]);
     committer.interrupted(again);
@@ -161,7 +162,7 @@ fn what_was_committed_before_is_committed_again_over_one_whose_outcome_is_not_kn
 #[test]
 fn what_is_given_up_while_it_is_being_committed_is_committed_once() {
     let (mut committer, now) = committer();
-    committer.want(None);
+    committer.want(None, Instant::now());
     committer.next(now, || vec![at(1, 10)]);
     committer.queue([at(1, 10)]);
     committer.answered(&codes(&[(1, 0)]), now);
@@ -173,7 +174,7 @@ fn what_is_given_up_while_it_is_being_committed_is_committed_once() {
 fn a_code_of_the_membership_keeps_all_that_was_not_accepted() {
     for code in [15, NOT_COORDINATOR, 22, 25, 27, 82] {
         let (mut committer, now) = committer();
-        committer.want(None);
+        committer.want(None, Instant::now());
         committer.next(now, || vec![at(1, 10), at(2, 20)]);
         let answered = committer.answered(&codes(&[(1, 0), (2, code)]), now);
         assert_eq!(answered.refused, Some(code));
@@ -205,7 +206,7 @@ fn what_is_given_up_is_told_to_all_who_wait() {
 #[test]
 fn failures_wait_longer_each_time_and_success_forgets_them() {
     let (mut committer, mut now) = committer();
-    committer.want(None);
+    committer.want(None, Instant::now());
     let mut waits = Vec::new();
     for _ in 0..8 {
         assert_eq!(sent(committer.next(now, || vec![at(1, 10)])), [(1, 10)]);
@@ -219,7 +220,7 @@ fn failures_wait_longer_each_time_and_success_forgets_them() {
     );
     committer.next(now, Vec::new);
     committer.answered(&codes(&[(1, 0)]), now);
-    committer.want(None);
+    committer.want(None, Instant::now());
     committer.next(now, || vec![at(1, 11)]);
     committer.interrupted(now);
     assert!(committer.timer().unwrap() - now < BACKOFF.min * 2);
