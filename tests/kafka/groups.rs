@@ -10,6 +10,7 @@ mod brokers;
 mod commits;
 mod connections;
 mod crash;
+mod everywhere;
 mod handover;
 mod java;
 mod memory;

@@ -31,7 +31,7 @@ use crate::{
 };
 use leader::{Desk, Watch};
 use place::Place;
-use refusal::{Refusal, explained, is_final};
+use refusal::{Refusal, advised, explained, is_final};
 
 /// One member of one group.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Member {
     pub(crate) fn disconnected(&mut self, error: Error, now: Instant) {
         self.fence(now);
         if is_final(&error) && !self.is_ending() {
-            self.fail(error);
+            self.fail(advised(error, &self.config));
         } else {
             self.reconnect(error, now);
         }

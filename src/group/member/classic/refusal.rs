@@ -46,8 +46,12 @@ impl Refusal {
 
 /// The error for a code, with what the user can do about it.
 pub(super) fn explained(code: i16, api: &'static str, config: &MemberConfig) -> Error {
-    let error = Error::refused(code).in_api(api);
-    match advice(code, config) {
+    advised(Error::refused(code).in_api(api), config)
+}
+
+/// The same for an error that may have a code.
+pub(super) fn advised(error: Error, config: &MemberConfig) -> Error {
+    match error.code().and_then(|code| advice(code, config)) {
         Some(advice) => error.explained(&advice),
         None => error,
     }
