@@ -59,6 +59,8 @@ pub(crate) struct Committer {
 struct Batch {
     left: BTreeMap<Slot, Progress>,
     is_sent: bool,
+    /// How often the coordinator had no word for some of it.
+    stumbles: u32,
     outcome: Outcome,
     waiters: Vec<Waiter>,
 }
@@ -139,6 +141,7 @@ impl Committer {
         let mut batch = self.current.take().unwrap_or_else(|| Batch {
             left: BTreeMap::new(),
             is_sent: false,
+            stumbles: 0,
             outcome: Outcome::new(),
             waiters: Vec::new(),
         });
@@ -171,10 +174,17 @@ impl Committer {
             return answered;
         };
         batch.is_sent = false;
+        // A broker that has stumbled may do better next time; not for ever.
+        let code_of = |progress: &Progress| codes.get(&progress.name).copied().unwrap_or(UNKNOWN_SERVER_ERROR);
+        let has_stumbled = batch
+            .left
+            .values()
+            .any(|progress| code_of(progress) == UNKNOWN_SERVER_ERROR);
+        batch.stumbles += u32::from(has_stumbled);
+        let forgives = batch.stumbles <= STUMBLES;
         let mut retries = false;
         for (slot, progress) in std::mem::take(&mut batch.left) {
-            let code = codes.get(&progress.name).copied().unwrap_or(UNKNOWN_SERVER_ERROR);
-            match code {
+            match code_of(&progress) {
                 0 => {
                     self.committed.insert(slot, progress.offset);
                     batch.outcome.insert(progress.name, Ok(progress.offset));
@@ -189,8 +199,7 @@ impl Committer {
                 }
                 code => {
                     let error = offsets::refused(&progress.name, code);
-                    // A broker that has stumbled may do better next time.
-                    if action(&error) == Action::Wait || code == UNKNOWN_SERVER_ERROR {
+                    if action(&error) == Action::Wait || code == UNKNOWN_SERVER_ERROR && forgives {
                         answered.delayed = Some(error);
                         retries = true;
                         batch.left.insert(slot, progress);
@@ -276,6 +285,8 @@ impl Batch {
 }
 
 const UNKNOWN_SERVER_ERROR: i16 = -1;
+/// A partition that the coordinator has no word for is committed again so often.
+const STUMBLES: u32 = 3;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
 

@@ -23,7 +23,7 @@ use super::{
     topics::TopicCounts,
 };
 use crate::{
-    cluster::{Action, action},
+    cluster::{Action, Metadata, action},
     consumer::{
         buffer::Shared,
         event::Event,
@@ -105,6 +105,8 @@ enum Handover {
 /// Partitions that were assigned and whose committed offsets are not known yet.
 struct Opening {
     partitions: BTreeSet<TopicPartition>,
+    /// Those of them that the request which is under way names.
+    asked: Vec<TopicPartition>,
     failures: u32,
     ask_at: Instant,
     is_asked: bool,
@@ -459,6 +461,7 @@ impl Coordinator {
             return;
         }
         let error = error.for_group(&self.parts.group);
+        self.leave_at_once();
         self.lose(&error);
         self.links = None;
         self.search = None;
@@ -467,6 +470,24 @@ impl Coordinator {
         self.parts.status.failed(&error);
         self.parts.committer.give_up(&error);
         self.parts.shared.fail_all(error);
+    }
+
+    /// The others need not wait for the session of a member that cannot go on. Nobody waits for the answer.
+    fn leave_at_once(&self) {
+        let (Some(links), Some(identity)) = (&self.links, self.parts.member.identity()) else {
+            return;
+        };
+        if identity.instance_id.is_some() {
+            return; // it is expected back
+        }
+        let leave = Request::Leave {
+            member_id: identity.member_id.clone(),
+        };
+        let deadline = Deadline::after(GOODBYE, "saying goodbye");
+        let patience = self.parts.config.rebalance_timeout;
+        if let Err(error) = requests::send(&self.parts.group, leave, patience, links.get(Link::Group), &deadline) {
+            self.note(Level::Debug, &format!("leaving without a goodbye: {error}"));
+        }
     }
 
     fn tell_validity(&self) {
@@ -492,6 +513,7 @@ impl Coordinator {
         self.parts.status.opening_failed(None, now());
         self.opening = (!current.is_empty()).then(|| Opening {
             partitions: current,
+            asked: Vec::new(),
             failures: 0,
             ask_at: now(),
             is_asked: false,
@@ -507,9 +529,33 @@ impl Coordinator {
         if opening.is_asked || opening.ask_at > now() {
             return false;
         }
+        // A leader may know of partitions before we do; or lie, and each would cost us a thread.
+        let shared = &self.parts.shared;
+        let metadata = shared.cluster.metadata();
+        let (known, unknown): (Vec<_>, Vec<_>) = opening
+            .partitions
+            .iter()
+            .cloned()
+            .partition(|name| may_exist(name, &metadata));
+        if let Some(first) = unknown.first() {
+            let message = format!(
+                "the group has assigned {first}, and {} more partitions, that no broker knows; they are waited for",
+                unknown.len() - 1
+            );
+            let error = Error::new(ErrorKind::UnknownTopic, message).for_group(&self.parts.group);
+            if self.parts.status.opening_failed(Some(error.clone()), now()) {
+                shared.tell(Event::GroupTrouble { error });
+            }
+            shared.want_metadata(&mut shared.lock());
+        }
+        if known.is_empty() {
+            opening.failures += 1;
+            opening.ask_at = now() + shared.cluster.retry_delay(opening.failures);
+            return false;
+        }
         opening.is_asked = true;
-        let partitions: Vec<TopicPartition> = opening.partitions.iter().cloned().collect();
-        let fetch = |version: i16| offsets::fetch(&self.parts.group, &partitions, version);
+        opening.asked.clone_from(&known);
+        let fetch = |version: i16| offsets::fetch(&self.parts.group, &known, version);
         let deadline = Deadline::after(WRITE, "writing to the coordinator");
         match links.get(Link::Group).send(Ask::at_version(&fetch), &deadline) {
             Ok(pending) => self.flights.push(Flight::Offsets(identity.clone(), pending)),
@@ -526,7 +572,7 @@ impl Coordinator {
         let Some(opening) = &mut self.opening else {
             return;
         };
-        let asked: Vec<TopicPartition> = opening.partitions.iter().cloned().collect();
+        let asked = std::mem::take(&mut opening.asked);
         opening.is_asked = false;
         let mut refused = None;
         let mut found = BTreeMap::new();
@@ -569,7 +615,7 @@ impl Coordinator {
                 self.parts.shared.tell(Event::GroupTrouble { error });
             }
             self.parts.member.refused(identity, code, now());
-        } else {
+        } else if self.opening.is_none() {
             self.parts.status.opening_failed(None, now());
         }
     }
@@ -812,6 +858,16 @@ impl Coordinator {
         });
         true
     }
+}
+
+/// Not when brokers know the topic and not the partition, or nothing of the topic at all.
+fn may_exist(name: &TopicPartition, metadata: &Metadata) -> bool {
+    const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    let topic = metadata.topic(name.topic());
+    topic.is_some_and(|topic| match topic.error {
+        0 => topic.partition(name.partition()).is_some(),
+        code => code != UNKNOWN_TOPIC_OR_PARTITION, // perhaps we may not describe it
+    })
 }
 
 /// Whether a refused OffsetFetch is a matter of one topic: the others are read.
