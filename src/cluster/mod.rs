@@ -353,6 +353,7 @@ impl Cluster {
         let deadline = &self.listening(deadline);
         let waited_for = format!("the leader of {topic}-{partition}");
         let mut failures = 0;
+        let mut last = None;
         let mut first_missed = None;
         loop {
             // Whether a topic exists has been doubted enough when this says so.
@@ -367,9 +368,14 @@ impl Cluster {
                 return Err(stop.error());
             }
             let helps = action(&error);
-            if helps == Action::Fail || is_over(&error, deadline) {
+            if helps == Action::Fail {
                 return Err(error);
             }
+            if is_over(&error, deadline) {
+                // What went wrong before says more than that time is up.
+                return Err(last.map_or(error.clone(), |last| error.after_last(&last)));
+            }
+            last = Some(error.clone());
             if error.kind() == ErrorKind::UnknownTopic {
                 // It may be so new that not every broker knows it yet.
                 let since = *first_missed.get_or_insert_with(now);
