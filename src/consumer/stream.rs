@@ -389,10 +389,11 @@ impl Stream {
     /// # Errors
     ///
     /// `Config` when the partition is not one of this stream's (any more), the offset was not given out yet, or the stream
-    /// has no group; `Closed` once the stream was told to end, other than [`Message::ack`].
+    /// has no group.
     pub fn ack_through(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
         let name = TopicPartition::new(topic, partition);
-        let state = self.open_state()?;
+        // Also when iterators have ended: what a program has in hand then is still its own until `close`.
+        let state = self.shared.lock();
         let slot = self.shared.find(&state, &name)?;
         let Some(partition) = state.partitions.get(&slot) else {
             return Ok(());
