@@ -947,6 +947,8 @@ impl Shared {
                 hangup.shutdown();
             }
         }
+        drop(state);
+        self.nudge();
     }
 
     pub(crate) fn find(&self, state: &State, partition: &TopicPartition) -> Result<Slot> {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Coordinator, GOODBYE, giving_up::Handover, now};
+use super::{Coordinator, GOODBYE, ORPHAN, giving_up::Handover, now};
 use crate::{
     consumer::{handover::Progress, stream::Farewell},
     error::Error,
@@ -21,6 +21,18 @@ pub(super) struct Leaving {
 }
 
 impl Coordinator {
+    /// Whoever closes the client need not close each stream: a member that reads no more must not keep partitions. What the
+    /// program has in hand may still be acked for a while.
+    pub(super) fn heed_client(&mut self) {
+        if self.leaving.is_some() || !self.parts.shared.cluster.closing().is_stopped() {
+            return;
+        }
+        let since = *self.client_closed.get_or_insert_with(now);
+        if self.parts.shared.is_let_go() || now() >= since + ORPHAN {
+            self.begin_leaving(now() + ORPHAN);
+        }
+    }
+
     pub(super) fn begin_leaving(&mut self, until: Instant) {
         if self.leaving.is_some() {
             return;

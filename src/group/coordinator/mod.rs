@@ -74,6 +74,8 @@ struct Coordinator {
     leaving: Option<Leaving>,
     /// The stream is gone, and nobody gives commands any more.
     is_orphan: bool,
+    /// Since when the client is closed, and with it everything that was made with it.
+    client_closed: Option<Instant>,
     /// Nothing helps any more; only a goodbye is awaited.
     is_over: bool,
     has_left: bool,
@@ -92,6 +94,7 @@ pub(crate) fn start(parts: Parts) -> Result<Worker> {
         before: BTreeSet::new(),
         leaving: None,
         is_orphan: false,
+        client_closed: None,
         is_over: false,
         has_left: false,
     };
@@ -116,6 +119,7 @@ impl Coordinator {
     /// Does all that is to be done now. True when there will be nothing more.
     fn step(&mut self) -> bool {
         self.take_commands();
+        self.heed_client();
         self.take_answers();
         self.watch_topics();
         self.parts.member.tick(now());
@@ -172,6 +176,9 @@ impl Coordinator {
             self.connect_at.filter(|_| self.search.is_none()),
             self.flights.iter().map(Flight::expires).min(),
             self.leaving.as_ref().map(|leaving| leaving.until),
+            self.client_closed
+                .filter(|_| self.leaving.is_none())
+                .map(|_| now() + LOOK),
             self.parts.counts.timer(),
         ];
         timers.into_iter().flatten().min()

@@ -392,6 +392,26 @@ fn a_client_may_go_or_be_closed_before_its_member() {
 }
 
 #[test]
+fn a_member_whose_client_was_closed_leaves_although_its_stream_is_still_there() {
+    let topic = filled(shared(), 2, 200);
+    let group = unique("group");
+    let client = connect(&shared().bootstrap());
+    let session = Duration::from_secs(600);
+    let stream = member(&client, &group, &topic).session_timeout(session).join().unwrap();
+    take(&stream, 50);
+    client.close(TIMEOUT).unwrap();
+    // Nobody waits for the end of its session.
+    let other = connect(&shared().bootstrap());
+    let other = member(&other, &group, &topic).join().unwrap();
+    take(&other, 150);
+    wait_until("all partitions", LONG, || other.assignment().len() == 2);
+    assert!(stream.iter().next().is_none() && stream.assignment().is_empty());
+    close(other);
+    let report = stream.close(TIMEOUT).unwrap();
+    assert!(report.left_group && report.uncommitted.is_empty(), "{report:?}");
+}
+
+#[test]
 fn a_member_that_is_leaked_keeps_no_other_from_working() {
     let topic = filled(shared(), 4, 400);
     let client = connect(&shared().bootstrap());
