@@ -52,6 +52,8 @@ struct Now {
     commit_trouble: Option<(Error, Instant)>,
     /// What was committed for some partitions cannot be found out.
     opening_trouble: Option<(Error, Instant)>,
+    /// Why everything was lost, until the group gives something again.
+    loss: Option<(Error, Instant)>,
     /// Ended the membership.
     failure: Option<Error>,
     is_rebalancing: bool,
@@ -68,6 +70,10 @@ impl Status {
         Self::set(&mut self.now.lock().commit_trouble, error, now);
     }
 
+    pub(crate) fn lost(&self, error: Option<Error>, now: Instant) {
+        Self::set(&mut self.now.lock().loss, error, now);
+    }
+
     /// True when that is news.
     pub(crate) fn opening_failed(&self, error: Option<Error>, now: Instant) -> bool {
         let mut status = self.now.lock();
@@ -81,6 +87,7 @@ impl Status {
     pub(crate) fn failed(&self, error: &Error) {
         let mut status = self.now.lock();
         (status.trouble, status.commit_trouble, status.opening_trouble) = (None, None, None);
+        status.loss = None;
         status.failure = Some(error.clone());
     }
 
@@ -220,8 +227,9 @@ impl Membership for Handle {
     fn health(&self) -> GroupHealth {
         let status = self.status.now.lock();
         let now = Instant::now();
-        let problems = [&status.trouble, &status.opening_trouble, &status.commit_trouble];
-        let problems = problems.into_iter().flatten();
+        let troubles = [&status.loss, &status.trouble, &status.opening_trouble];
+        let problems = troubles.into_iter().chain([&status.commit_trouble]);
+        let problems = problems.flatten();
         GroupHealth {
             problems: problems
                 .map(|(error, since)| Problem {

@@ -79,6 +79,7 @@ impl Coordinator {
         }
         self.drop_commits(cause);
         self.parts.status.commit_failed(None, now());
+        self.parts.status.lost(Some(cause.clone()), now());
         for partition in names {
             let error = cause.clone().for_partition(partition.topic(), partition.partition());
             self.parts.shared.tell(Event::Lost { partition, error });

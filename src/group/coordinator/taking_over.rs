@@ -47,6 +47,7 @@ impl Coordinator {
             current: current.iter().cloned().collect(),
         });
         self.parts.status.opening_failed(None, now());
+        self.parts.status.lost(None, now());
         self.opening = (!current.is_empty()).then(|| Opening {
             partitions: current,
             asked: Vec::new(),
