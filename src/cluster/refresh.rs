@@ -138,14 +138,17 @@ impl Cluster {
             // Whoever comes meanwhile is part of the round.
             deadline.pause(wait, "metadata")?;
         }
-        let wanted = {
+        let (wanted, callers) = {
             let mut refreshes = self.0.refreshes.lock();
             refreshes.started += 1;
-            log::trace!("asking for metadata, for {} callers", refreshes.joined);
-            refreshes.joined = 0;
             refreshes.last_start = Some(now());
-            std::mem::take(&mut refreshes.wanted)
+            (
+                std::mem::take(&mut refreshes.wanted),
+                std::mem::take(&mut refreshes.joined),
+            )
         };
+        // Without the lock: a logger may ask for metadata as well.
+        log::trace!("asking for metadata, for {callers} callers");
         let request = if wanted.all {
             request([]).with_topics(None)
         } else {

@@ -281,7 +281,8 @@ impl Keeper {
             Err(error) => {
                 state.metadata_wanted = true;
                 let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);
-                log::warn!("{error}");
+                // The lock is held, which a logger may want for the stream's health.
+                shared.events.note(log::Level::Warn, error.to_string());
                 state.trouble = Some(Trouble {
                     since,
                     error,

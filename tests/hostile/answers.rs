@@ -1,8 +1,11 @@
 //! Answers to the quiet requests (ApiVersions, Metadata, ListOffsets) that are cut, mixed up or full of lies.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak, mpsc},
+    time::Duration,
+};
 
-use klamm::{Client, ErrorKind, StartAt, Topics};
+use klamm::{Client, ErrorKind, Health, StartAt, Stream, Topics};
 
 use crate::{
     MODEST, SHORT, allocating_at_most, impatient,
@@ -333,4 +336,62 @@ fn metadata_with_partitions_that_cannot_be_is_survived() {
     tells(&error, &["broker 99", "orders-0"]);
     let error = within(SHORT * 2, || client.leader(TOPIC, 0).unwrap_err());
     tells(&error, &["broker 99"]);
+}
+
+// ---- a program's logger ----
+
+/// Asks for health while its stream's keeper has something to say.
+struct Curious {
+    stream: Mutex<Weak<Stream>>,
+    told: Mutex<Option<mpsc::Sender<Health>>>,
+}
+
+static CURIOUS: Curious = Curious {
+    stream: Mutex::new(Weak::new()),
+    told: Mutex::new(None),
+};
+
+impl log::Log for Curious {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        std::thread::current().name() == Some("klamm-keep")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let is_told = self.enabled(record.metadata());
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        if let Some(stream) = stream.filter(|_| is_told) {
+            let health = stream.health();
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.iter().for_each(|told| drop(told.send(health.clone())));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn a_logger_that_is_told_of_missing_metadata_may_ask_for_health() {
+    let liar = Liar::start(batches(1));
+    let client = impatient(&liar.bootstrap())
+        .metadata_max_age(Duration::from_millis(100))
+        .connect()
+        .unwrap();
+    let stream = Arc::new(client.reader().topics([TOPIC]).open().unwrap());
+    // Should it be stuck, dropping it would be as well.
+    std::mem::forget(Arc::clone(&stream));
+    let (tell, told) = mpsc::channel();
+    *CURIOUS.stream.lock().unwrap() = Arc::downgrade(&stream);
+    *CURIOUS.told.lock().unwrap() = Some(tell);
+    log::set_logger(&CURIOUS).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    liar.lie(METADATA, |_, _| Fate::Silence);
+    let health = told
+        .recv_timeout(SHORT * 10)
+        .expect("the logger is told, and is answered");
+    let Health::Unhealthy(problems) = health else {
+        panic!("{health:?}")
+    };
+    tells(&problems[0].error, &["request_timeout"]);
+    *CURIOUS.told.lock().unwrap() = None;
+    stream.closer().close();
 }
