@@ -409,6 +409,32 @@ fn silence_while_a_program_commits_or_closes_ends_with_its_timeout() {
     assert!(!report.left_group);
 }
 
+/// The group takes the partition away before the program has finished, and the commit of what it has is under way.
+#[test]
+fn a_close_in_the_midst_of_a_handover_reports_what_was_in_hand() {
+    let liar = Liar::start(batches(1));
+    let settings = group(&connected(&liar)).commit_interval(None);
+    let stream = settings.revoke_timeout(Duration::from_millis(200)).join().unwrap();
+    next(&stream);
+    let Ok(Next::Message(in_hand)) = stream.iter().next_timeout(LONG) else {
+        panic!("no second message; health {:?}", stream.health())
+    };
+    liar.lie(OFFSET_COMMIT, |_, _| Fate::Silence);
+    liar.lie(HEARTBEAT, |_, answer| {
+        let Answer::Heartbeat(answer) = answer else {
+            panic!("a heartbeat")
+        };
+        answer.error_code = 27;
+        Fate::Send
+    });
+    wait_until("what is done is being committed", || liar.asked(OFFSET_COMMIT) > 0);
+    let report = within(LONG, || stream.close(SHORT)).unwrap();
+    let partition = || (TOPIC, 0).into();
+    assert_eq!(report.unfinished, [(partition(), 1)], "{report:?}");
+    assert_eq!(report.uncommitted, [(partition(), 1)], "{report:?}");
+    assert!(!in_hand.is_current() && !in_hand.ack());
+}
+
 #[test]
 fn a_broker_that_is_silent_about_everything_does_not_hold_a_close_or_a_drop() {
     for is_dropped in [false, true] {

@@ -41,9 +41,14 @@ impl Coordinator {
         self.parts
             .committer
             .queue(given_up.iter().filter_map(|one| one.progress.clone()));
-        let unfinished = given_up.into_iter().filter_map(|one| Some((one.name, one.unfinished?)));
         self.opening = None;
-        self.handover = Handover::None;
+        let handed_over = match std::mem::replace(&mut self.handover, Handover::None) {
+            // In the middle of a rebalance that has taken them already.
+            Handover::Committing { given_up, .. } => given_up,
+            Handover::None | Handover::Draining { .. } => Vec::new(),
+        };
+        let given_up = given_up.into_iter().chain(handed_over);
+        let unfinished = given_up.filter_map(|one| Some((one.name, one.unfinished?)));
         self.leaving = Some(Leaving {
             until,
             relinks: false,
