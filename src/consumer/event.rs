@@ -201,8 +201,42 @@ impl EventQueue {
             Event::Assigned { partition, position } => {
                 (Level::Info, format!("reading {partition} from offset {position}"))
             }
+            Event::OffsetReset {
+                partition,
+                from,
+                to,
+                skipped,
+            } => {
+                let line = format!(
+                    "offset {from} of {partition} is not in the log: reading goes on at {to}, {skipped} offsets are skipped"
+                );
+                (Level::Warn, line)
+            }
+            Event::Truncated { partition, from, to } => {
+                let line = format!(
+                    "{partition} was cut back under a new leader: reading stood at offset {from}, and goes on at {to}"
+                );
+                (Level::Warn, line)
+            }
+            Event::TopicRecreated { topic } => {
+                let line = format!("topic {topic} was deleted and made anew: reading goes on at its first record");
+                (Level::Warn, line)
+            }
             Event::LeaderMoved { partition, broker } => {
                 (Level::Info, format!("{partition} is led by broker {broker} now"))
+            }
+            Event::Refetched { partition, error } => {
+                let line = format!("damaged records of {partition} are fetched again: {error}");
+                (Level::Warn, line)
+            }
+            Event::PartitionFailed { partition, error } => {
+                let line = format!("{partition} waits for a seek, and is not read until then: {error}");
+                (Level::Warn, line)
+            }
+            Event::Stalled { partition, oldest, age } => {
+                let line =
+                    format!("the program has not gone on with {partition} for {age:?}: it stands at offset {oldest}");
+                (Level::Warn, line)
             }
             Event::Disconnected { broker, error } => (Level::Debug, format!("broker {broker}: {error}")),
             Event::RebalanceStarted => (Level::Info, "the group deals out its partitions anew".to_owned()),
@@ -241,7 +275,6 @@ impl EventQueue {
                 format!("what was acked of {partition} was not committed: {error}"),
             ),
             Event::GroupTrouble { error } => (Level::Warn, format!("the group: {error}")),
-            event => (Level::Warn, format!("{event:?}")),
         };
         self.note(level, line);
         let mut kept = self.kept.lock();
