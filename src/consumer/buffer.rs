@@ -572,12 +572,7 @@ impl Shared {
                 let mut tracked = ownership.lock();
                 tracked.hold(Held {
                     from: chunk.data.begin,
-                    // What is drained and was not given out is nobody's to finish.
-                    to: if is_draining && !went_through {
-                        chunk.from
-                    } else {
-                        chunk.next_offset
-                    },
+                    to: chunk.next_offset,
                     bytes: chunk.bytes,
                     records: chunk.records,
                 });
