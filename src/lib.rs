@@ -184,7 +184,7 @@
 //!
 //! | Thread | How many | Ends |
 //! |---|---|---|
-//! | `klamm-read-N` | one per connection for questions (metadata, offsets, upkeep) | when it is idle for long, or the client ends |
+//! | `klamm-read-N` | one per connection for questions (metadata, offsets, upkeep), two per member of a group | when it is idle for long, or the client ends; with the member |
 //! | `klamm-lane-N` | one per stream and broker that is read from, at times a second one | with its stream, or after 10 s without work |
 //! | `klamm-fetch-N` | one per partition of a stream: checksums, decompression | with its stream, or when the partition goes |
 //! | `klamm-keep` | one per stream: metadata by age, new partitions, stalls | with its stream |
