@@ -66,8 +66,9 @@ impl Status {
         Self::set(&mut self.now.lock().trouble, error, now);
     }
 
-    pub(crate) fn commit_failed(&self, error: Option<Error>, now: Instant) {
-        Self::set(&mut self.now.lock().commit_trouble, error, now);
+    /// True when that is news.
+    pub(crate) fn commit_failed(&self, error: Option<Error>, now: Instant) -> bool {
+        Self::set(&mut self.now.lock().commit_trouble, error, now)
     }
 
     pub(crate) fn lost(&self, error: Option<Error>, now: Instant) {
@@ -76,11 +77,7 @@ impl Status {
 
     /// True when that is news.
     pub(crate) fn opening_failed(&self, error: Option<Error>, now: Instant) -> bool {
-        let mut status = self.now.lock();
-        let said = status.opening_trouble.as_ref().map(|(said, _)| said.to_string());
-        let is_new = said != error.as_ref().map(ToString::to_string);
-        Self::set(&mut status.opening_trouble, error, now);
-        is_new
+        Self::set(&mut self.now.lock().opening_trouble, error, now)
     }
 
     /// Nothing helps any more. The stream tells health of it.
@@ -91,9 +88,13 @@ impl Status {
         status.failure = Some(error.clone());
     }
 
-    fn set(trouble: &mut Option<(Error, Instant)>, error: Option<Error>, now: Instant) {
+    /// True when that is news.
+    fn set(trouble: &mut Option<(Error, Instant)>, error: Option<Error>, now: Instant) -> bool {
+        let said = trouble.as_ref().map(|(said, _)| said.to_string());
+        let is_new = said != error.as_ref().map(ToString::to_string);
         let since = trouble.as_ref().map_or(now, |(_, since)| *since);
         *trouble = error.map(|error| (error, since));
+        is_new
     }
 
     pub(crate) fn rebalancing(&self, is_rebalancing: bool) {
@@ -175,8 +176,9 @@ impl Membership for Handle {
                 .map_or_else(|| Error::closed("group"), |stop| stop.error())),
             Waited::TimedOut => {
                 let error = deadline.error(&format!("the coordinator of group {} to take a commit", self.group));
-                let trouble = self.status.now.lock().trouble.clone();
-                Err(trouble.map_or(error.clone(), |(trouble, _)| error.after_last(&trouble)))
+                let status = self.status.now.lock();
+                let trouble = status.trouble.as_ref().or(status.commit_trouble.as_ref());
+                Err(trouble.map_or(error.clone(), |(trouble, _)| error.after_last(trouble)))
             }
         }
     }

@@ -1174,6 +1174,36 @@ fn a_commit_that_is_answered_for_strangers_is_a_commit_that_failed() {
     close(stream);
 }
 
+#[test]
+fn a_commit_that_has_to_wait_says_so_for_as_long_as_it_lasts() {
+    let liar = Liar::start(batches(1));
+    let stream = group(&connected(&liar)).commit_interval(None).join().unwrap();
+    next(&stream);
+    liar.lie(OFFSET_COMMIT, |_, answer| {
+        let Answer::Commit(answer) = answer else {
+            panic!("a commit")
+        };
+        for topic in &mut answer.topics {
+            topic
+                .partitions
+                .iter_mut()
+                .for_each(|partition| partition.error_code = 14);
+        }
+        Fate::Send
+    });
+    let error = within(LONG, || stream.commit(SHORT).unwrap_err());
+    assert_eq!((error.kind(), error.code()), (ErrorKind::TimedOut, Some(14)), "{error}");
+    tells(&error, &["commit", "billing", "OffsetCommit"]);
+    assert!(problems(&stream).contains("OffsetCommit"), "{:?}", stream.health());
+    let told = |event: &Event| matches!(event, Event::GroupTrouble { error, .. } if error.code() == Some(14));
+    assert_eq!(events(&stream).iter().filter(|event| told(event)).count(), 1);
+    liar.lie(OFFSET_COMMIT, |_, _| Fate::Send);
+    stream.commit(LONG).unwrap();
+    wait_until("it is well", || stream.health().is_healthy());
+    assert_eq!(liar.committed(0), Some(1));
+    close(stream);
+}
+
 // ---- brokers of another age ----
 
 #[test]

@@ -315,7 +315,11 @@ impl Coordinator {
                     self.parts.shared.tell(Event::CommitFailed { partition, error });
                 }
                 if let Some(error) = answered.delayed {
-                    self.parts.status.commit_failed(Some(error), now());
+                    let is_new = self.parts.status.commit_failed(Some(error.clone()), now());
+                    // What concerns the membership is the member's to tell.
+                    if is_new && answered.refused.is_none() {
+                        self.parts.shared.tell(Event::GroupTrouble { error });
+                    }
                 }
                 match answered.refused {
                     Some(code) => self.parts.member.refused(&identity, code, now()),
