@@ -11,6 +11,7 @@ use crate::support::{Kafka, shared, unique, wait_until};
 const LONG: Duration = Duration::from_secs(120);
 /// What is done by this member's session is not done by its goodbye.
 const SESSION: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_millis(300);
 
 fn member(group: &str, topic: &str) -> Stream {
     let client = Client::builder()
@@ -18,9 +19,7 @@ fn member(group: &str, topic: &str) -> Stream {
         .client_id("klamm-member")
         .connect();
     let group = client.expect("a broker is there").group(group).topics([topic]);
-    let group = group
-        .session_timeout(SESSION)
-        .heartbeat_interval(Duration::from_millis(300));
+    let group = group.session_timeout(SESSION).heartbeat_interval(HEARTBEAT);
     group.join().expect("the topic is there")
 }
 
@@ -84,7 +83,12 @@ fn a_group_is_shared_with_the_console_consumer_and_each_takes_over_when_the_othe
     read_until(&klamm, &mut values, "klamm to take over", |stream, _| {
         stream.assignment().len() == 4
     });
-    assert!(begun.elapsed() < SESSION, "taken over after {:?}", begun.elapsed());
+    // With a heartbeat, on a machine that is busy.
+    assert!(
+        begun.elapsed() < HEARTBEAT * 20,
+        "taken over after {:?}",
+        begun.elapsed()
+    );
     println!("klamm took over {:?} after the console consumer's end", begun.elapsed());
     kafka.fill_from(200, &topic, 4, 400, "none", 40);
     let of_console = console.lines().len();
