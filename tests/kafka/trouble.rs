@@ -18,12 +18,11 @@ mod parked;
 mod range;
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use klamm::{Client, Event, Message, Next, Stream};
 
-use crate::support::wait_until;
+use crate::support;
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(90);
@@ -125,89 +124,8 @@ fn drain(stream: &Stream) -> Vec<Event> {
     std::iter::from_fn(|| stream.events().try_next()).collect()
 }
 
-pub(crate) const ALONE: &str = "KLAMM_TEST_ALONE";
-
-/// Runs this very test again in a process of its own, in which this returns what it was given: for tests that count
-/// what a process has. `None` when that has been done, and it succeeded.
-///
-/// The test's name is its path in this folder.
+/// Runs this very test again in a process of its own: for tests that count what a process has. The test's name is its path
+/// in this folder.
 fn alone(test: &str, given: &str) -> Option<String> {
-    alone_as(&format!("trouble::{test}"), given)
-}
-
-/// The same for a test of any folder: its path in this binary.
-pub(crate) fn alone_as(test: &str, given: &str) -> Option<String> {
-    if let Ok(given) = std::env::var(ALONE) {
-        return Some(given);
-    }
-    let binary = std::env::current_exe().expect("a test binary has a path");
-    let output = Command::new(binary)
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ALONE, given)
-        .stdin(Stdio::null())
-        .output()
-        .expect("a test can be run again");
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(
-        output.status.success(),
-        "{test} failed in a process of its own:\n{said}"
-    );
-    assert!(
-        said.contains("1 passed"),
-        "{test} is not the name of this test:\n{said}"
-    );
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    None
-}
-
-/// The names of this process's threads that belong to klamm.
-fn klamm_threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux tells of threads");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names
-        .map(|name| name.trim().to_owned())
-        .filter(|name| name.starts_with("klamm-"))
-        .collect()
-}
-
-/// How many sockets this process has open.
-pub(crate) fn sockets() -> usize {
-    let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux tells of descriptors");
-    let targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok());
-    targets
-        .filter(|target| target.to_string_lossy().starts_with("socket:"))
-        .count()
-}
-
-/// Waits until no thread of klamm is left, and no more sockets than there were.
-#[track_caller]
-pub(crate) fn nothing_is_left(sockets_before: usize) {
-    wait_until("no thread of klamm is left", LONG, || klamm_threads().is_empty());
-    wait_until("no socket is left", LONG, || sockets() <= sockets_before);
-}
-
-/// A line of /proc/self/status in bytes: VmRSS, VmHWM.
-fn memory(line: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of memory");
-    let found = status
-        .lines()
-        .find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
-    let kilobytes = found.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<usize>().ok());
-    kilobytes.expect("a number of kilobytes") << 10
-}
-
-/// Numbers that look random and are the same each time.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
+    support::alone(&format!("trouble::{test}"), given)
 }

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use klamm::{Client, CloseReport, Error, ErrorKind, Event, GroupBuilder, Health, Next, Stream};
 
 use crate::support::{
-    Asked, Checker, Fate, History, Kafka, Pouring, Proxy, Recorder, Watching, What, unique, wait_until,
+    Asked, Checker, Fate, History, Kafka, Pouring, Proxy, Recorder, Watching, What, is_long, unique, wait_until,
 };
 
 /// No machine is so slow.
@@ -30,11 +30,6 @@ const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 
 pub(super) fn connect(bootstrap: &str) -> Client {
     Client::connect(bootstrap).expect("a broker is there")
-}
-
-/// Whether soaks run in full.
-pub(super) fn is_long() -> bool {
-    std::env::var_os("KLAMM_TEST_LONG").is_some()
 }
 
 /// Changes an answer that goes through a proxy, as the protocol's own message.

@@ -11,10 +11,12 @@ use klamm::{Client, Event, GroupBuilder, Next, Stream};
 
 use super::brokers::{
     FIND_COORDINATOR, HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, LONG, OFFSET_COMMIT, OFFSET_FETCH, Reading, SYNC_GROUP,
-    check, committed, connect, drain, edit, is_long, next, texts, troubles, wait_for_event, wait_until_assigned,
+    check, committed, connect, drain, edit, next, texts, troubles, wait_for_event, wait_until_assigned,
 };
-use crate::support::{Direction, Fate, Kafka, Then, What, unique, wait_for_a_place, wait_until};
-use crate::trouble::{ALONE, Random, alone_as, nothing_is_left, sockets};
+use crate::support::{
+    ALONE, Direction, Fate, Kafka, Random, Then, What, alone, is_long, nothing_is_left, sockets, unique,
+    wait_for_a_place, wait_until,
+};
 
 /// Quick to notice things, and hard to lose.
 fn member(client: &Client, group: &str, topic: &str) -> GroupBuilder {
@@ -312,7 +314,7 @@ fn close(stream: Stream, timeout: Duration) -> (Duration, bool) {
 #[test]
 fn a_member_may_be_closed_at_any_moment() {
     let place = std::env::var_os(ALONE).is_none().then(wait_for_a_place);
-    if alone_as("groups::connections::a_member_may_be_closed_at_any_moment", "").is_none() {
+    if alone("groups::connections::a_member_may_be_closed_at_any_moment", "").is_none() {
         return drop(place);
     }
     let kafka = Kafka::builder().behind_proxies().start();

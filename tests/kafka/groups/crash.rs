@@ -10,8 +10,8 @@ use std::time::Duration;
 use klamm::{Client, Closer, Message, Next, Stream, TopicPartition};
 
 use crate::support::{
-    Asked, Checker, Commits, Committed, Ending, Fate, History, Kafka, Look, MemberProcess, Members, Pattern, Recorder,
-    What, now, shared, unique, wait_until,
+    Asked, Checker, Commits, Committed, Ending, Fate, History, Kafka, Look, MemberProcess, Members, Pattern, Random,
+    Recorder, What, is_long, now, shared, unique, wait_until,
 };
 
 /// No machine is so slow.
@@ -21,23 +21,6 @@ const COMMIT: i16 = 8;
 const JOIN: i16 = 11;
 /// With OffsetFetch, Heartbeat, LeaveGroup, SyncGroup.
 const OF_GROUPS: [i16; 6] = [COMMIT, 9, JOIN, 12, 13, 14];
-
-/// Whether KLAMM_TEST_LONG asks for the whole thing.
-pub(super) fn is_long() -> bool {
-    std::env::var_os("KLAMM_TEST_LONG").is_some()
-}
-
-/// Numbers that look random and are the same each time.
-pub(super) struct Random(pub u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-}
 
 fn topic(partitions: usize, records: usize) -> String {
     let topic = unique("crash");
@@ -214,8 +197,8 @@ fn killed_again_and_again(pattern: Pattern, threads: usize, kills: usize) {
             let before = begun(&mut alive);
             wait_until("the group works", LONG, || begun(&mut alive) > before + 50);
         }
-        std::thread::sleep(Duration::from_millis(random.below(900) as u64));
-        let mut victim = alive.swap_remove(random.below(alive.len()));
+        std::thread::sleep(Duration::from_millis(random.below(900)));
+        let mut victim = alive.swap_remove(random.index(alive.len()));
         victim.kill9();
         histories.push(victim.history());
         alive.push(start());

@@ -3,14 +3,13 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use klamm::{Client, Closer, Error, ErrorKind, Event, GroupBuilder, Message, Next, StartAt, Stream};
 
-use crate::support::{Direction, Kafka, shared, unique, wait_until};
+use crate::support::{ALONE, Direction, Kafka, alone, klamm_threads, shared, unique, wait_until};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(90);
@@ -487,43 +486,13 @@ impl log::Log for Nosy {
     fn flush(&self) {}
 }
 
-const ALONE: &str = "KLAMM_TEST_ALONE";
-
-/// Runs a test of this file again in a process of its own, in which this gives what it was given.
-fn alone(test: &str, given: &str) -> Option<String> {
-    if let Ok(given) = std::env::var(ALONE) {
-        return Some(given);
-    }
-    let binary = std::env::current_exe().unwrap();
-    let output = Command::new(binary)
-        .args([&format!("groups::everywhere::{test}"), "--exact", "--nocapture"])
-        .env(ALONE, given)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
-    let said = said.concat();
-    assert!(output.status.success() && said.contains("1 passed"), "{test}:\n{said}");
-    println!("{said}");
-    None
-}
-
-fn klamm_threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names
-        .map(|name| name.trim().to_owned())
-        .filter(|name| name.starts_with("klamm-"))
-        .collect()
-}
-
 #[test]
 fn from_a_logger_that_klamm_calls() {
     let mut made = String::new();
     if std::env::var_os(ALONE).is_none() {
         made = format!("{} {}", shared().bootstrap(), filled(shared(), 2, 200));
     }
-    let Some(given) = alone("from_a_logger_that_klamm_calls", &made) else {
+    let Some(given) = alone("groups::everywhere::from_a_logger_that_klamm_calls", &made) else {
         return;
     };
     let (bootstrap, topic) = given.split_once(' ').unwrap();

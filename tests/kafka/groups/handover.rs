@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use klamm::{Client, CloseReport, GroupBuilder, Message, Stream, TopicPartition};
 
-use crate::support::{Checker, Handling, History, Kafka, Recorder, What, shared, unique, wait_until};
+use crate::support::{Checker, Handling, History, Kafka, Recorder, What, is_long, shared, unique, wait_until};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(120);
@@ -20,11 +20,7 @@ const NEVER: Duration = Duration::from_secs(600);
 
 /// How often something is done that was shown a few times to hold: more often when KLAMM_TEST_LONG is set.
 fn times(usually: usize, long: usize) -> usize {
-    if std::env::var_os("KLAMM_TEST_LONG").is_some() {
-        long
-    } else {
-        usually
-    }
+    if is_long() { long } else { usually }
 }
 
 /// A topic that Java has filled: so many records in each partition.
@@ -197,17 +193,5 @@ fn goes_on_where_it_was_left(checker: &Checker) {
                 "{member} begins {partition} at {position}, and what is below {behind} was finished"
             );
         }
-    }
-}
-
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
     }
 }

@@ -1,12 +1,11 @@
 //! What a group costs: memory while a program is slow or nobody reads events, idle partitions, and what is left behind.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use klamm::{AckMode, Client, Event, GroupBuilder, Health, Message, Next, Stream};
 
 use super::acks::{LONG, committed, member, next, nothing, offsets, take, topic};
-use crate::support::{Kafka, shared, unique, wait_until};
+use crate::support::{self, ALONE, Kafka, is_long, klamm_threads, memory, shared, sockets, unique, wait_until};
 
 fn explicit(builder: GroupBuilder) -> GroupBuilder {
     builder.ack_mode(AckMode::Explicit)
@@ -14,57 +13,19 @@ fn explicit(builder: GroupBuilder) -> GroupBuilder {
 
 // ---- in a process of its own ----
 
-const ALONE: &str = "KLAMM_TEST_ALONE_IN_GROUP";
-
-/// Runs this very test again in a process of its own, in which this returns what it was given; as in `trouble`.
+/// Runs this very test again in a process of its own, in which this returns the address of a broker and what was made.
 fn alone(test: &str, make: impl FnOnce() -> String) -> Option<(String, String)> {
-    if let Ok(given) = std::env::var(ALONE) {
-        let (bootstrap, rest) = given.split_once(' ').expect("an address and a name");
-        return Some((bootstrap.to_owned(), rest.to_owned()));
-    }
-    let binary = std::env::current_exe().expect("a test binary has a path");
-    let output = Command::new(binary)
-        .args([
-            &format!("groups::memory::{test}"),
-            "--exact",
-            "--nocapture",
-            "--test-threads=1",
-        ])
-        .env(ALONE, format!("{} {}", shared().bootstrap(), make()))
-        .stdin(Stdio::null())
-        .output()
-        .expect("a test can be run again");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && said.contains("1 passed"),
-        "{test} alone:\n{said}"
-    );
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    None
-}
-
-/// A line of /proc/self/status in bytes.
-fn memory(line: &str) -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells of memory");
-    let found = status
-        .lines()
-        .find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
-    let kilobytes = found.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<usize>().ok());
-    kilobytes.expect("a number of kilobytes") << 10
+    let given = match std::env::var_os(ALONE) {
+        Some(_) => String::new(),
+        None => format!("{} {}", shared().bootstrap(), make()),
+    };
+    let given = support::alone(&format!("groups::memory::{test}"), &given)?;
+    let (bootstrap, rest) = given.split_once(' ').expect("an address and a name");
+    Some((bootstrap.to_owned(), rest.to_owned()))
 }
 
 fn threads() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").expect("Linux tells of threads");
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("klamm-")).count()
-}
-
-fn sockets() -> usize {
-    let descriptors = std::fs::read_dir("/proc/self/fd").expect("Linux tells of descriptors");
-    let targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.ok()?.path()).ok());
-    targets
-        .filter(|target| target.to_string_lossy().starts_with("socket:"))
-        .count()
+    klamm_threads().len()
 }
 
 /// Of this process, so far.
@@ -200,11 +161,7 @@ fn a_hundred_rebalances_that_nobody_reads_of_take_no_memory() {
         topic(8, 0)
     });
     let Some((bootstrap, topic)) = given else { return };
-    let rebalances = if std::env::var_os("KLAMM_TEST_LONG").is_some() {
-        100
-    } else {
-        12
-    };
+    let rebalances = if is_long() { 100 } else { 12 };
     let group = unique("group");
     let stay = join(&bootstrap, &group, &topic).join().unwrap();
     let mut events = Some(stay.events());
@@ -249,11 +206,7 @@ fn a_hundred_rebalances_that_nobody_reads_of_take_no_memory() {
 fn a_hundred_members_leave_no_thread_and_no_descriptor() {
     let given = alone("a_hundred_members_leave_no_thread_and_no_descriptor", || topic(5, 100));
     let Some((bootstrap, topic)) = given else { return };
-    let rounds = if std::env::var_os("KLAMM_TEST_LONG").is_some() {
-        100
-    } else {
-        20
-    };
+    let rounds = if is_long() { 100 } else { 20 };
     let before = sockets();
     assert_eq!(threads(), 0);
     let client = Client::connect(&bootstrap).unwrap();
@@ -296,11 +249,7 @@ fn idle_partitions_and_members_without_partitions_cost_nothing() {
         topic(200, 0)
     });
     let Some((bootstrap, topic)) = given else { return };
-    let time = if std::env::var_os("KLAMM_TEST_LONG").is_some() {
-        60
-    } else {
-        6
-    };
+    let time = if is_long() { 60 } else { 6 };
     let group = unique("group");
     let client = Client::connect(&bootstrap).unwrap();
     let build = |group: &str| client.group(group).topics([&topic]).join().unwrap();

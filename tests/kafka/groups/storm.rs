@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::crash::{LONG, Random, is_long, judge, wait_until_committed};
-use crate::support::{Checker, Commits, History, Kafka, MemberProcess, Members, shared, unique, wait_until};
+use super::crash::{LONG, judge, wait_until_committed};
+use crate::support::{
+    Checker, Commits, History, Kafka, MemberProcess, Members, Random, is_long, shared, unique, wait_until,
+};
 
 const PARTITIONS: usize = 8;
 const SESSION: Duration = Duration::from_secs(3);
@@ -205,7 +207,7 @@ fn a_storm_of_rebalances_loses_nothing_and_leaves_nothing_behind() {
     let end = Instant::now() + time();
     let mut done = [0; 4];
     while Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(200 + random.below(300) as u64));
+        std::thread::sleep(Duration::from_millis(200 + random.below(300)));
         for member in &mut crowd.alive {
             let is_due = frozen
                 .iter()
@@ -218,7 +220,7 @@ fn a_storm_of_rebalances_loses_nothing_and_leaves_nothing_behind() {
         // The first one lives through all of it.
         let others = crowd.alive.len() - 1;
         let action = if others < 2 { 0 } else { random.below(5) };
-        let victim = 1 + random.below(others.max(1));
+        let victim = 1 + random.index(others.max(1));
         match action {
             0 | 1 if crowd.alive.len() < 10 => {
                 crowd.start(1);
@@ -238,7 +240,7 @@ fn a_storm_of_rebalances_loses_nothing_and_leaves_nothing_behind() {
             }
             _ if others > 0 => {
                 let member = &mut crowd.alive[victim];
-                let until = Instant::now() + Duration::from_millis(200 + random.below(5000) as u64);
+                let until = Instant::now() + Duration::from_millis(200 + random.below(5000));
                 if member.is_running() && !frozen.iter().any(|(name, _)| name == member.name()) {
                     member.sigstop();
                     frozen.push((member.name().to_owned(), until));

@@ -24,6 +24,7 @@
     reason = "the tool box offers its tools to all test modules"
 )]
 
+mod alone;
 mod checker;
 mod corner;
 mod jars;
@@ -32,10 +33,12 @@ mod members;
 mod process;
 mod proxy;
 mod raw;
+mod soak;
 mod tools;
 mod wait;
 mod watchdog;
 
+pub use alone::{ALONE, alone, klamm_threads, memory, nothing_is_left, sockets};
 pub use checker::{
     Checker, Commits, Committed, Duplicate, Ending, Fault, Faults, Handled, Handling, History, Line, LogFile, Look,
     Owned, Pause, Rebalance, Recorder, Watching, What, now,
@@ -46,5 +49,6 @@ pub use members::{ConsoleMember, JavaMember, MemberProcess, Members, Pattern, ru
 pub use process::Process;
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
+pub use soak::{Random, is_long};
 pub use tools::{Described, dump_log_segments, java_tool};
 pub use wait::{unique, wait_until};

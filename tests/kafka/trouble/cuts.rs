@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use klamm::{Client, Next, StartAt};
 
-use super::{LONG, Order, Random, alone, nothing_is_left, sockets};
-use crate::support::{Direction, Kafka, Then, unique, wait_for_a_place, wait_until};
+use super::{LONG, Order, alone};
+use crate::support::{
+    ALONE, Direction, Kafka, Random, Then, nothing_is_left, sockets, unique, wait_for_a_place, wait_until,
+};
 
 const CUTS: usize = 200;
 
 /// In a process of its own, since it counts threads and descriptors.
 #[test]
 fn a_stream_that_is_cut_two_hundred_times_is_the_log() {
-    let place = std::env::var_os(super::ALONE).is_none().then(wait_for_a_place);
+    let place = std::env::var_os(ALONE).is_none().then(wait_for_a_place);
     if alone("cuts::a_stream_that_is_cut_two_hundred_times_is_the_log", "").is_none() {
         return drop(place);
     }

@@ -6,17 +6,13 @@ use std::time::{Duration, Instant};
 use klamm::{ErrorKind, Event, Next, OutOfRange, Stream};
 
 use super::{LONG, Order, connect, drain, next, texts, wait_for_event};
-use crate::support::{Kafka, unique, wait_until};
+use crate::support::{Kafka, is_long, unique, wait_until};
 
 const PARTITIONS: usize = 3;
 
 /// More moves when KLAMM_TEST_LONG is set.
 fn moves() -> usize {
-    if std::env::var_os("KLAMM_TEST_LONG").is_some() {
-        20
-    } else {
-        6
-    }
+    if is_long() { 20 } else { 6 }
 }
 
 #[test]

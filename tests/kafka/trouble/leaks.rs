@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use klamm::Client;
 
-use super::{LONG, alone, klamm_threads, nothing_is_left, sockets, texts};
-use crate::support::{shared, unique, wait_until};
+use super::{LONG, alone, texts};
+use crate::support::{ALONE, klamm_threads, nothing_is_left, shared, sockets, unique, wait_until};
 
 #[test]
 fn a_hundred_streams_leave_no_thread_and_no_descriptor() {
     let mut made = String::new();
-    if std::env::var_os(super::ALONE).is_none() {
+    if std::env::var_os(ALONE).is_none() {
         let topic = unique("leaks");
         shared().create_topic(&topic, 5, &[]);
         shared().fill(&topic, 5, 50, "lz4", 100);

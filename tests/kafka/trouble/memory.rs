@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use klamm::{Client, ErrorKind, Next};
 
-use super::{LONG, alone, connect, memory};
-use crate::support::{shared, unique, wait_until};
+use super::{LONG, alone, connect};
+use crate::support::{ALONE, memory, shared, unique, wait_until};
 
 /// What connections and the allocator may take beside the records, and a partition's thread.
 const FIXED: usize = 16 << 20;
@@ -72,7 +72,7 @@ fn topic(partitions: usize) -> (String, String) {
 }
 
 fn is_alone() -> bool {
-    std::env::var_os(super::ALONE).is_some()
+    std::env::var_os(ALONE).is_some()
 }
 
 #[test]

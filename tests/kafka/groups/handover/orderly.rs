@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 
 use klamm::{AckMode, GroupBuilder, Message, TopicPartition};
 
-use super::{
-    LONG, Member, NEVER, Random, finished, goes_on_where_it_was_left, is_shared_out, settings, takes, times, topic,
-};
-use crate::support::{Checker, Ending, Handling, History, shared, unique, wait_until};
+use super::{LONG, Member, NEVER, finished, goes_on_where_it_was_left, is_shared_out, settings, takes, times, topic};
+use crate::support::{Checker, Ending, Handling, History, Random, shared, unique, wait_until};
 
 /// Offsets of first messages, and what was committed then.
 type Firsts = BTreeMap<TopicPartition, (i64, Option<i64>)>;
@@ -120,7 +118,7 @@ fn members_come_and_go_under_load_and_nothing_comes_twice() {
             let settings = settings(shared(), &name, &group, &[&topic]);
             members.push(Member::join(&name, settings, threads, work));
         } else {
-            let member = members.swap_remove(random.below(members.len() as u64) as usize);
+            let member = members.swap_remove(random.index(members.len()));
             // One that has never got as far as a generation has nothing to leave.
             let was_in = member.generation() > 0;
             let (report, history) = member.leave_within(LONG);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use klamm::{GroupBuilder, Message};
 
-use super::{LONG, Member, Random, finished, goes_on_where_it_was_left, settings, takes, times, topic};
-use crate::support::{Checker, Handling, History, Recorder, shared, unique, wait_until};
+use super::{LONG, Member, finished, goes_on_where_it_was_left, settings, takes, times, topic};
+use crate::support::{Checker, Handling, History, Random, Recorder, shared, unique, wait_until};
 
 const PARTITIONS: usize = 4;
 
