@@ -192,7 +192,7 @@
 //! | `klamm-find` | one while a member looks for its group's coordinator | when it is found, or the stream ends |
 //! | `klamm-resolve` | one while a name is looked up | with the answer |
 //!
-//! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code.
+//! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code, but for its logger.
 //!
 //! # Guarantees
 //!
