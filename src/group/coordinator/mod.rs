@@ -311,10 +311,12 @@ impl Coordinator {
                     if let Some(leaving) = &mut self.leaving {
                         leaving.uncommitted.push((partition.clone(), progress.offset));
                     }
+                    let error = error.for_group(&self.parts.group);
                     self.parts.status.commit_failed(Some(error.clone()), now());
                     self.parts.shared.tell(Event::CommitFailed { partition, error });
                 }
                 if let Some(error) = answered.delayed {
+                    let error = error.for_group(&self.parts.group);
                     let is_new = self.parts.status.commit_failed(Some(error.clone()), now());
                     // What concerns the membership is the member's to tell.
                     if is_new && answered.refused.is_none() {

@@ -142,7 +142,7 @@ impl Coordinator {
             self.start_fetchers();
         }
         if let Some(code) = refused {
-            let error = Error::refused(code).in_api("OffsetFetch");
+            let error = Error::refused(code).in_api("OffsetFetch").for_group(&self.parts.group);
             // Of the membership, or of a broker that has stumbled.
             if action(&error) == Action::Fail && !matches!(code, 22 | 25 | 27 | 82 | -1) {
                 return self.fail(error);
