@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    buffer::{Lease, Shared, Turn},
+    buffer::{Shared, Turn},
+    lease::Lease,
     message::{Batch, Message},
     stream::Stream,
 };

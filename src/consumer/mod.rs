@@ -27,6 +27,7 @@ pub(crate) mod handover;
 mod intervals;
 mod iter;
 pub(crate) mod keeper;
+mod lease;
 mod message;
 pub(crate) mod ownership;
 mod partition;

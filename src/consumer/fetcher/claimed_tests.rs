@@ -15,10 +15,11 @@ use crate::{
     cluster::{Cluster, ClusterConfig},
     consumer::{
         acks::{AckMode, CommitOrder},
-        buffer::{Lease, Subscription, Turn},
+        buffer::{Subscription, Turn},
         config::{FetchConfig, PrefetchRule},
         fetch_lane::{LaneEntry, Role},
         handover::{Claim, ClaimFrom},
+        lease::Lease,
         ownership::{Terms, Validity},
         partition::Ends,
     },

@@ -22,10 +22,11 @@ use crate::{
     consumer::{
         acks::{AckMode, CommitOrder},
         budget::Account,
-        buffer::{Lease, Subscription, Turn},
+        buffer::{Subscription, Turn},
         config::FetchConfig,
         fetch_lane::{LaneEntry, Role},
         handover::{Claim, ClaimFrom, Progress},
+        lease::Lease,
         message::{Batch, Message},
         ownership::{Terms, Validity},
         partition::Ends,

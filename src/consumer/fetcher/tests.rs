@@ -16,10 +16,11 @@ use super::*;
 use crate::{
     cluster::{Cluster, ClusterConfig},
     consumer::{
-        buffer::{Lease, Subscription, Turn},
+        buffer::{Subscription, Turn},
         config::FetchConfig,
         fetch_lane::{LaneEntry, Role},
         fetch_plan::{Landed, Plan},
+        lease::Lease,
         partition::{Ends, Partition},
     },
     offset::TopicPartition,
