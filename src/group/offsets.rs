@@ -62,46 +62,36 @@ pub(crate) fn fetch(group: &str, partitions: &[TopicPartition], version: i16) ->
 ///
 /// The code that concerns the group as a whole.
 pub(crate) fn fetched(answer: &OffsetFetchResponse, asked: &[TopicPartition]) -> Result<Fetched, i16> {
-    let mut all = Fetched::new();
+    let mut all: Fetched = asked
+        .iter()
+        .map(|partition| (partition.clone(), Err(UNKNOWN_SERVER_ERROR)))
+        .collect();
     let mut take = |topic: &str, partition: i32, code: i16, offset: i64, epoch: i32| {
         let committed = (offset >= 0).then_some(Committed { offset, epoch });
-        let result = if code == 0 { Ok(committed) } else { Err(code) };
-        all.insert(TopicPartition::new(topic, partition), result);
+        // Strangers are nobody's business.
+        if let Some(known) = all.get_mut(&TopicPartition::new(topic, partition)) {
+            *known = if code == 0 { Ok(committed) } else { Err(code) };
+        }
     };
-    if let Some(group) = answer.groups.first() {
-        if group.error_code != 0 {
-            return Err(group.error_code);
-        }
-        for topic in &group.topics {
-            for partition in &topic.partitions {
-                take(
-                    &topic.name,
-                    partition.partition_index,
-                    partition.error_code,
-                    partition.committed_offset,
-                    partition.committed_leader_epoch,
-                );
-            }
-        }
-    } else {
-        if answer.error_code != 0 {
-            return Err(answer.error_code);
-        }
-        for topic in &answer.topics {
-            for partition in &topic.partitions {
-                take(
-                    &topic.name,
-                    partition.partition_index,
-                    partition.error_code,
-                    partition.committed_offset,
-                    partition.committed_leader_epoch,
-                );
-            }
+    // The same fields in both, of types of their own: version 8 asks for several groups at once.
+    let code = answer
+        .groups
+        .first()
+        .map_or(answer.error_code, |group| group.error_code);
+    if code != 0 {
+        return Err(code);
+    }
+    for topic in answer.groups.first().iter().flat_map(|group| &group.topics) {
+        for found in &topic.partitions {
+            let (offset, epoch) = (found.committed_offset, found.committed_leader_epoch);
+            take(&topic.name, found.partition_index, found.error_code, offset, epoch);
         }
     }
-    all.retain(|partition, _| asked.contains(partition));
-    for partition in asked {
-        all.entry(partition.clone()).or_insert(Err(UNKNOWN_SERVER_ERROR));
+    for topic in &answer.topics {
+        for found in &topic.partitions {
+            let (offset, epoch) = (found.committed_offset, found.committed_leader_epoch);
+            take(&topic.name, found.partition_index, found.error_code, offset, epoch);
+        }
     }
     Ok(all)
 }
