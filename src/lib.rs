@@ -246,6 +246,7 @@ pub mod internals;
 mod metadata;
 mod net;
 mod offset;
+mod producer;
 mod stop;
 mod thread;
 mod wire;
@@ -261,7 +262,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
-pub use wire::batch::{Header, Headers, TimestampType};
+pub use wire::batch::{Compression, Header, Headers, TimestampType};
 
 /// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.
 ///

@@ -18,13 +18,12 @@ mod marker;
 mod old;
 mod raw;
 mod varint;
-#[cfg(any(test, feature = "unstable-internals"))] // until the producer uses it
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use codec::Compression;
+pub use codec::Compression;
 #[cfg(feature = "unstable-internals")]
 pub(crate) use cursor::Slice;
 pub(crate) use cursor::{Cursor, RecordView};
@@ -34,9 +33,9 @@ pub(crate) use error::{BatchError, Problem};
 pub use headers::{Header, Headers};
 pub(crate) use marker::{Marker, marker};
 pub(crate) use raw::{RawBatch, Walk};
-#[cfg(test)]
+#[allow(unused_imports, reason = "until the producer is wired")]
 pub(crate) use writer::{HeaderRef, record_size};
-#[cfg(any(test, feature = "unstable-internals"))]
+#[allow(unused_imports, reason = "until the producer is wired")]
 pub(crate) use {
     codec::Compressor,
     writer::{BatchWriter, Flags, Sequence},

@@ -69,10 +69,8 @@ fn read_long(bytes: &[u8], at: usize, longest: usize) -> Result<(u64, usize), Pr
     })
 }
 
-#[cfg(any(test, feature = "unstable-internals"))]
 pub(super) use write::{size_i64, write_i64};
 
-#[cfg(any(test, feature = "unstable-internals"))]
 mod write {
     /// Writes an integer of either width: both take the same bytes.
     pub(in super::super) fn write_i64(out: &mut Vec<u8>, value: i64) {

@@ -61,18 +61,15 @@ impl BatchWriter {
     }
 
     /// What would be sent if nothing was added or compressed.
-    #[cfg(test)]
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn records(&self) -> u32 {
         self.records
     }
 
     /// By how much [`size`](Self::size) would grow.
-    #[cfg(test)]
     pub(crate) fn size_of(
         &self,
         timestamp: i64,
@@ -181,7 +178,6 @@ impl Flags {
 }
 
 /// The most that a record takes, wherever in a batch it comes to lie.
-#[cfg(test)]
 pub(crate) fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[HeaderRef<'_>]) -> usize {
     let body = body_size(i64::MIN, i32::MAX.unsigned_abs(), key, value, headers);
     size_i64(body as i64) + body

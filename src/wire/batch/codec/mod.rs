@@ -9,21 +9,28 @@ mod snappy;
 #[cfg(feature = "zstd")]
 mod zstd;
 
-#[cfg(any(test, feature = "unstable-internals"))] // until the producer uses it
 mod compressor;
 
-#[cfg(any(test, feature = "unstable-internals"))]
 pub(crate) use compressor::Compressor;
 
 use super::Problem;
 
-/// Kafka's codecs, by their number on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
+/// How a producer compresses its batches. Kafka: `compression.type`.
+///
+/// Each codec has a feature of its name, which is on by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// As they are.
+    #[default]
     None = 0,
+    /// The smallest that every Kafka reads, and the slowest.
     Gzip = 1,
+    /// Fast.
     Snappy = 2,
+    /// The fastest.
     Lz4 = 3,
+    /// Small and fast. Kafka has it since 2.1.
     Zstd = 4,
 }
 

@@ -1,0 +1,1 @@
+//! Options of a producer, and how one comes to be.

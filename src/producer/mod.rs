@@ -1,0 +1,10 @@
+//! Writing records.
+
+#![allow(dead_code, reason = "until it is wired")]
+
+mod builder;
+mod config;
+mod memory;
+mod partitioner;
+mod record;
+mod split;

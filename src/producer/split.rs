@@ -1,0 +1,1 @@
+//! Taking a refused batch apart.
