@@ -135,6 +135,26 @@ impl BatchEncoder {
         }
         writer.finish(Sequence::NONE, base_offset, Flags::default(), &mut self.0)
     }
+
+    /// One batch of as many records, keys and values, as have room in `limit` bytes before they are compressed; tells
+    /// their number.
+    pub fn fill<'a>(
+        &mut self,
+        timestamp: i64,
+        limit: usize,
+        records: impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])>,
+    ) -> Result<(Vec<u8>, usize)> {
+        let mut writer = BatchWriter::new(Vec::new());
+        for (key, value) in records {
+            if writer.size() + writer.size_of(timestamp, key, Some(value), &[]) > limit {
+                break;
+            }
+            writer.append(timestamp, key, Some(value), &[])?;
+        }
+        let count = writer.records() as usize;
+        let batch = writer.finish(Sequence::NONE, 0, Flags::default(), &mut self.0)?;
+        Ok((batch, count))
+    }
 }
 
 /// Without looking at the bytes themselves.
