@@ -7,4 +7,8 @@ mod config;
 mod memory;
 mod partitioner;
 mod record;
+mod report;
 mod split;
+
+pub use record::Record;
+pub use report::{BatchReport, ProducerReport, RecordMetadata};
