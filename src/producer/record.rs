@@ -157,8 +157,8 @@ impl<'a> Record<'a> {
     ///
     /// ```
     /// # use klamm::Record;
-    /// let hops = vec![2_u8];
-    /// let record = Record::to("t").header("hop", b"1").header("hop", &hops).header(&String::from("from"), "here");
+    /// let (name, hops) = (String::from("hop"), vec![2_u8]);
+    /// let record = Record::to("t").header("hop", b"1").header(&name, &hops).header("from", "here");
     /// assert_eq!(record.headers.len(), 3);
     /// assert_eq!(record.headers[1], (&b"hop"[..], Some(&[2][..])));
     /// ```
