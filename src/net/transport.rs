@@ -4,7 +4,7 @@
 //! with a lock around it and the socket outside of it; whoever uses the halves will not notice.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, IoSlice, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,
@@ -169,35 +169,41 @@ impl Read for Reader {
 }
 
 impl Writer {
-    /// Writes all of it by the deadline. A caller that is stopped gives up within 50 ms.
-    pub(crate) fn write_frame(&mut self, frame: &[u8], deadline: &Deadline) -> Result<(), Unfinished> {
+    /// Writes all of it, which may lie in pieces, by the deadline. A caller that is stopped gives up within 50 ms.
+    pub(crate) fn write_frame(&mut self, frame: &mut [IoSlice<'_>], deadline: &Deadline) -> Result<(), Unfinished> {
         let mut written = 0;
-        while written < frame.len() {
-            let result = match self.write(&frame[written..]) {
-                Ok(0) => Err(Error::io("writing a request", io::ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    written += more;
-                    Ok(())
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-                Err(error) if is_timeout(&error) => deadline.check("room to write a request"),
-                Err(error) => Err(Error::io("writing a request", error)),
-            };
-            result.map_err(|error| Unfinished { written, error })?;
+        let result = write_all(&mut &*self.0, frame, deadline, &mut written);
+        result.map_err(|error| Unfinished { written, error })
+    }
+}
+
+/// `written` counts what left, also when it is not all.
+fn write_all(
+    to: &mut impl Write,
+    mut rest: &mut [IoSlice<'_>],
+    deadline: &Deadline,
+    written: &mut usize,
+) -> Result<()> {
+    // Empty pieces in front would look like a socket that takes nothing.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let pieces = rest.len().min(MOST_PIECES);
+        match to.write_vectored(&rest[..pieces]) {
+            Ok(0) => return Err(Error::io("writing a request", io::ErrorKind::WriteZero.into())),
+            Ok(more) => {
+                *written += more;
+                IoSlice::advance_slices(&mut rest, more);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) => deadline.check("room to write a request")?,
+            Err(error) => return Err(Error::io("writing a request", error)),
         }
-        Ok(())
     }
+    Ok(())
 }
 
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+/// In one call to the system, which refuses more than 1024 on most.
+const MOST_PIECES: usize = 512;
 
 impl Hangup {
     /// Both halves see the end of the connection from now on. Takes no lock and does not wait.
@@ -210,4 +216,101 @@ impl Hangup {
 /// What a socket's own timeout ends a read or a write with; it differs between systems.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    /// Takes as many bytes at a time as it is told, and none when told none, as a socket that is full does.
+    struct Narrow {
+        room: Vec<usize>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+            assert!(!pieces.is_empty() && pieces.len() <= 1024);
+            let room = match self.room.pop() {
+                Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
+                Some(1000) => return Err(io::ErrorKind::Interrupted.into()),
+                Some(room) => room,
+                None => return Err(io::ErrorKind::ConnectionReset.into()),
+            };
+            let before = self.taken.len();
+            let bytes = pieces.iter().flat_map(|piece| piece.iter());
+            self.taken.extend(bytes.take(room));
+            Ok(self.taken.len() - before)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn write(pieces: &[Vec<u8>], room: Vec<usize>, deadline: &Deadline) -> (Vec<u8>, usize, Result<()>) {
+        let mut to = Narrow {
+            room,
+            taken: Vec::new(),
+        };
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut written = 0;
+        let result = write_all(&mut to, &mut slices, deadline, &mut written);
+        (to.taken, written, result)
+    }
+
+    fn long() -> Deadline {
+        Deadline::after(Duration::from_secs(60), "the test's limit")
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_written_in_order_wherever_a_write_ends(
+            pieces in vec(vec(any::<u8>(), 0..6), 0..12),
+            room in vec(prop_oneof![0..8_usize, Just(1000)], 0..30),
+        ) {
+            let whole = pieces.concat();
+            let (taken, written, result) = write(&pieces, room.clone(), &long());
+            prop_assert_eq!(written, taken.len());
+            prop_assert_eq!(&taken[..], &whole[..written]);
+            let could: usize = room.iter().filter(|room| **room < 1000).sum();
+            prop_assert_eq!(result.is_ok(), could >= whole.len());
+            if let Err(error) = result {
+                prop_assert_eq!(error.kind(), ErrorKind::Io);
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_pieces_take_several_writes() {
+        let pieces: Vec<Vec<u8>> = (0..5000_u32)
+            .map(|at| at.to_be_bytes()[..at as usize % 4].to_vec())
+            .collect();
+        let whole = pieces.concat();
+        let (taken, written, result) = write(&pieces, vec![usize::MAX; 20], &long());
+        result.unwrap();
+        assert_eq!((&taken[..], written), (&whole[..], whole.len()));
+    }
+
+    #[test]
+    fn a_deadline_is_looked_at_whenever_there_is_no_room() {
+        let passed = Deadline::after(Duration::ZERO, "the caller's limit");
+        let (taken, written, result) = write(&[b"abc".to_vec(), b"def".to_vec()], vec![9, 0, 4], &passed);
+        let error = result.unwrap_err();
+        assert_eq!(
+            (&taken[..], written, error.kind()),
+            (&b"abcd"[..], 4, ErrorKind::TimedOut)
+        );
+        assert!(error.to_string().contains("room to write a request"), "{error}");
+        // Without any wait it is not.
+        let (taken, _, result) = write(&[b"abc".to_vec()], vec![9], &passed);
+        result.unwrap();
+        assert_eq!(taken, b"abc");
+    }
 }
