@@ -27,7 +27,11 @@ pub(crate) struct Reader(Arc<Socket>);
 
 /// The half that writes.
 #[derive(Debug)]
-pub(crate) struct Writer(Arc<Socket>);
+pub(crate) struct Writer {
+    socket: Arc<Socket>,
+    /// Why a frame was not written to its end. Whatever followed would be taken for the rest of it.
+    torn: Option<Error>,
+}
 
 /// Ends both directions, and wakes whoever is in them.
 #[derive(Debug, Clone)]
@@ -36,7 +40,7 @@ pub(crate) struct Hangup(Arc<Socket>);
 /// A frame that was not written to its end.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
-    /// Bytes that left; unless it is zero, nothing else can be written to this connection any more.
+    /// Bytes that left, fewer than the frame has; unless it is zero, nothing else is written to this connection any more.
     pub(crate) written: usize,
     pub(crate) error: Error,
 }
@@ -61,7 +65,11 @@ pub(crate) fn connect(
         match connect_one(*peer, options, deadline, share.max(Duration::from_millis(1))) {
             Ok(socket) => {
                 let socket = Arc::new(socket);
-                return Ok((Reader(Arc::clone(&socket)), Writer(Arc::clone(&socket)), Hangup(socket)));
+                let writer = Writer {
+                    socket: Arc::clone(&socket),
+                    torn: None,
+                };
+                return Ok((Reader(Arc::clone(&socket)), writer, Hangup(socket)));
             }
             Err(error) => {
                 deadline.check(CONNECTED)?;
@@ -170,10 +178,21 @@ impl Read for Reader {
 
 impl Writer {
     /// Writes all of it, which may lie in pieces, by the deadline. A caller that is stopped gives up within 50 ms.
+    ///
+    /// After an error the other side never gets the whole of it: once a part has left, all later frames are refused with
+    /// the error that this one met, whoever writes them and however soon.
     pub(crate) fn write_frame(&mut self, frame: &mut [IoSlice<'_>], deadline: &Deadline) -> Result<(), Unfinished> {
         let mut written = 0;
-        let result = write_all(&mut &*self.0, frame, deadline, &mut written);
-        result.map_err(|error| Unfinished { written, error })
+        let result = match &self.torn {
+            Some(error) => Err(error.clone()),
+            None => write_all(&mut &*self.socket, frame, deadline, &mut written),
+        };
+        result.map_err(|error| {
+            if written > 0 {
+                self.torn = Some(error.clone());
+            }
+            Unfinished { written, error }
+        })
     }
 }
 
@@ -223,6 +242,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::net::scripted::Broker;
 
     /// Takes as many bytes at a time as it is told, and none when told none, as a socket that is full does.
     struct Narrow {
@@ -296,6 +316,29 @@ mod tests {
         let (taken, written, result) = write(&pieces, vec![usize::MAX; 20], &long());
         result.unwrap();
         assert_eq!((&taken[..], written), (&whole[..], whole.len()));
+    }
+
+    #[test]
+    fn nothing_follows_half_a_frame() {
+        let (go, wait) = bounded::<()>(0);
+        let (tell, told) = bounded(1);
+        let broker = Broker::start(move |mut peer| {
+            wait.recv().ok();
+            tell.send(peer.count_to_end()).unwrap();
+        });
+        let (_reader, mut writer, hangup) = connect(&broker.address, &SocketOptions::default(), &long()).unwrap();
+        let part = vec![0; 1024 * 1024];
+        let mut frame = [IoSlice::new(&part); 32];
+        let soon = Deadline::after(Duration::from_millis(50), "the caller's limit");
+        let unfinished = writer.write_frame(&mut frame, &soon).unwrap_err();
+        assert!((1..32 * part.len()).contains(&unfinished.written), "{unfinished:?}");
+        // Now there is room, but it belongs to the rest of that frame.
+        drop(go);
+        let refused = writer.write_frame(&mut [IoSlice::new(b"next")], &long()).unwrap_err();
+        assert_eq!(refused.written, 0);
+        assert_eq!(refused.error.to_string(), unfinished.error.to_string());
+        hangup.shutdown();
+        assert_eq!(told.recv().unwrap(), unfinished.written);
     }
 
     #[test]
