@@ -214,8 +214,12 @@ fn write_all(
                 IoSlice::advance_slices(&mut rest, more);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if is_timeout(&error) => deadline.check("room to write a request")?,
+            Err(error) if is_timeout(&error) => {}
             Err(error) => return Err(Error::io("writing a request", error)),
+        }
+        if !rest.is_empty() {
+            // Also after progress: who reads a little now and then keeps nobody for ever.
+            deadline.check("room to write a request")?;
         }
     }
     Ok(())
@@ -342,16 +346,16 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_looked_at_whenever_there_is_no_room() {
+    fn a_deadline_is_looked_at_whenever_something_is_left() {
         let passed = Deadline::after(Duration::ZERO, "the caller's limit");
-        let (taken, written, result) = write(&[b"abc".to_vec(), b"def".to_vec()], vec![9, 0, 4], &passed);
+        let (taken, written, result) = write(&[b"abc".to_vec(), b"def".to_vec()], vec![9, 4], &passed);
         let error = result.unwrap_err();
         assert_eq!(
             (&taken[..], written, error.kind()),
             (&b"abcd"[..], 4, ErrorKind::TimedOut)
         );
         assert!(error.to_string().contains("room to write a request"), "{error}");
-        // Without any wait it is not.
+        // All in one go needs no time.
         let (taken, _, result) = write(&[b"abc".to_vec()], vec![9], &passed);
         result.unwrap();
         assert_eq!(taken, b"abc");
