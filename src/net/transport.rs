@@ -4,7 +4,7 @@
 //! with a lock around it and the socket outside of it; whoever uses the halves will not notice.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice, Read},
     net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,
@@ -185,7 +185,10 @@ impl Writer {
         let mut written = 0;
         let result = match &self.torn {
             Some(error) => Err(error.clone()),
-            None => write_all(&mut &*self.socket, frame, deadline, &mut written),
+            None => {
+                let send = |pieces: &[IoSlice<'_>]| self.socket.send_vectored_with_flags(pieces, NO_SIGNAL);
+                write_all(send, frame, deadline, &mut written)
+            }
         };
         result.map_err(|error| {
             if written > 0 {
@@ -198,7 +201,7 @@ impl Writer {
 
 /// `written` counts what left, also when it is not all.
 fn write_all(
-    to: &mut impl Write,
+    mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
     mut rest: &mut [IoSlice<'_>],
     deadline: &Deadline,
     written: &mut usize,
@@ -207,7 +210,7 @@ fn write_all(
     IoSlice::advance_slices(&mut rest, 0);
     while !rest.is_empty() {
         let pieces = rest.len().min(MOST_PIECES);
-        match to.write_vectored(&rest[..pieces]) {
+        match send(&rest[..pieces]) {
             Ok(0) => return Err(Error::io("writing a request", io::ErrorKind::WriteZero.into())),
             Ok(more) => {
                 *written += more;
@@ -227,6 +230,22 @@ fn write_all(
 
 /// In one call to the system, which refuses more than 1024 on most.
 const MOST_PIECES: usize = 512;
+
+/// libc's `MSG_NOSIGNAL`: a lost connection is an error, and no SIGPIPE that ends a program which, as those do that write
+/// to pipes, has given that signal its first meaning back. Apple has an option for it, which socket2 sets.
+const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+)) {
+    0x400
+} else {
+    0
+};
 
 impl Hangup {
     /// Both halves see the end of the connection from now on. Takes no lock and does not wait.
@@ -254,12 +273,8 @@ mod tests {
         taken: Vec<u8>,
     }
 
-    impl Write for Narrow {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.write_vectored(&[IoSlice::new(bytes)])
-        }
-
-        fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    impl Narrow {
+        fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
             assert!(!pieces.is_empty() && pieces.len() <= 1024);
             let room = match self.room.pop() {
                 Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -272,10 +287,6 @@ mod tests {
             self.taken.extend(bytes.take(room));
             Ok(self.taken.len() - before)
         }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
     }
 
     fn write(pieces: &[Vec<u8>], room: Vec<usize>, deadline: &Deadline) -> (Vec<u8>, usize, Result<()>) {
@@ -285,7 +296,7 @@ mod tests {
         };
         let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut written = 0;
-        let result = write_all(&mut to, &mut slices, deadline, &mut written);
+        let result = write_all(|pieces| to.send(pieces), &mut slices, deadline, &mut written);
         (to.taken, written, result)
     }
 
