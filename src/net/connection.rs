@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    io::BufReader,
+    io::{BufReader, IoSlice},
     marker::PhantomData,
     sync::{
         Arc,
@@ -308,7 +308,7 @@ pub(crate) struct Ended {
 impl Shared {
     fn write(&self, bytes: &[u8], deadline: &Deadline) -> Result<()> {
         let mut writer = self.lock_writer(deadline)?;
-        let result = writer.write_frame(bytes, deadline);
+        let result = writer.write_frame(&mut [IoSlice::new(bytes)], deadline);
         drop(writer);
         result.map_err(|unfinished| {
             let timed_out = matches!(unfinished.error.kind(), ErrorKind::TimedOut | ErrorKind::Closed);

@@ -156,8 +156,19 @@ impl Peer {
 
     /// Reads and forgets, until the other side ends the connection.
     pub(crate) fn wait_for_end(&mut self) {
-        let mut buffer = [0; 4096];
-        while self.stream.read(&mut buffer).is_ok_and(|got| got > 0) {}
+        self.count_to_end();
+    }
+
+    /// The same, and says how many bytes there were.
+    pub(crate) fn count_to_end(&mut self) -> usize {
+        let mut buffer = [0; 64 * 1024];
+        let reads = std::iter::from_fn(|| self.read(&mut buffer));
+        reads.sum()
+    }
+
+    /// Some of what has come, whatever it is; `None` when the connection is over.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        self.stream.read(buffer).ok().filter(|got| *got > 0)
     }
 }
 
