@@ -262,7 +262,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
-pub use producer::{Acks, BatchReport, Partitioner, ProducerBuilder, ProducerReport, Record, RecordMetadata};
+pub use producer::{
+    Acks, BatchReport, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder, ProducerReport, Record,
+    RecordMetadata,
+};
 pub use wire::batch::{Compression, Header, Headers, TimestampType};
 
 /// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.

@@ -121,17 +121,13 @@ fn work(jobs: &Receiver<Job>, observer: Option<&Observer>) {
 fn do_it(job: Job, observer: Option<&Observer>) {
     let Job { calls, report, room } = job;
     if let (Some(observer), Some(report)) = (observer, &report) {
-        harmless("an observer of batches", || observer(report));
+        observer.tell(report);
     }
     for Call { callback, result } in calls {
-        harmless("a delivery callback", move || callback(result));
+        // A panic in the program's code ends neither this thread nor what others are owed.
+        if catch_unwind(AssertUnwindSafe(move || callback(result))).is_err() {
+            log::warn!("a delivery callback panicked; the producer goes on");
+        }
     }
     drop(room);
-}
-
-/// A panic in the program's code is the program's: it ends neither this thread nor what others are owed.
-fn harmless(what: &str, call: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(call)).is_err() {
-        log::error!("{what} panicked; the producer goes on");
-    }
 }

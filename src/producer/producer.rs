@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::{
     append::{self, Patience, append},
     callbacks::Callbacks,
-    config::{Acks, ProducerConfig},
+    config::{CLOSE_TIMEOUT, ProducerConfig},
     delivery::{Callback, Delivery, would_deadlock},
     keeper::Keeper,
     ledger::Ledger,
@@ -46,7 +46,7 @@ use crate::{
 ///
 /// # What is promised
 ///
-/// With [`Acks::All`], the default, and as long as brokers keep what they have acknowledged:
+/// With [`Acks::All`](crate::Acks::All), the default, and as long as brokers keep what they have acknowledged:
 ///
 /// - What is acknowledged is in the log exactly once, and records of one partition lie there in the order in which they
 ///   were sent: by one thread, or by several that agree on an order among themselves.
@@ -73,8 +73,8 @@ impl Producer {
     pub(super) fn start(client: Client, config: ProducerConfig) -> Result<Self> {
         let cluster = client.cluster().clone();
         let rules = Rules {
-            idempotent: config.acks == Acks::All,
-            in_flight: config.in_flight,
+            idempotent: config.is_idempotent(),
+            in_flight: config.in_flight_per_partition(),
             max_retries: config.max_retries,
             backoff: cluster.config().retry_backoff,
         };
@@ -346,10 +346,12 @@ impl Producer {
 
 /// The threads wait for nothing then; this is for a machine that is busy, and for a callback that runs.
 const GRACE: Duration = Duration::from_secs(1);
+/// Of a drop in the middle of a panic.
+const PANICKING: Duration = Duration::from_secs(1);
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        let limit = if std::thread::panicking() { 1 } else { 5 };
+        let limit = if std::thread::panicking() { PANICKING } else { CLOSE_TIMEOUT };
         if thread::is_ours() {
             // Nothing is waited for here: what was not sent fails, and the threads end by themselves.
             self.shared.env.closing.stop();
@@ -359,7 +361,7 @@ impl Drop for Producer {
             }
             return;
         }
-        match self.close(Duration::from_secs(limit)) {
+        match self.close(limit) {
             Ok(report) if report.is_clean() => {}
             Ok(report) => log::warn!("a producer was dropped with records that were not delivered: {report:?}"),
             Err(error) => log::warn!("dropping a producer: {error}"),

@@ -404,8 +404,8 @@ impl Sender {
         let deadline = Deadline::after(cluster.config().request_timeout, "request_timeout")
             .with_stop(&self.shared.ended)
             .with_stop(cluster.closing());
-        let timeout = i32::try_from(config.ack_timeout.as_millis()).unwrap_or(i32::MAX);
-        let acks = config.acks.on_the_wire();
+        let timeout = config.ack_timeout_millis(cluster.config().request_timeout);
+        let acks = config.acks.to_wire();
         let encode = |version: i16, id: i32, client: &str| {
             produce::encode(version, id, client, None, acks, timeout, &topics)
         };
@@ -414,10 +414,9 @@ impl Sender {
                 .send_unanswered::<ProduceRequest, _>(newest, encode, &deadline)
                 .map(|()| None)
         } else {
-            // An answer may take as long as the followers may.
-            let grace = config.ack_timeout.saturating_sub(cluster.config().request_timeout / 2);
+            // The broker may wait for its replicas as long as it is told, which is less than any request may take.
             connection
-                .send_frame::<ProduceRequest, _>(newest, grace, encode, &deadline)
+                .send_frame::<ProduceRequest, _>(newest, Duration::ZERO, encode, &deadline)
                 .map(Some)
         };
         (ids, result)

@@ -9,6 +9,7 @@ use std::{
 use parking_lot::RwLock;
 
 use super::{
+    config::STICKY_BYTES,
     partition::{Env, Partition},
     partitioner::{Chooser, Partitions},
 };
@@ -68,7 +69,7 @@ impl Topic {
         let config = &env.config;
         Self {
             name,
-            chooser: Chooser::new(config.partitioner.clone(), config.sticky_bytes, seed),
+            chooser: Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed),
             partitions: RwLock::default(),
             batch_bytes: Arc::new(AtomicUsize::new(config.batch_bytes)),
         }
