@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    error::Result,
+    error::{Error, Result},
     thread::Worker,
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Job {
     pub(super) room: Option<Arc<Buffer>>,
 }
 
-/// Started with the first job.
+/// Started before the first job can be.
 pub(super) struct Callbacks {
     observer: Option<Observer>,
     state: Mutex<State>,
@@ -68,31 +68,32 @@ impl Callbacks {
         self.observer.is_some()
     }
 
+    /// Starts the thread, if it does not run yet: before a record is taken that needs it.
+    pub(super) fn start(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        match *state {
+            State::Running(..) => return Ok(()),
+            State::Closed => return Err(Error::closed("producer")),
+            State::Idle => {}
+        }
+        let (sender, jobs) = unbounded();
+        let observer = self.observer.clone();
+        let worker = Worker::start("klamm-deliver", move || work(&jobs, observer.as_ref()))?;
+        *state = State::Running(sender, worker);
+        Ok(())
+    }
+
     /// Never waits: what lies in the channel is bounded by the room it keeps.
     pub(super) fn run(&self, job: Job) {
-        let mut state = self.state.lock();
-        if matches!(*state, State::Idle) {
-            let (sender, jobs) = unbounded();
-            let observer = self.observer.clone();
-            match Worker::start("klamm-deliver", move || work(&jobs, observer.as_ref())) {
-                Ok(worker) => *state = State::Running(sender, worker),
-                Err(error) => {
-                    drop(state);
-                    log::error!("callbacks run on the thread that has the outcome: {error}");
-                    return do_it(job, self.observer.as_ref());
-                }
-            }
-        }
-        let job = match &*state {
-            State::Running(sender, _) => match sender.send(job) {
-                Ok(()) => return,
-                Err(refused) => refused.into_inner(),
-            },
-            _ => job,
+        let state = self.state.lock();
+        let refused = match &*state {
+            State::Running(sender, _) => sender.send(job).err().map(|refused| refused.into_inner()),
+            State::Idle | State::Closed => Some(job),
         };
         drop(state);
-        // Closed meanwhile: what is owed is still told.
-        do_it(job, self.observer.as_ref());
+        if let Some(job) = refused {
+            log::error!("{} delivery callbacks come too late: the producer is closed", job.calls.len());
+        }
     }
 
     /// Lets the thread finish what it has, and end.

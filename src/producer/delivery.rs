@@ -286,12 +286,12 @@ impl Fate {
 
     fn metadata(&self, outcome: Outcome, timestamp: i64) -> Result<RecordMetadata> {
         let appended = outcome.map_err(|error| error.for_partition(&self.topic, self.partition))?;
-        Ok(RecordMetadata::new(
-            &self.topic,
-            self.partition,
-            appended.offset,
-            system_time(appended.timestamp.unwrap_or(timestamp)),
-        ))
+        Ok(RecordMetadata {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            offset: appended.offset,
+            timestamp: system_time(appended.timestamp.unwrap_or(timestamp)),
+        })
     }
 }
 

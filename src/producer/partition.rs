@@ -71,6 +71,8 @@ struct State {
     /// How large its batches have become lately.
     hint: usize,
     ended: Option<Error>,
+    /// Records that were there at the end.
+    lost: u64,
 }
 
 /// A batch that is being filled.
@@ -193,6 +195,7 @@ impl Partition {
                 is_nameless: false,
                 hint: SMALLEST,
                 ended: None,
+                lost: 0,
             }),
             backlog: AtomicUsize::new(0),
             leader: AtomicI32::new(-1),
@@ -437,13 +440,14 @@ impl Partition {
         failed
     }
 
-    /// Takes everything out, and nothing in any more. Gives the number of records.
+    /// Takes everything out, and nothing in any more. Gives the number of records, also when it is called again.
     pub(super) fn end(&self, error: &Error) -> u64 {
         let mut state = self.state.lock();
         state.ended = Some(error.clone());
         self.seal(&mut state);
         state.queue.fail_all(error);
-        self.tell(&mut state)
+        state.lost += self.tell(&mut state);
+        state.lost
     }
 
     // ---- for the partitioner ----

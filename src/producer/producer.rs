@@ -95,6 +95,9 @@ impl Producer {
             };
             Shared::new(Arc::new(env), cluster)
         });
+        if shared.env.callbacks.is_observed() {
+            shared.env.callbacks.start()?;
+        }
         let keeper = Keeper::new(Arc::clone(&shared));
         let keeper = Worker::start("klamm-produce", move || keeper.run())?;
         let (closing, ended) = (shared.env.closing.clone(), shared.ended.clone());
@@ -168,6 +171,7 @@ impl Producer {
         record: Record<'_>,
         callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
     ) -> Result<()> {
+        self.shared.env.callbacks.start()?;
         let callback: Callback = Box::new(callback);
         let mut watch = Some(Watch::Callback(callback));
         append(&self.shared, &record, None, &mut watch, Patience::of_send()).map(drop)

@@ -72,7 +72,7 @@ struct Entry<P> {
     last_error: Option<Error>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 enum Stage {
     Waiting,
     /// This attempt is on its way.
@@ -210,7 +210,7 @@ impl<P> Queue<P> {
             return Next::Empty;
         }
         let flying = self.entries.iter().take(ahead).filter(|entry| entry.attempt().is_some());
-        let is_held = self.entries.iter().take(ahead).any(|entry| entry.stage == Stage::Held);
+        let is_held = self.entries.iter().take(ahead).any(|entry| matches!(entry.stage, Stage::Held));
         if is_held || flying.count() < self.in_flight || self.in_flight >= self.allowed(now) {
             return Next::Blocked;
         }
@@ -236,7 +236,7 @@ impl<P> Queue<P> {
     }
 
     fn first_waiting(&self) -> Option<usize> {
-        self.entries.iter().position(|entry| entry.stage == Stage::Waiting)
+        self.entries.iter().position(|entry| matches!(entry.stage, Stage::Waiting))
     }
 
     /// The batch that is [`Ready`](Next::Ready), on its way from now on; with the sequence it has to have.
@@ -272,7 +272,7 @@ impl<P> Queue<P> {
     /// Whether this attempt still counts.
     pub(super) fn is_current(&self, ticket: Ticket) -> bool {
         let entry = self.entries.iter().find(|entry| entry.id == ticket.id);
-        entry.is_some_and(|entry| entry.stage == Stage::InFlight(ticket.attempt))
+        entry.is_some_and(|entry| matches!(entry.stage, Stage::InFlight(attempt) if attempt == ticket.attempt))
     }
 
     /// The payload of a batch, unless it is over.
@@ -429,7 +429,7 @@ impl<P> Queue<P> {
         let Some(at) = self.entries.iter().position(|entry| entry.id == ticket.id) else {
             return;
         };
-        let Some(entry) = self.entries.get(at).filter(|entry| entry.stage == Stage::Held) else {
+        let Some(entry) = self.entries.get(at).filter(|entry| matches!(entry.stage, Stage::Held)) else {
             return;
         };
         let (deadline, attempts, sequence) = (entry.deadline, entry.attempts, entry.sequence);
@@ -522,7 +522,7 @@ impl<P> Queue<P> {
     pub(super) fn fail_unsent(&mut self, error: &Error) {
         for at in 0..self.entries.len() {
             let entry = &self.entries[at];
-            if entry.stage == Stage::Waiting && entry.sequence.is_none() && !entry.is_in_doubt() {
+            if matches!(entry.stage, Stage::Waiting) && entry.sequence.is_none() && !entry.is_in_doubt() {
                 self.end(at, |_| error.clone());
             }
         }

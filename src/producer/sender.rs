@@ -27,7 +27,7 @@ use crate::{
     net::{Connection, Pending},
     wire::{
         batch::{Compression, Compressor, Decoder, Sequence, compress, stamp},
-        produce::{self, ProduceTopic},
+        produce::{Produce, TOPIC_IDS, TopicBatches},
     },
 };
 
@@ -375,7 +375,7 @@ impl Sender {
     #[allow(clippy::type_complexity, reason = "used once, right above")]
     fn write(&self, outgoing: &[Outgoing]) -> (Vec<(Uuid, Arc<str>)>, Result<Option<Pending<ProduceRequest>>>) {
         let metadata = self.shared.cluster.metadata();
-        let mut topics: Vec<ProduceTopic<'_, &[u8]>> = Vec::new();
+        let mut partitions: Vec<Vec<(i32, &[u8])>> = Vec::new();
         let mut ids: Vec<(Uuid, Arc<str>)> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         for Outgoing { sent, bytes } in outgoing {
@@ -383,32 +383,37 @@ impl Sender {
             let place = *places.entry(name).or_insert_with(|| {
                 let id = metadata.topic(name).map_or(Uuid::nil(), |topic| topic.id);
                 ids.push((id, Arc::clone(name)));
-                topics.push(ProduceTopic {
-                    name,
-                    id,
-                    partitions: Vec::new(),
-                });
-                topics.len() - 1
+                partitions.push(Vec::new());
+                partitions.len() - 1
             });
-            topics[place]
-                .partitions
-                .push((sent.partition.index, bytes.bytes().as_slice()));
+            partitions[place].push((sent.partition.index, bytes.bytes().as_slice()));
         }
+        let topics: Vec<_> = ids
+            .iter()
+            .zip(&partitions)
+            .map(|((id, name), partitions)| TopicBatches {
+                name,
+                id: *id,
+                partitions,
+            })
+            .collect();
         let Some(connection) = &self.connection else {
             return (ids, Err(Error::closed("connection")));
         };
         let config = &self.shared.env.config;
         let cluster = &self.shared.cluster;
-        // From version 13 on, topics go by their ID, where there is one.
-        let newest = if ids.iter().any(|(id, _)| id.is_nil()) { 12 } else { i16::MAX };
+        let has_ids = ids.iter().all(|(id, _)| !id.is_nil());
+        let newest = if has_ids { i16::MAX } else { TOPIC_IDS - 1 };
         let deadline = Deadline::after(cluster.config().request_timeout, "request_timeout")
             .with_stop(&self.shared.ended)
             .with_stop(cluster.closing());
-        let timeout = config.ack_timeout_millis(cluster.config().request_timeout);
-        let acks = config.acks.to_wire();
-        let encode = |version: i16, id: i32, client: &str| {
-            produce::encode(version, id, client, None, acks, timeout, &topics)
+        let request = Produce {
+            transactional_id: None,
+            acks: config.acks.to_wire(),
+            timeout_ms: config.ack_timeout_millis(cluster.config().request_timeout),
+            topics: &topics,
         };
+        let encode = |version: i16, id: i32, client: &str| request.encode(version, id, client);
         let result = if config.acks == Acks::None {
             connection
                 .send_unanswered::<ProduceRequest, _>(newest, encode, &deadline)
@@ -419,6 +424,7 @@ impl Sender {
                 .send_frame::<ProduceRequest, _>(newest, Duration::ZERO, encode, &deadline)
                 .map(Some)
         };
+        drop(topics);
         (ids, result)
     }
 

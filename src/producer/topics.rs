@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, atomic::AtomicUsize},
     time::Instant,
 };
@@ -11,7 +12,7 @@ use parking_lot::RwLock;
 use super::{
     config::STICKY_BYTES,
     partition::{Env, Partition},
-    partitioner::{Chooser, Partitions},
+    partitioner::{Chooser, Partitioner, Partitions},
 };
 use crate::{cluster, error::Result};
 
@@ -21,10 +22,11 @@ pub(super) struct Topics {
 }
 
 /// A topic that is written to.
-#[derive(Debug)]
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     chooser: Chooser,
+    /// Its partitioner is the program's own code.
+    is_custom: bool,
     partitions: RwLock<Vec<Arc<Partition>>>,
     batch_bytes: Arc<AtomicUsize>,
 }
@@ -69,6 +71,7 @@ impl Topic {
         let config = &env.config;
         Self {
             name,
+            is_custom: matches!(config.partitioner, Partitioner::Custom(_)),
             chooser: Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed),
             partitions: RwLock::default(),
             batch_bytes: Arc::new(AtomicUsize::new(config.batch_bytes)),
@@ -101,7 +104,7 @@ impl Topic {
     /// Of a record without a partition of its own.
     pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<Arc<Partition>> {
         // Without the lock while a closure of the program runs.
-        let chosen = if self.chooser.is_custom() {
+        let chosen = if self.is_custom {
             self.chooser.choose(&self.name, key, value, size, &Known(&self.all()))?
         } else {
             self.chooser.choose(&self.name, key, value, size, &Known(&self.partitions.read()))?
@@ -118,6 +121,12 @@ impl Topic {
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
         let partitions = self.partitions.read();
         partitions.iter().filter_map(|partition| partition.deadline()).min()
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Topic({})", self.name)
     }
 }
 
