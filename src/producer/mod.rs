@@ -8,3 +8,5 @@ mod memory;
 mod partitioner;
 mod record;
 mod split;
+
+pub use partitioner::{Choice, CustomPartitioner, Partitioner};
