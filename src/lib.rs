@@ -263,8 +263,8 @@ pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use producer::{
-    Acks, BatchReport, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder, ProducerReport, Record,
-    RecordMetadata,
+    Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,
+    ProducerReport, Record, RecordMetadata,
 };
 pub use wire::batch::{Compression, Header, Headers, TimestampType};
 

@@ -38,7 +38,7 @@ mod verdict;
 pub use builder::ProducerBuilder;
 pub use config::Acks;
 pub use delivery::Delivery;
-pub use partitioner::Partitioner;
+pub use partitioner::{Choice, CustomPartitioner, Partitioner};
 pub use producer::{PartitionProducer, Producer};
 pub use record::Record;
 pub use report::{BatchReport, ProducerReport, RecordMetadata};
