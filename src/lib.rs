@@ -231,6 +231,7 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
+//! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches reach inside |
 
 mod admin;
