@@ -131,10 +131,18 @@ impl Peer {
 
     /// The next request; `None` when the connection is over.
     pub(crate) fn request(&mut self) -> Option<Asked> {
+        self.request_in_steps(usize::MAX, || {})
+    }
+
+    /// The same, read so many bytes at a time, with `between` in between.
+    pub(crate) fn request_in_steps(&mut self, step: usize, between: impl Fn()) -> Option<Asked> {
         let mut prefix = [0; 4];
         self.stream.read_exact(&mut prefix).ok()?;
         let mut frame = vec![0; usize::try_from(i32::from_be_bytes(prefix)).unwrap()];
-        self.stream.read_exact(&mut frame).ok()?;
+        for part in frame.chunks_mut(step) {
+            between();
+            self.stream.read_exact(part).ok()?;
+        }
         let mut body = Bytes::from(frame);
         let key = i16::from_be_bytes([body[0], body[1]]);
         let version = i16::from_be_bytes([body[2], body[3]]);

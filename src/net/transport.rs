@@ -29,8 +29,8 @@ pub(crate) struct Reader(Arc<Socket>);
 #[derive(Debug)]
 pub(crate) struct Writer {
     socket: Arc<Socket>,
-    /// Why a frame was not written to its end. Whatever followed would be taken for the rest of it.
-    torn: Option<Error>,
+    /// Why nothing else is written: what follows half a frame would be taken for the rest of it.
+    broken: Option<Error>,
 }
 
 /// Ends both directions, and wakes whoever is in them.
@@ -40,9 +40,12 @@ pub(crate) struct Hangup(Arc<Socket>);
 /// A frame that was not written to its end.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
-    /// Bytes that left, fewer than the frame has; unless it is zero, nothing else is written to this connection any more.
+    /// Bytes that left, fewer than the frame has.
     pub(crate) written: usize,
+    /// For whoever wrote it.
     pub(crate) error: Error,
+    /// For all others, if nothing else is written to this connection any more; so it is once some of a frame has left.
+    pub(crate) broken: Option<Error>,
 }
 
 /// Connects to each of the addresses that the name stands for, in turn, until one answers.
@@ -67,7 +70,7 @@ pub(crate) fn connect(
                 let socket = Arc::new(socket);
                 let writer = Writer {
                     socket: Arc::clone(&socket),
-                    torn: None,
+                    broken: None,
                 };
                 return Ok((Reader(Arc::clone(&socket)), writer, Hangup(socket)));
             }
@@ -183,7 +186,7 @@ impl Writer {
     /// the error that this one met, whoever writes them and however soon.
     pub(crate) fn write_frame(&mut self, frame: &mut [IoSlice<'_>], deadline: &Deadline) -> Result<(), Unfinished> {
         let mut written = 0;
-        let result = match &self.torn {
+        let result = match &self.broken {
             Some(error) => Err(error.clone()),
             None => {
                 let send = |pieces: &[IoSlice<'_>]| self.socket.send_vectored_with_flags(pieces, NO_SIGNAL);
@@ -191,11 +194,27 @@ impl Writer {
             }
         };
         result.map_err(|error| {
-            if written > 0 {
-                self.torn = Some(error.clone());
+            let gave_up = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Closed);
+            if self.broken.is_none() && (written > 0 || !gave_up) {
+                self.broken = Some(for_others(&error));
             }
-            Unfinished { written, error }
+            Unfinished {
+                written,
+                error,
+                broken: self.broken.clone(),
+            }
         })
+    }
+}
+
+/// That one caller was stopped does not mean that the others were.
+fn for_others(error: &Error) -> Error {
+    match error.kind() {
+        ErrorKind::Closed => Error::new(
+            ErrorKind::Io,
+            format!("a request was given up in the middle: {}", error.reason()),
+        ),
+        _ => error.clone(),
     }
 }
 
