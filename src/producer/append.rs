@@ -114,7 +114,9 @@ pub(super) fn partition(
         });
     } else if index >= 0 {
         let deadline = patience.deadline(shared);
-        let metadata = shared.cluster.refresh(crate::cluster::Topics::Named(&names), &deadline)?;
+        let metadata = shared
+            .cluster
+            .refresh(crate::cluster::Topics::Named(&names), &deadline)?;
         if let Some(told) = metadata.topic(&topic.name) {
             shared.learn(told);
         }
@@ -159,7 +161,10 @@ fn put(
             return Err(context(Error::new(ErrorKind::TooLarge, message)));
         }
         if patience == Patience::Try {
-            let message = format!("the buffer has no room for {needed} bytes more (buffer_bytes: {})", memory.limit());
+            let message = format!(
+                "the buffer has no room for {needed} bytes more (buffer_bytes: {})",
+                memory.limit()
+            );
             return Err(context(Error::new(ErrorKind::BufferFull, message).retriable(true)));
         }
         room = Some(memory.reserve(needed, &patience.deadline(shared)).map_err(context)?);

@@ -92,7 +92,10 @@ impl Callbacks {
         };
         drop(state);
         if let Some(job) = refused {
-            log::error!("{} delivery callbacks come too late: the producer is closed", job.calls.len());
+            log::error!(
+                "{} delivery callbacks come too late: the producer is closed",
+                job.calls.len()
+            );
         }
     }
 

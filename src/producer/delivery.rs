@@ -250,9 +250,8 @@ impl Fate {
             }
             if deadline.at() <= self.deadline || deadline.has_passed() {
                 let waited_for = "a record to be acknowledged";
-                return find(&state, index).ok_or_else(|| {
-                    deadline.error(waited_for).for_partition(&self.topic, self.partition)
-                });
+                return find(&state, index)
+                    .ok_or_else(|| deadline.error(waited_for).for_partition(&self.topic, self.partition));
             }
             drop(state);
             match self.home.upgrade() {

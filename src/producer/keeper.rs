@@ -186,11 +186,8 @@ impl Keeper {
     fn refresh(&mut self) {
         // What others have learnt counts as well.
         self.homeless.retain(|_, partition| !self.shared.place(partition));
-        self.stale.extend(
-            self.homeless
-                .values()
-                .map(|partition| Arc::clone(&partition.topic)),
-        );
+        self.stale
+            .extend(self.homeless.values().map(|partition| Arc::clone(&partition.topic)));
         if self.stale.is_empty() {
             self.metadata = Pause::default();
             return;

@@ -223,7 +223,9 @@ impl Partition {
         }
         let size = match &mut state.open {
             Some(open) => {
-                let size = open.writer.size_of(record.timestamp, record.key, record.value, record.headers);
+                let size = open
+                    .writer
+                    .size_of(record.timestamp, record.key, record.value, record.headers);
                 if let Some(missing) = size.checked_sub(open.buffer.room()).filter(|missing| *missing > 0) {
                     match self.more_room(missing, open.buffer.bytes().capacity(), room) {
                         Some(more) => open.buffer.grow(more),
@@ -240,7 +242,8 @@ impl Partition {
                 news = true;
                 state.open = Some(self.open(room));
                 let open = state.open.as_ref().map(|open| {
-                    open.writer.size_of(record.timestamp, record.key, record.value, record.headers)
+                    open.writer
+                        .size_of(record.timestamp, record.key, record.value, record.headers)
                 });
                 open.unwrap_or(need)
             }
@@ -250,7 +253,8 @@ impl Partition {
         };
         let index = open.writer.records();
         let bytes = open.buffer.bytes_mut();
-        open.writer.append(bytes, record.timestamp, record.key, record.value, record.headers)?;
+        open.writer
+            .append(bytes, record.timestamp, record.key, record.value, record.headers)?;
         let delivery = match watch.take() {
             Some(Watch::Callback(callback)) => {
                 open.fate.call_back(index, record.timestamp, callback);
@@ -284,7 +288,8 @@ impl Partition {
 
     /// Smaller batches from now on: the broker found this one too large.
     pub(super) fn shrink_batches(&self, below: usize) {
-        self.batch_bytes.fetch_min((below / 2).max(SMALLEST_LIMIT), Ordering::Relaxed);
+        self.batch_bytes
+            .fetch_min((below / 2).max(SMALLEST_LIMIT), Ordering::Relaxed);
     }
 
     /// At least `missing`; twice what there is, if that can be had.
@@ -719,7 +724,9 @@ impl State {
         let Some(open) = &self.open else {
             return true;
         };
-        let size = open.writer.size_of(record.timestamp, record.key, record.value, record.headers);
+        let size = open
+            .writer
+            .size_of(record.timestamp, record.key, record.value, record.headers);
         open.buffer.bytes().len() + size <= limit
     }
 }
@@ -734,7 +741,10 @@ const SMALLEST: usize = 1 << 10;
 /// Batches of a topic do not become smaller than this, whatever a broker says.
 const SMALLEST_LIMIT: usize = 4 << 10;
 
-#[allow(clippy::disallowed_methods, reason = "a driver: batches linger and are given up by the clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a driver: batches linger and are given up by the clock"
+)]
 pub(super) fn now() -> Instant {
     Instant::now()
 }

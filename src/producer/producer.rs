@@ -355,7 +355,11 @@ const PANICKING: Duration = Duration::from_secs(1);
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        let limit = if std::thread::panicking() { PANICKING } else { CLOSE_TIMEOUT };
+        let limit = if std::thread::panicking() {
+            PANICKING
+        } else {
+            CLOSE_TIMEOUT
+        };
         if thread::is_ours() {
             // Nothing is waited for here: what was not sent fails, and the threads end by themselves.
             self.shared.env.closing.stop();

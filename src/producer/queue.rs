@@ -123,9 +123,15 @@ pub(super) struct Ticket {
 pub(super) enum Verdict {
     Appended(Appended),
     /// Not this time.
-    Retry { error: Error, maybe_applied: bool },
+    Retry {
+        error: Error,
+        maybe_applied: bool,
+    },
     /// Never.
-    Refused { error: Error, maybe_applied: bool },
+    Refused {
+        error: Error,
+        maybe_applied: bool,
+    },
     /// Certainly not appended: the sequence is not the one that is due.
     OutOfSequence(Error),
     /// Certainly not appended, and maybe for a part of its records only: it is held until it is replaced.
@@ -209,8 +215,16 @@ impl<P> Queue<P> {
         if first.is_none() && !more {
             return Next::Empty;
         }
-        let flying = self.entries.iter().take(ahead).filter(|entry| entry.attempt().is_some());
-        let is_held = self.entries.iter().take(ahead).any(|entry| matches!(entry.stage, Stage::Held));
+        let flying = self
+            .entries
+            .iter()
+            .take(ahead)
+            .filter(|entry| entry.attempt().is_some());
+        let is_held = self
+            .entries
+            .iter()
+            .take(ahead)
+            .any(|entry| matches!(entry.stage, Stage::Held));
         if is_held || flying.count() < self.in_flight || self.in_flight >= self.allowed(now) {
             return Next::Blocked;
         }
@@ -231,12 +245,16 @@ impl<P> Queue<P> {
         if !self.rules.idempotent {
             return 1;
         }
-        let is_proven = self.proven.is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN);
+        let is_proven = self
+            .proven
+            .is_some_and(|at| now.saturating_duration_since(at) < FORGOTTEN);
         if is_proven { self.rules.in_flight } else { 1 }
     }
 
     fn first_waiting(&self) -> Option<usize> {
-        self.entries.iter().position(|entry| matches!(entry.stage, Stage::Waiting))
+        self.entries
+            .iter()
+            .position(|entry| matches!(entry.stage, Stage::Waiting))
     }
 
     /// The batch that is [`Ready`](Next::Ready), on its way from now on; with the sequence it has to have.

@@ -518,7 +518,11 @@ impl Sender {
         } = answer;
         let partition = &sent.partition;
         if let Verdict::Retry { error, .. } | Verdict::OutOfSequence(error) = &verdict {
-            log::debug!("a batch for {}-{} is sent again: {error}", partition.topic, partition.index);
+            log::debug!(
+                "a batch for {}-{} is sent again: {error}",
+                partition.topic,
+                partition.index
+            );
         }
         let held = partition.settle(sent.ticket, verdict, self.shared.cluster.random());
         if let Some(held) = held {
@@ -605,9 +609,9 @@ type Told<'a> = HashMap<(&'a str, i32), &'a PartitionProduceResponse>;
 fn by_partition<'a>(ids: &'a [(Uuid, Arc<str>)], answer: &'a ProduceResponse) -> Told<'a> {
     let mut told = HashMap::new();
     for topic in &answer.responses {
-        let known = ids.iter().find(|(id, name)| {
-            (!topic.topic_id.is_nil() && *id == topic.topic_id) || topic.name.as_str() == &**name
-        });
+        let known = ids
+            .iter()
+            .find(|(id, name)| (!topic.topic_id.is_nil() && *id == topic.topic_id) || topic.name.as_str() == &**name);
         let Some((_, name)) = known else {
             continue;
         };

@@ -109,7 +109,9 @@ impl Shared {
     pub(super) fn place(self: &Arc<Self>, partition: &Arc<Partition>) -> bool {
         let metadata = self.cluster.metadata();
         let known = metadata.topic(&partition.topic);
-        let leader = known.and_then(|topic| topic.partition(partition.index)).map(|known| known.leader);
+        let leader = known
+            .and_then(|topic| topic.partition(partition.index))
+            .map(|known| known.leader);
         let leader = leader.filter(|leader| metadata.brokers.contains_key(leader));
         let inbox = leader.and_then(|leader| match self.inbox(leader) {
             Ok(inbox) => Some(inbox),

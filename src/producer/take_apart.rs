@@ -33,7 +33,10 @@ pub(super) fn take_apart(
 fn in_halves(held: &Held, decoder: &mut Decoder) -> Result<Vec<Range<u32>>> {
     match halves(held.bytes.bytes(), decoder)? {
         Some(middle) => Ok(vec![0..middle, middle..held.records]),
-        None => Err(Error::new(ErrorKind::TooLarge, "the broker refuses the record as too large")),
+        None => Err(Error::new(
+            ErrorKind::TooLarge,
+            "the broker refuses the record as too large",
+        )),
     }
 }
 
@@ -41,7 +44,11 @@ fn in_halves(held: &Held, decoder: &mut Decoder) -> Result<Vec<Range<u32>>> {
 fn between(faulty: &[(u32, Error)], records: u32) -> Vec<Range<u32>> {
     let starts = std::iter::once(0).chain(faulty.iter().map(|(index, _)| index + 1));
     let ends = faulty.iter().map(|(index, _)| *index).chain(std::iter::once(records));
-    starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()).collect()
+    starts
+        .zip(ends)
+        .map(|(start, end)| start..end)
+        .filter(|range| !range.is_empty())
+        .collect()
 }
 
 fn rewrite(
@@ -50,7 +57,9 @@ fn rewrite(
     memory: &Arc<Memory>,
     decoder: &mut Decoder,
 ) -> Result<Vec<(Range<u32>, Buffer)>> {
-    let buffers = split(held.bytes.bytes(), ranges, decoder, |size| memory.buffer(memory.force(size)))?;
+    let buffers = split(held.bytes.bytes(), ranges, decoder, |size| {
+        memory.buffer(memory.force(size))
+    })?;
     Ok(ranges.iter().cloned().zip(buffers).collect())
 }
 

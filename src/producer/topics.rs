@@ -107,7 +107,8 @@ impl Topic {
         let chosen = if self.is_custom {
             self.chooser.choose(&self.name, key, value, size, &Known(&self.all()))?
         } else {
-            self.chooser.choose(&self.name, key, value, size, &Known(&self.partitions.read()))?
+            self.chooser
+                .choose(&self.name, key, value, size, &Known(&self.partitions.read()))?
         };
         let chosen = self.partition(chosen);
         chosen.ok_or_else(|| crate::Error::new(crate::ErrorKind::Internal, "a partition was chosen that is none"))
@@ -115,7 +116,8 @@ impl Topic {
 
     /// Batches may be as large again as they are set to be: what a broker accepts may have changed.
     pub(super) fn try_large_batches(&self, batch_bytes: usize) {
-        self.batch_bytes.store(batch_bytes, std::sync::atomic::Ordering::Relaxed);
+        self.batch_bytes
+            .store(batch_bytes, std::sync::atomic::Ordering::Relaxed);
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {

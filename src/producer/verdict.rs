@@ -46,7 +46,10 @@ pub(super) fn answer(told: &PartitionProduceResponse, records: u32) -> Answer {
             timestamp: None,
         })),
         Some(
-            E::OutOfOrderSequenceNumber | E::UnknownProducerId | E::InvalidProducerEpoch | E::ProducerFenced
+            E::OutOfOrderSequenceNumber
+            | E::UnknownProducerId
+            | E::InvalidProducerEpoch
+            | E::ProducerFenced
             | E::InvalidProducerIdMapping,
         ) => Answer::plain(Verdict::OutOfSequence(error)),
         Some(E::MessageTooLarge | E::RecordListTooLarge) if records > 1 => Answer::plain(Verdict::TakeApart(error)),
@@ -112,7 +115,9 @@ fn is_certain(code: ResponseError) -> bool {
 
 fn faulty(told: &PartitionProduceResponse, records: u32, code: i16) -> Vec<(u32, Error)> {
     let named = told.record_errors.iter().filter_map(|record| {
-        let index = u32::try_from(record.batch_index).ok().filter(|index| *index < records)?;
+        let index = u32::try_from(record.batch_index)
+            .ok()
+            .filter(|index| *index < records)?;
         let error = Error::refused(code);
         Some(match &record.batch_index_error_message {
             Some(why) => (index, error.explained(why)),
@@ -202,7 +207,10 @@ mod tests {
         assert!(matches!(answer(&told(10), 2).verdict, Verdict::TakeApart(_)));
         assert!(matches!(
             answer(&told(10), 1).verdict,
-            Verdict::Refused { maybe_applied: false, .. }
+            Verdict::Refused {
+                maybe_applied: false,
+                ..
+            }
         ));
     }
 
