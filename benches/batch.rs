@@ -44,6 +44,11 @@ fn main() {
     for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
         writing("200 B text", codec, &text, &[]);
     }
+    let large: Vec<_> = (0..RECORDS_A_BATCH).map(|i| vec![i as u8; 1024]).collect();
+    steps("100 B", &small, &[]);
+    steps("100 B, 3 headers", &small, &headers);
+    steps("1 KiB", &large, &[]);
+    compressing();
 }
 
 fn reading(what: &str, codec: &str, values: &[Vec<u8>], headers: &[(&[u8], Option<&[u8]>)]) {
@@ -84,6 +89,53 @@ fn writing(what: &str, codec: &str, values: &[Vec<u8>], headers: &[(&[u8], Optio
                 .unwrap();
         }
     });
+}
+
+/// What a producer does under a partition's lock, and what on the thread that sends.
+fn steps(what: &str, values: &[Vec<u8>], headers: &[(&[u8], Option<&[u8]>)]) {
+    let Some(mut encoder) = BatchEncoder::new("none") else {
+        return;
+    };
+    let mut buffers = vec![Vec::with_capacity(2 << 20); BATCHES];
+    measure(&format!("{what}: append"), || {
+        for buffer in &mut buffers {
+            encoder.append(buffer, black_box(values), headers).unwrap();
+        }
+    });
+    measure(&format!("{what}: close and stamp"), || {
+        for buffer in &mut buffers {
+            encoder.close(black_box(buffer));
+            encoder.stamp(black_box(buffer));
+        }
+    });
+}
+
+/// Full batches, none like the other: what comes again and again, the processor has learned. Beside what it takes, what
+/// it leaves.
+fn compressing() {
+    let values: Vec<_> = (0..BATCHES * RECORDS_A_BATCH).map(text).collect();
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
+        let Some(mut encoder) = BatchEncoder::new(codec) else {
+            continue;
+        };
+        let mut closed = [Vec::new(), Vec::new()];
+        for (batch, values) in closed.iter_mut().zip(values.chunks(values.len() / 2)) {
+            encoder.append(batch, values, &[]).unwrap();
+            encoder.close(batch);
+        }
+        let before: usize = closed.iter().map(Vec::len).sum();
+        let (mut batch, mut after) = (Vec::with_capacity(before), 0);
+        measure(&format!("200 B text, {codec}: compress 1 MiB"), || {
+            after = 0;
+            for closed in &closed {
+                batch.clear();
+                batch.extend_from_slice(black_box(closed));
+                assert!(encoder.compress(&mut batch).unwrap());
+                after += batch.len();
+            }
+        });
+        println!("{:>56.3} of its size", after as f64 / before as f64);
+    }
 }
 
 /// The best of many rounds: what a shared machine adds is not the code's.

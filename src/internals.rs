@@ -2,7 +2,9 @@
 
 use crate::{
     Result,
-    wire::batch::{BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Slice, Span, Walk},
+    wire::batch::{
+        self, BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Slice, Span, Walk,
+    },
 };
 
 /// Reads fetched bytes in the two steps in which a fetcher does, and keeps its buffers.
@@ -102,9 +104,13 @@ pub fn decode_all(fetched: &[u8], limit: usize) -> Result<(usize, usize)> {
     reader.walk(fetched)
 }
 
-/// Writes batches with one codec, by its name, and keeps its context.
+/// Writes batches with one codec, by its name, in the steps in which a producer does, and keeps what they need.
 #[derive(Debug)]
-pub struct BatchEncoder(Compressor);
+pub struct BatchEncoder {
+    writer: BatchWriter,
+    compressor: Compressor,
+    compressed: Vec<u8>,
+}
 
 impl BatchEncoder {
     /// `None` for a codec that was left out.
@@ -118,22 +124,62 @@ impl BatchEncoder {
             "zstd" => Compression::Zstd,
             _ => return None,
         };
-        Compressor::new(compression, None).ok().map(Self)
+        Some(Self {
+            writer: BatchWriter::start(&mut Vec::new()),
+            compressor: Compressor::new(compression, None).ok()?,
+            compressed: Vec::new(),
+        })
     }
 
     /// One batch of these values, each with these headers.
     pub fn write(
         &mut self,
-        buffer: Vec<u8>,
+        mut buffer: Vec<u8>,
         base_offset: i64,
         values: &[Vec<u8>],
         headers: &[(&[u8], Option<&[u8]>)],
     ) -> Result<Vec<u8>> {
-        let mut writer = BatchWriter::new(buffer);
+        self.append(&mut buffer, values, headers)?;
+        self.close(&mut buffer);
+        self.compress(&mut buffer)?;
+        self.stamp(&mut buffer);
+        buffer[..8].copy_from_slice(&base_offset.to_be_bytes());
+        Ok(buffer)
+    }
+
+    /// Begins a batch and appends these values, each with these headers, if it has room for them.
+    pub fn append(
+        &mut self,
+        buffer: &mut Vec<u8>,
+        values: &[Vec<u8>],
+        headers: &[(&[u8], Option<&[u8]>)],
+    ) -> Result<()> {
+        const LIMIT: usize = 64 << 20;
+        self.writer = BatchWriter::start(buffer);
         for value in values {
-            writer.append(1_700_000_000_000, None, Some(value), headers)?;
+            let (timestamp, value) = (1_700_000_000_000, Some(&value[..]));
+            let size = self.writer.size_of(timestamp, None, value, headers);
+            if buffer.len() + size <= LIMIT {
+                self.writer
+                    .append_sized(buffer, size, timestamp, None, value, headers)?;
+            }
         }
-        writer.finish(Sequence::NONE, base_offset, Flags::default(), &mut self.0)
+        Ok(())
+    }
+
+    /// Closes what was appended last.
+    pub fn close(&self, buffer: &mut [u8]) {
+        self.writer.close(buffer, Flags::default());
+    }
+
+    /// Says whether that made it smaller.
+    pub fn compress(&mut self, buffer: &mut Vec<u8>) -> Result<bool> {
+        batch::compress(buffer, &mut self.compressor, &mut self.compressed)
+    }
+
+    /// Gives a closed batch its identity, as one that has none.
+    pub fn stamp(&self, buffer: &mut [u8]) {
+        batch::stamp(buffer, Sequence::NONE);
     }
 
     /// One batch of as many records, keys and values, as have room in `limit` bytes before they are compressed; tells

@@ -34,9 +34,7 @@ pub use headers::{Header, Headers};
 pub(crate) use marker::{Marker, marker};
 pub(crate) use raw::{RawBatch, Walk};
 #[allow(unused_imports, reason = "until the producer is wired")]
-pub(crate) use writer::{HeaderRef, record_size};
-#[allow(unused_imports, reason = "until the producer is wired")]
 pub(crate) use {
     codec::Compressor,
-    writer::{BatchWriter, Flags, Sequence},
+    writer::{BatchWriter, Flags, HeaderRef, Sequence, compress, record_size, stamp},
 };

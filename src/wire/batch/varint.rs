@@ -69,26 +69,43 @@ fn read_long(bytes: &[u8], at: usize, longest: usize) -> Result<(u64, usize), Pr
     })
 }
 
-pub(super) use write::{size_i64, write_i64};
-
-mod write {
-    /// Writes an integer of either width: both take the same bytes.
-    pub(in super::super) fn write_i64(out: &mut Vec<u8>, value: i64) {
-        let mut rest = zigzag(value);
-        while rest >= 0x80 {
-            out.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        out.push(rest as u8);
+/// Writes an integer of either width: both take the same bytes.
+#[inline]
+pub(super) fn write_i64(out: &mut Vec<u8>, value: i64) {
+    let bits = zigzag(value);
+    if bits < 1 << 7 {
+        out.push(bits as u8);
+    } else if bits < 1 << 14 {
+        out.extend_from_slice(&[bits as u8 | 0x80, (bits >> 7) as u8]);
+    } else {
+        write_long(out, bits);
     }
+}
 
-    /// How many bytes [`write_i64`] takes.
-    pub(in super::super) fn size_i64(value: i64) -> usize {
-        let bits = 64 - (zigzag(value) | 1).leading_zeros() as usize;
-        bits.div_ceil(7)
+#[inline(never)]
+fn write_long(out: &mut Vec<u8>, mut rest: u64) {
+    while rest >= 0x80 {
+        out.push(rest as u8 | 0x80);
+        rest >>= 7;
     }
+    out.push(rest as u8);
+}
 
-    fn zigzag(value: i64) -> u64 {
-        ((value << 1) ^ (value >> 63)) as u64
+/// How many bytes [`write_i64`] takes.
+#[inline]
+pub(super) fn size_i64(value: i64) -> usize {
+    let bits = zigzag(value);
+    // Comparisons that are foreseen cost less than a count of bits.
+    if bits < 1 << 7 {
+        1
+    } else if bits < 1 << 14 {
+        2
+    } else {
+        (64 - bits.leading_zeros() as usize).div_ceil(7)
     }
+}
+
+#[inline]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
 }

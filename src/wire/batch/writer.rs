@@ -1,4 +1,5 @@
-//! Writes record batches, magic 2.
+//! Writes record batches, magic 2, in the three steps of a batch's life: records are appended, the batch is closed and
+//! maybe compressed, and before each time that it is sent under another identity, it is stamped.
 
 use super::{
     codec::{Compression, Compressor},
@@ -11,12 +12,12 @@ use crate::{Error, ErrorKind, Result};
 /// A header as it is written: key, and a value that may be null.
 pub(crate) type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// Writes records straight into the bytes that are sent; the header is filled in at the end.
-#[derive(Debug)]
+/// What has to be known of a batch while records are appended. Its bytes are the caller's, who gives the same ones each
+/// time: room for the header, then whole records.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct BatchWriter {
-    /// Room for the header, then whole records.
-    bytes: Vec<u8>,
     records: u32,
+    /// Of the first record, not the lowest: what the others' deltas count from. -1 before there is one.
     first_timestamp: i64,
     max_timestamp: i64,
 }
@@ -48,28 +49,28 @@ pub(crate) struct Flags {
 }
 
 impl BatchWriter {
-    /// Writes into `buffer`, whose capacity is kept and whose content is not.
-    pub(crate) fn new(mut buffer: Vec<u8>) -> Self {
-        buffer.clear();
-        buffer.resize(HEADER, 0);
+    /// Begins a batch in `out`, whose capacity is kept and whose content is not.
+    pub(crate) fn start(out: &mut Vec<u8>) -> Self {
+        out.clear();
+        out.resize(HEADER, 0);
         Self {
-            bytes: buffer,
             records: 0,
             first_timestamp: -1,
             max_timestamp: -1,
         }
     }
 
-    /// What would be sent if nothing was added or compressed.
-    pub(crate) fn size(&self) -> usize {
-        self.bytes.len()
-    }
-
     pub(crate) fn records(&self) -> u32 {
         self.records
     }
 
-    /// By how much [`size`](Self::size) would grow.
+    /// In milliseconds since 1970; -1 before there is a record.
+    pub(crate) fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// By exactly how much [`append`](Self::append) would make the batch longer.
+    #[inline]
     pub(crate) fn size_of(
         &self,
         timestamp: i64,
@@ -78,89 +79,82 @@ impl BatchWriter {
         headers: &[HeaderRef<'_>],
     ) -> usize {
         let body = body_size(self.timestamp_delta(timestamp), self.records, key, value, headers);
-        size_i64(body as i64) + body
+        body.saturating_add(size_i64(body as i64))
     }
 
+    /// Where `out` has room for [`size_of`](Self::size_of) the record, it does not move.
+    ///
     /// # Errors
     ///
     /// `TooLarge` if the batch would reach 2 GiB, which is more than its header can say; it is left as it was.
+    #[inline]
     pub(crate) fn append(
         &mut self,
+        out: &mut Vec<u8>,
         timestamp: i64,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
         headers: &[HeaderRef<'_>],
     ) -> Result<()> {
-        let timestamp_delta = self.timestamp_delta(timestamp);
-        let body = body_size(timestamp_delta, self.records, key, value, headers);
-        // Ten bytes are for the record's length.
-        if self.bytes.len().saturating_add(body).saturating_add(10) > i32::MAX as usize {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                "the record makes its batch longer than 2 GiB",
-            ));
+        let size = self.size_of(timestamp, key, value, headers);
+        self.append_sized(out, size, timestamp, key, value, headers)
+    }
+
+    /// [`append`](Self::append) for who has asked for the record's [`size_of`](Self::size_of) just before.
+    #[inline]
+    pub(crate) fn append_sized(
+        &mut self,
+        out: &mut Vec<u8>,
+        size: usize,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) -> Result<()> {
+        debug_assert_eq!(size, self.size_of(timestamp, key, value, headers));
+        if size > (i32::MAX as usize).saturating_sub(out.len()) {
+            return Err(too_large());
         }
-        let out = &mut self.bytes;
-        out.reserve(body + 10);
-        write_i64(out, body as i64);
+        out.reserve(size);
+        let end = out.len() + size;
+        write_i64(out, body_of(size) as i64);
         out.push(0); // attributes, of which Kafka uses none
-        write_i64(out, timestamp_delta);
+        write_i64(out, self.timestamp_delta(timestamp));
         write_i64(out, i64::from(self.records));
         write_nullable(out, key);
         write_nullable(out, value);
-        write_i64(out, headers.len() as i64);
-        for &(key, value) in headers {
-            write_nullable(out, Some(key));
-            write_nullable(out, value);
-        }
+        write_headers(out, headers);
+        debug_assert_eq!(out.len(), end);
+        self.count(timestamp);
+        Ok(())
+    }
+
+    /// Takes a record into account that is not written: so that sizes can be known before there is room.
+    #[inline]
+    pub(crate) fn count(&mut self, timestamp: i64) {
         if self.records == 0 {
             self.first_timestamp = timestamp;
             self.max_timestamp = timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
         self.records += 1;
-        Ok(())
     }
 
-    /// Compresses the records, fills in the header and gives what is to be sent.
-    pub(crate) fn finish(
-        mut self,
-        sequence: Sequence,
-        base_offset: i64,
-        flags: Flags,
-        compressor: &mut Compressor,
-    ) -> Result<Vec<u8>> {
-        let compression = compressor.compression();
-        if compression != Compression::None {
-            let mut compressed = Vec::with_capacity(HEADER + self.bytes.len() / 2);
-            compressed.resize(HEADER, 0);
-            compressor.compress(&self.bytes[HEADER..], &mut compressed)?;
-            self.bytes = compressed;
-        }
-        let length = i32::try_from(self.bytes.len() - PREFIX)
-            .map_err(|_| Error::new(ErrorKind::TooLarge, "the batch is longer than 2 GiB"))?;
-        let attributes = compression as i16 | flags.bits();
+    /// Fills in what the header says of the records, which stay as they are. Without a [`stamp`] the batch is not to be
+    /// sent.
+    pub(crate) fn close(self, out: &mut [u8], flags: Flags) {
         let last_offset_delta = self.records.saturating_sub(1);
-
-        let bytes = &mut self.bytes;
-        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
-        put(0, &base_offset.to_be_bytes());
-        put(8, &length.to_be_bytes());
-        put(12, &(-1_i32).to_be_bytes()); // the leader's epoch, which the broker fills in
-        put(16, &[2]);
-        put(21, &attributes.to_be_bytes());
-        put(23, &last_offset_delta.to_be_bytes());
-        put(27, &self.first_timestamp.to_be_bytes());
-        put(35, &self.max_timestamp.to_be_bytes());
-        put(43, &sequence.producer_id.to_be_bytes());
-        put(51, &sequence.epoch.to_be_bytes());
-        put(53, &sequence.base_sequence.to_be_bytes());
-        put(57, &self.records.to_be_bytes());
-        let checksum = crc32c::crc32c(&self.bytes[CHECKED_FROM..]);
-        self.bytes[17..CHECKED_FROM].copy_from_slice(&checksum.to_be_bytes());
-        Ok(self.bytes)
+        put_length(out);
+        put(out, 12, &(-1_i32).to_be_bytes()); // the leader's epoch, which the broker fills in, as it does the offset
+        put(out, 16, &[2]);
+        put(out, 21, &flags.bits().to_be_bytes());
+        put(out, 23, &last_offset_delta.to_be_bytes());
+        put(out, 27, &self.first_timestamp.to_be_bytes());
+        put(out, 35, &self.max_timestamp.to_be_bytes());
+        put(out, 57, &self.records.to_be_bytes());
     }
 
+    #[inline]
     fn timestamp_delta(&self, timestamp: i64) -> i64 {
         if self.records == 0 {
             0
@@ -168,6 +162,39 @@ impl BatchWriter {
             timestamp.wrapping_sub(self.first_timestamp)
         }
     }
+}
+
+/// Compresses a closed batch, if that makes it smaller: says whether it did. Where it does not, or after an `Err`, the
+/// batch is as it was.
+///
+/// `scratch` holds the result for a moment; kept by the caller, it need not be made for each batch. `bytes` never becomes
+/// longer, and keeps its capacity.
+pub(crate) fn compress(bytes: &mut Vec<u8>, compressor: &mut Compressor, scratch: &mut Vec<u8>) -> Result<bool> {
+    let compression = compressor.compression();
+    if compression == Compression::None {
+        return Ok(false);
+    }
+    let records = &mut bytes[HEADER..];
+    scratch.clear();
+    compressor.compress(records, scratch)?;
+    if scratch.len() >= records.len() {
+        return Ok(false);
+    }
+    records[..scratch.len()].copy_from_slice(scratch);
+    bytes.truncate(HEADER + scratch.len());
+    put_length(bytes);
+    bytes[22] |= compression as u8;
+    Ok(true)
+}
+
+/// Gives a closed batch its identity, and the checksum over all of it: before it is sent, and again whenever its
+/// identity has changed.
+pub(crate) fn stamp(batch: &mut [u8], sequence: Sequence) {
+    put(batch, 43, &sequence.producer_id.to_be_bytes());
+    put(batch, 51, &sequence.epoch.to_be_bytes());
+    put(batch, 53, &sequence.base_sequence.to_be_bytes());
+    let checksum = crc32c::crc32c(&batch[CHECKED_FROM..]);
+    put(batch, 17, &checksum.to_be_bytes());
 }
 
 impl Flags {
@@ -180,10 +207,12 @@ impl Flags {
 /// The most that a record takes, wherever in a batch it comes to lie.
 pub(crate) fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[HeaderRef<'_>]) -> usize {
     let body = body_size(i64::MIN, i32::MAX.unsigned_abs(), key, value, headers);
-    size_i64(body as i64) + body
+    body.saturating_add(size_i64(body as i64))
 }
 
-/// What follows a record's length.
+/// What follows a record's length. As large as can be where it is more than can be addressed: a record may name the
+/// same bytes many times.
+#[inline]
 fn body_size(
     timestamp_delta: i64,
     offset_delta: u32,
@@ -191,28 +220,60 @@ fn body_size(
     value: Option<&[u8]>,
     headers: &[HeaderRef<'_>],
 ) -> usize {
-    let headers_size: usize = headers
-        .iter()
-        .map(|&(key, value)| nullable_size(Some(key)) + nullable_size(value))
-        .sum();
-    1 + size_i64(timestamp_delta)
-        + size_i64(i64::from(offset_delta))
-        + nullable_size(key)
-        + nullable_size(value)
-        + size_i64(headers.len() as i64)
-        + headers_size
+    (1 + size_i64(timestamp_delta) + size_i64(i64::from(offset_delta)))
+        .saturating_add(nullable_size(key))
+        .saturating_add(nullable_size(value))
+        .saturating_add(headers_size(headers))
 }
 
+/// [`body_size`] of a record of this size: the size without the length that was counted in.
+#[inline]
+fn body_of(size: usize) -> usize {
+    // The length of the size is that of the body, or a byte more where the body is the longest of its length.
+    size - size_i64((size - size_i64(size as i64)) as i64)
+}
+
+#[inline]
 fn nullable_size(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(1, |bytes| size_i64(bytes.len() as i64) + bytes.len())
 }
 
-fn write_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    match bytes {
-        Some(bytes) => {
-            write_i64(out, bytes.len() as i64);
-            out.extend_from_slice(bytes);
-        }
-        None => write_i64(out, -1),
+#[inline]
+fn headers_size(headers: &[HeaderRef<'_>]) -> usize {
+    headers
+        .iter()
+        .map(|&(key, value)| nullable_size(Some(key)).saturating_add(nullable_size(value)))
+        .fold(size_i64(headers.len() as i64), usize::saturating_add)
+}
+
+#[inline]
+fn write_headers(out: &mut Vec<u8>, headers: &[HeaderRef<'_>]) {
+    write_i64(out, headers.len() as i64);
+    for &(key, value) in headers {
+        write_nullable(out, Some(key));
+        write_nullable(out, value);
     }
+}
+
+#[inline]
+fn write_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    write_i64(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    if let Some(bytes) = bytes {
+        out.extend_from_slice(bytes);
+    }
+}
+
+/// What its length field counts: all that follows. That it fits is what [`BatchWriter::append`] sees to.
+fn put_length(batch: &mut [u8]) {
+    let length = (batch.len() - PREFIX) as i32;
+    put(batch, 8, &length.to_be_bytes());
+}
+
+fn put(batch: &mut [u8], at: usize, field: &[u8]) {
+    batch[at..at + field.len()].copy_from_slice(field);
+}
+
+#[cold]
+fn too_large() -> Error {
+    Error::new(ErrorKind::TooLarge, "the record makes its batch longer than 2 GiB")
 }

@@ -19,7 +19,7 @@ enum Context {
     #[cfg(feature = "snappy")]
     Snappy(Box<snap::raw::Encoder>),
     #[cfg(feature = "lz4")]
-    Lz4,
+    Lz4(lz4_flex::block::CompressTable),
     #[cfg(feature = "zstd")]
     Zstd(zstd::zstd_safe::CCtx<'static>),
 }
@@ -35,7 +35,7 @@ impl Compressor {
             #[cfg(feature = "snappy")]
             Compression::Snappy => Context::Snappy(Box::new(snap::raw::Encoder::new())),
             #[cfg(feature = "lz4")]
-            Compression::Lz4 => Context::Lz4,
+            Compression::Lz4 => Context::Lz4(lz4_flex::block::CompressTable::large()),
             #[cfg(feature = "zstd")]
             Compression::Zstd => Context::Zstd(zstd::zstd_safe::CCtx::create()),
             #[cfg(not(all(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")))]
@@ -64,7 +64,7 @@ impl Compressor {
             #[cfg(feature = "snappy")]
             Context::Snappy(context) => snappy::compress(context, records, out),
             #[cfg(feature = "lz4")]
-            Context::Lz4 => lz4::compress(records, out),
+            Context::Lz4(table) => lz4::compress(table, records, out),
             #[cfg(feature = "zstd")]
             Context::Zstd(context) => zstd_frame::compress(context, self.level, records, out),
         }
@@ -149,20 +149,38 @@ mod snappy {
 
 #[cfg(feature = "lz4")]
 mod lz4 {
-    use std::io::Write;
-
-    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 
     use super::{Result, failed};
 
-    /// With independent blocks: the Java client reads no others.
-    pub(super) fn compress(records: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let frame = FrameInfo::new()
-            .block_mode(BlockMode::Independent)
-            .block_size(BlockSize::Max64KB);
-        let mut encoder = FrameEncoder::with_frame_info(frame, out);
-        encoder.write_all(records).map_err(|_| failed("lz4"))?;
-        encoder.finish().map(drop).map_err(|_| failed("lz4"))
+    /// Magic number; flags: version 1, independent blocks (the Java client reads no others), no checksums beside the
+    /// batch's own; blocks of 64 KiB at most; and the checksum of these two bytes.
+    const HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
+    const BLOCK: usize = 64 * 1024;
+    /// Marks a block that would not have become smaller.
+    const STORED: u32 = 1 << 31;
+    const END: [u8; 4] = [0; 4];
+
+    /// A frame made here: blocks go from the records straight to `out`.
+    pub(super) fn compress(table: &mut CompressTable, records: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.extend_from_slice(&HEADER);
+        for block in records.chunks(BLOCK) {
+            let size_at = out.len();
+            let start = size_at + 4;
+            out.resize(start + get_maximum_output_size(block.len()), 0);
+            let written = compress_into_with_table(block, &mut out[start..], table).map_err(|_| failed("lz4"))?;
+            let size = if written < block.len() {
+                out.truncate(start + written);
+                written as u32
+            } else {
+                out.truncate(start);
+                out.extend_from_slice(block);
+                block.len() as u32 | STORED
+            };
+            out[size_at..start].copy_from_slice(&size.to_le_bytes());
+        }
+        out.extend_from_slice(&END);
+        Ok(())
     }
 }
 
