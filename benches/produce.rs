@@ -5,6 +5,14 @@
 //! that only ratios within one round are compared: a shared machine's speed changes by the minute. After each run the
 //! topic's end offsets are counted, and it is deleted.
 //!
+//! | Contender | What it does |
+//! |---|---|
+//! | `floor` | a bare loop on one thread that writes requests which lie there, five in flight |
+//! | `klamm` | `send`, and one `flush` at the end; deliveries are dropped |
+//! | `klamm-deliveries` | keeps the deliveries of some ten thousand records, and waits for the older half of them |
+//! | `klamm-4-threads` | as `klamm`, with four threads that share the producer |
+//! | `java` | `ProducerPerformance`, by its own clock: a rough peer |
+//!
 //! Arguments choose what is measured (`cargo bench … -- 100B lz4`); without any, all of it is but `sizes`:
 //!
 //! | Argument | Records |
@@ -40,6 +48,8 @@ mod support;
 #[path = "produce/topics.rs"]
 mod topics;
 mod values;
+#[path = "produce/writers.rs"]
+mod writers;
 
 use std::{any::Any, env, time::Instant};
 
@@ -47,8 +57,7 @@ use load::{Load, WORKLOADS, Workload};
 use race::{best_of, median, median_of, number, ratios};
 use topics::Topics;
 
-// The place of klamm's own contenders: `klamm`, `klamm-deliveries`, `klamm-4-threads`.
-const CONTENDERS: &[&str] = &["floor", "java"];
+const CONTENDERS: &[&str] = &["floor", "klamm", "klamm-deliveries", "klamm-4-threads", "java"];
 
 fn main() {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -77,6 +86,9 @@ fn run(workload: &'static Workload, contender: &str, bootstrap: &str, topic: &st
     let load = Load::new(workload, records);
     // What has written is kept until its threads have been asked for their time.
     let write: Box<dyn FnOnce() -> Box<dyn Any> + '_> = match contender {
+        "klamm" => Box::new(|| Box::new(writers::detached(&load, bootstrap, topic))),
+        "klamm-deliveries" => Box::new(|| Box::new(writers::waiting(&load, bootstrap, topic))),
+        "klamm-4-threads" => Box::new(|| Box::new(writers::threads(4, &load, bootstrap, topic))),
         "java" => return java::run(&load, bootstrap, topic),
         floor => {
             let requests = floor::prepare(&load, topic, floor::Size::named(floor));

@@ -190,16 +190,22 @@ impl BatchEncoder {
         limit: usize,
         records: impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])>,
     ) -> Result<(Vec<u8>, usize)> {
-        let mut writer = BatchWriter::new(Vec::new());
+        let mut buffer = Vec::new();
+        self.writer = BatchWriter::start(&mut buffer);
+        let mut count = 0;
         for (key, value) in records {
-            if writer.size() + writer.size_of(timestamp, key, Some(value), &[]) > limit {
+            let size = self.writer.size_of(timestamp, key, Some(value), &[]);
+            if buffer.len() + size > limit {
                 break;
             }
-            writer.append(timestamp, key, Some(value), &[])?;
+            self.writer
+                .append_sized(&mut buffer, size, timestamp, key, Some(value), &[])?;
+            count += 1;
         }
-        let count = writer.records() as usize;
-        let batch = writer.finish(Sequence::NONE, 0, Flags::default(), &mut self.0)?;
-        Ok((batch, count))
+        self.close(&mut buffer);
+        self.compress(&mut buffer)?;
+        self.stamp(&mut buffer);
+        Ok((buffer, count))
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use klamm::internals::{BatchEncoder, BatchReader};
+use klamm::{
+    Client, Producer, Record,
+    internals::{BatchEncoder, BatchReader},
+};
 
 use super::{
     bare::{Connection, fetch_request},
@@ -18,8 +21,8 @@ use super::{
 
 const A_SECOND: usize = 1000;
 const VALUE_BYTES: usize = 100;
-/// The place of klamm's own: with a linger of nothing and of 5 ms, each waiting for deliveries or not.
-const CONTENDERS: &[&str] = &["floor"];
+/// klamm's linger, by default or not at all, and wait for each delivery or for none.
+const CONTENDERS: &[&str] = &["floor", "linger 0, waits", "linger 0", "default, waits", "default"];
 
 // ---- one run, in a process of its own ----
 
@@ -29,22 +32,33 @@ pub(crate) fn run(contender: &str, bootstrap: &str, topic: &str, records: usize)
     let clock = Clock(Instant::now());
     let mut seen = Vec::with_capacity(records);
     let (ready, is_ready) = mpsc::channel();
-    let acknowledged = thread::scope(|scope| {
+    let is_floor = contender == "floor";
+    let waits = is_floor || contender.ends_with("waits");
+    let sent = thread::scope(|scope| {
         scope.spawn(|| {
+            let ready = || ready.send(()).expect("the writer waits");
             let see = |value: &[u8]| {
-                seen.push(clock.nanoseconds() - sent(value));
+                seen.push(clock.nanoseconds() - time_in(value));
                 seen.len() == records
             };
-            read_bare(bootstrap, topic, || ready.send(()).expect("it waits"), see);
+            if is_floor {
+                read_bare(bootstrap, topic, ready, see);
+            } else {
+                read(bootstrap, topic, ready, see);
+            }
         });
         is_ready.recv().expect("a reader");
         // Until its first long poll has begun.
         thread::sleep(Duration::from_millis(300));
-        assert_eq!(contender, "floor", "the only one so far");
-        write_bare(bootstrap, topic, |send| pace(records, clock, send))
+        if is_floor {
+            pace(records, clock, bare_writer(bootstrap, topic))
+        } else {
+            let producer = producer(bootstrap, contender.starts_with("linger 0"));
+            pace(records, clock, |value| write(&producer, topic, value, waits))
+        }
     });
-    print(seen);
-    print(acknowledged);
+    print(&seen);
+    print(if waits { &sent } else { &[] });
 }
 
 #[derive(Clone, Copy)]
@@ -57,7 +71,7 @@ impl Clock {
 }
 
 /// When a value was sent, as it says itself.
-fn sent(value: &[u8]) -> u64 {
+fn time_in(value: &[u8]) -> u64 {
     let first = value.first_chunk().expect("a value that a writer made");
     u64::from_be_bytes(*first)
 }
@@ -77,17 +91,44 @@ fn pace(records: usize, clock: Clock, mut send: impl FnMut(&[u8])) -> Vec<u64> {
     each.collect()
 }
 
-fn write_bare<T>(bootstrap: &str, topic: &str, write: impl FnOnce(&mut dyn FnMut(&[u8])) -> T) -> T {
+fn producer(bootstrap: &str, lingers_not: bool) -> Producer {
+    let client = Client::connect(bootstrap).expect("the broker is there");
+    let mut producer = client.producer();
+    if lingers_not {
+        producer = producer.linger(Duration::ZERO);
+    }
+    producer.build().expect("settings that hold")
+}
+
+fn write(producer: &Producer, topic: &str, value: &[u8], waits: bool) {
+    let sent = producer.send(Record::to(topic).value(value)).expect("there is room");
+    if waits {
+        sent.wait(Duration::from_secs(10)).expect("it is in the log");
+    }
+}
+
+fn bare_writer(bootstrap: &str, topic: &str) -> impl FnMut(&[u8]) {
     let mut connection = Connection::new(bootstrap);
     let mut encoder = BatchEncoder::new("none").expect("no codec is always there");
-    write(&mut |value| {
+    move |value| {
         let filled = encoder.fill(floor::now(), usize::MAX, [(None, value)].into_iter());
         let (batch, _) = filled.expect("a batch");
         floor::expect_success(connection.ask(&floor::request(topic, vec![(0, batch.into())])));
-    })
+    }
 }
 
 /// Until `see` has seen enough.
+fn read(bootstrap: &str, topic: &str, ready: impl FnOnce(), mut see: impl FnMut(&[u8]) -> bool) {
+    let client = Client::connect(bootstrap).expect("the broker is there");
+    let stream = client.reader().topics([topic]).open().expect("the topic is there");
+    ready();
+    for message in &stream {
+        if see(message.expect("a record").value().unwrap_or_default()) {
+            return;
+        }
+    }
+}
+
 fn read_bare(bootstrap: &str, topic: &str, ready: impl FnOnce(), mut see: impl FnMut(&[u8]) -> bool) {
     let mut connection = Connection::new(bootstrap);
     let mut offsets = vec![0; connection.partitions(topic)];
@@ -106,15 +147,13 @@ fn read_bare(bootstrap: &str, topic: &str, ready: impl FnOnce(), mut see: impl F
 }
 
 /// All but the first tenth, in which everything is done for the first time.
-fn print(delays: Vec<u64>) {
+fn print(delays: &[u64]) {
     let mut delays = delays[delays.len() / 10..].to_vec();
     delays.sort_unstable();
-    let at = |share: f64| delays.get(((delays.len() as f64 * share) as usize).min(delays.len().saturating_sub(1)));
+    let last = delays.len().saturating_sub(1);
     for share in [0.5, 0.99, 1.0] {
-        println!(
-            "{}",
-            at(share).map_or(f64::NAN, |&nanoseconds| nanoseconds as f64 / 1000.0)
-        );
+        let delay = delays.get((last as f64 * share) as usize);
+        println!("{}", delay.map_or(f64::NAN, |&nanoseconds| nanoseconds as f64 / 1000.0));
     }
 }
 
