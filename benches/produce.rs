@@ -91,7 +91,7 @@ fn run(workload: &'static Workload, contender: &str, bootstrap: &str, topic: &st
         "klamm-4-threads" => Box::new(|| Box::new(writers::threads(4, &load, bootstrap, topic))),
         "java" => return java::run(&load, bootstrap, topic),
         floor => {
-            let requests = floor::prepare(&load, topic, floor::Size::named(floor));
+            let requests = floor::prepare(&load, topic, floor::Size::named(floor, workload));
             Box::new(move || Box::new(requests.write(bootstrap, topic)))
         }
     };

@@ -33,11 +33,6 @@ pub(crate) struct Size {
     partitions: usize,
 }
 
-const BEST: Size = Size {
-    batch_kilobytes: 1024,
-    partitions: 1,
-};
-
 /// All that make requests of 64 KiB to 12 MiB. A broker takes no batch of more than 1 MiB, as it is sent.
 pub(crate) fn sizes(workload: &Workload) -> Vec<Size> {
     let most_kilobytes = if workload.codec == "none" { 1024 } else { 2048 };
@@ -56,8 +51,17 @@ pub(crate) fn sizes(workload: &Workload) -> Vec<Size> {
 }
 
 impl Size {
+    /// Requests of 3 MiB, or as near to it as one batch comes: beyond half a MiB in batches of 256 KiB and more, little
+    /// changes.
+    fn best(workload: &Workload) -> Self {
+        Self {
+            batch_kilobytes: if workload.partitions == 1 { 1024 } else { 256 },
+            partitions: workload.partitions,
+        }
+    }
+
     /// Of `256/4`: 256 KiB, and 4 partitions. The best for any other name.
-    pub(crate) fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str, workload: &Workload) -> Self {
         let numbers = name.split_once('/');
         let parsed = numbers.and_then(|(batch, partitions)| {
             Some(Self {
@@ -65,7 +69,7 @@ impl Size {
                 partitions: partitions.parse().ok()?,
             })
         });
-        parsed.unwrap_or(BEST)
+        parsed.unwrap_or_else(|| Self::best(workload))
     }
 }
 
