@@ -118,8 +118,8 @@ impl Sender {
     fn run(&mut self) {
         while !self.shared.ended.is_stopped() {
             self.inbox.bell().quiet();
-            self.adopt();
             self.take_answers();
+            self.adopt();
             let wake_at = self.send_ready();
             self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
             self.wait(wake_at);
@@ -166,8 +166,8 @@ impl Sender {
                 continue;
             }
             self.transmit(batches);
-            self.adopt();
             self.take_answers();
+            self.adopt();
         }
     }
 
@@ -320,7 +320,7 @@ impl Sender {
                         error,
                         maybe_applied: false,
                     };
-                    partition.settle(ticket, verdict, self.shared.cluster.random());
+                    partition.settle(&self.inbox, ticket, verdict, self.shared.cluster.random());
                 }
             }
         }
@@ -434,7 +434,12 @@ impl Sender {
                 offset: None,
                 timestamp: None,
             };
-            partition.settle(ticket, Verdict::Appended(appended), self.shared.cluster.random());
+            partition.settle(
+                &self.inbox,
+                ticket,
+                Verdict::Appended(appended),
+                self.shared.cluster.random(),
+            );
         }
     }
 
@@ -448,9 +453,9 @@ impl Sender {
                     error: error.clone(),
                     maybe_applied: false,
                 };
-                partition.settle(ticket, verdict, random);
+                partition.settle(&self.inbox, ticket, verdict, random);
             } else {
-                partition.not_sent(ticket, error.clone(), random);
+                partition.not_sent(&self.inbox, ticket, error.clone(), random);
             }
         }
     }
@@ -524,7 +529,7 @@ impl Sender {
                 partition.index
             );
         }
-        let held = partition.settle(sent.ticket, verdict, self.shared.cluster.random());
+        let held = partition.settle(&self.inbox, sent.ticket, verdict, self.shared.cluster.random());
         if let Some(held) = held {
             self.take_apart(partition, &held, &faulty);
         }
@@ -544,7 +549,7 @@ impl Sender {
             partition.shrink_batches(held.bytes.bytes().len());
         }
         let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
-        partition.replace(held.ticket, parts);
+        partition.replace(&self.inbox, held.ticket, parts);
     }
 
     /// What the answer says about new leaders (KIP-951).
