@@ -55,6 +55,7 @@ struct Sender {
     not_before: Option<Instant>,
     /// To connect or to stay connected, in a row.
     failures: u32,
+    connected_at: Option<Instant>,
     tools: Tools,
 }
 
@@ -111,6 +112,7 @@ impl Sender {
             flights: VecDeque::new(),
             not_before: None,
             failures: 0,
+            connected_at: None,
             tools,
         })
     }
@@ -225,6 +227,7 @@ impl Sender {
         match Connection::open(&address, cluster.net_config(), &deadline) {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.connected_at = Some(now());
                 self.not_before = None;
                 true
             }
@@ -264,6 +267,11 @@ impl Sender {
             .take()
             .and_then(|connection| connection.ended())
             .is_none_or(|ended| ended.was_idle);
+        let longest = self.shared.cluster.config().reconnect_backoff.max;
+        let lived = self.connected_at.take().map(|at| now().saturating_duration_since(at));
+        if lived.is_some_and(|lived| lived > longest) {
+            self.failures = 0;
+        }
         if !was_idle {
             self.cool_down();
         }
@@ -486,7 +494,6 @@ impl Sender {
     }
 
     fn answered(&mut self, flight: Flight, answer: &ProduceResponse) {
-        self.failures = 0;
         if answer.throttle_time_ms > 0 {
             let throttle = Duration::from_millis(answer.throttle_time_ms.unsigned_abs().into());
             log::debug!("broker {} throttles for {throttle:?}", self.inbox.broker);
