@@ -36,6 +36,8 @@ pub(super) struct Keeper {
     refreshed: Instant,
     /// When a broker that owes something was last doubted.
     doubted: HashMap<i32, Instant>,
+    /// When spare buffers go, unless there is something to fill them with before that.
+    spares_until: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -67,6 +69,7 @@ impl Keeper {
             identities: Pause::default(),
             refreshed: now(),
             doubted: HashMap::new(),
+            spares_until: None,
         }
     }
 
@@ -153,11 +156,18 @@ impl Keeper {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let config = self.shared.cluster.config();
         let mut until = self.next_deadline().min(self.refreshed + config.metadata_max_age);
         let is_idle = self.shared.env.ledger.is_settled();
-        if !is_idle {
+        if is_idle {
+            if self.spares_until.is_some_and(|at| at <= now()) {
+                self.shared.env.memory.drop_spares();
+                self.spares_until = None;
+            }
+            until = until.min(self.spares_until.unwrap_or(until));
+        } else {
+            self.spares_until = Some(now() + SPARED);
             until = until.min(now() + TICK);
         }
         if !self.stale.is_empty() || !self.homeless.is_empty() {
@@ -332,5 +342,7 @@ fn has_work(topic: &Topic) -> bool {
 const PATIENCE: Duration = Duration::from_secs(3);
 /// While something is owed, the keeper looks this often.
 const TICK: Duration = Duration::from_secs(1);
+/// A producer that has had nothing to do for so long may not have for much longer.
+const SPARED: Duration = Duration::from_secs(10);
 /// However close the end of some batch's time is, a question gets this long.
 const LEAST: Duration = Duration::from_millis(50);

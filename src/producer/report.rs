@@ -45,7 +45,6 @@ pub struct BatchReport {
 /// What was left when a producer was closed.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-#[must_use = "it tells whether records were lost"]
 pub struct ProducerReport {
     /// How many records of each partition were taken over and had not been delivered by the end of the closing: they were
     /// not written, or nobody knows ([`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown)).

@@ -55,6 +55,7 @@ struct Sender {
     not_before: Option<Instant>,
     /// To connect or to stay connected, in a row.
     failures: u32,
+    connected_at: Option<Instant>,
     tools: Tools,
 }
 
@@ -111,6 +112,7 @@ impl Sender {
             flights: VecDeque::new(),
             not_before: None,
             failures: 0,
+            connected_at: None,
             tools,
         })
     }
@@ -118,8 +120,8 @@ impl Sender {
     fn run(&mut self) {
         while !self.shared.ended.is_stopped() {
             self.inbox.bell().quiet();
-            self.adopt();
             self.take_answers();
+            self.adopt();
             let wake_at = self.send_ready();
             self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
             self.wait(wake_at);
@@ -166,8 +168,8 @@ impl Sender {
                 continue;
             }
             self.transmit(batches);
-            self.adopt();
             self.take_answers();
+            self.adopt();
         }
     }
 
@@ -225,6 +227,7 @@ impl Sender {
         match Connection::open(&address, cluster.net_config(), &deadline) {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.connected_at = Some(now());
                 self.not_before = None;
                 true
             }
@@ -264,6 +267,11 @@ impl Sender {
             .take()
             .and_then(|connection| connection.ended())
             .is_none_or(|ended| ended.was_idle);
+        let longest = self.shared.cluster.config().reconnect_backoff.max;
+        let lived = self.connected_at.take().map(|at| now().saturating_duration_since(at));
+        if lived.is_some_and(|lived| lived > longest) {
+            self.failures = 0;
+        }
         if !was_idle {
             self.cool_down();
         }
@@ -320,7 +328,7 @@ impl Sender {
                         error,
                         maybe_applied: false,
                     };
-                    partition.settle(ticket, verdict, self.shared.cluster.random());
+                    partition.settle(&self.inbox, ticket, verdict, self.shared.cluster.random());
                 }
             }
         }
@@ -434,7 +442,12 @@ impl Sender {
                 offset: None,
                 timestamp: None,
             };
-            partition.settle(ticket, Verdict::Appended(appended), self.shared.cluster.random());
+            partition.settle(
+                &self.inbox,
+                ticket,
+                Verdict::Appended(appended),
+                self.shared.cluster.random(),
+            );
         }
     }
 
@@ -448,9 +461,9 @@ impl Sender {
                     error: error.clone(),
                     maybe_applied: false,
                 };
-                partition.settle(ticket, verdict, random);
+                partition.settle(&self.inbox, ticket, verdict, random);
             } else {
-                partition.not_sent(ticket, error.clone(), random);
+                partition.not_sent(&self.inbox, ticket, error.clone(), random);
             }
         }
     }
@@ -481,7 +494,6 @@ impl Sender {
     }
 
     fn answered(&mut self, flight: Flight, answer: &ProduceResponse) {
-        self.failures = 0;
         if answer.throttle_time_ms > 0 {
             let throttle = Duration::from_millis(answer.throttle_time_ms.unsigned_abs().into());
             log::debug!("broker {} throttles for {throttle:?}", self.inbox.broker);
@@ -524,7 +536,7 @@ impl Sender {
                 partition.index
             );
         }
-        let held = partition.settle(sent.ticket, verdict, self.shared.cluster.random());
+        let held = partition.settle(&self.inbox, sent.ticket, verdict, self.shared.cluster.random());
         if let Some(held) = held {
             self.take_apart(partition, &held, &faulty);
         }
@@ -544,7 +556,7 @@ impl Sender {
             partition.shrink_batches(held.bytes.bytes().len());
         }
         let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
-        partition.replace(held.ticket, parts);
+        partition.replace(&self.inbox, held.ticket, parts);
     }
 
     /// What the answer says about new leaders (KIP-951).
