@@ -28,7 +28,7 @@
 //! | `KLAMM_BENCH_RECORDS` | Records of 100 bytes; 2 million unless set |
 //! | `KLAMM_BENCH_ROUNDS` | How often each contender runs; 5 unless set |
 //! | `KLAMM_BENCH_SECONDS` | How long `latency` writes; 5 unless set |
-//! | `KLAMM_BENCH_CONTENDERS` | Who takes part beside the floor, separated by commas; everybody unless set |
+//! | `KLAMM_BENCH_CONTENDERS` | Who takes part beside the floor, by the names in the tables, separated by commas; everybody unless set |
 //! | `KLAMM_TEST_BOOTSTRAP` | A running cluster to use |
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]

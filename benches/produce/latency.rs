@@ -22,7 +22,7 @@ use super::{
 const A_SECOND: usize = 1000;
 const VALUE_BYTES: usize = 100;
 /// klamm's linger, by default or not at all, and wait for each delivery or for none.
-const CONTENDERS: &[&str] = &["floor", "linger 0, waits", "linger 0", "default, waits", "default"];
+const CONTENDERS: &[&str] = &["floor", "no-linger-waits", "no-linger", "default-waits", "default"];
 
 // ---- one run, in a process of its own ----
 
@@ -53,7 +53,7 @@ pub(crate) fn run(contender: &str, bootstrap: &str, topic: &str, records: usize)
         if is_floor {
             pace(records, clock, bare_writer(bootstrap, topic))
         } else {
-            let producer = producer(bootstrap, contender.starts_with("linger 0"));
+            let producer = producer(bootstrap, contender.starts_with("no-linger"));
             pace(records, clock, |value| write(&producer, topic, value, waits))
         }
     });
@@ -180,7 +180,7 @@ pub(crate) fn compare(topics: &Topics) {
         }
     });
     println!(
-        "{:<24}{:>8}{:>8}{:>8}{:>10}{:>8}{:>8}   median and 99 %, of the floor's; medians round by round",
+        "{:<18}{:>8}{:>8}{:>8}{:>10}{:>8}{:>8}   median and 99 %, of the floor's; medians round by round",
         "", "seen: 50%", "99%", "max", "acked: 50%", "99%", "max"
     );
     for (name, mine) in contenders.iter().zip(&runs) {
@@ -189,7 +189,7 @@ pub(crate) fn compare(topics: &Topics) {
         let medians = ratios(mine, &runs[0], |run| run.seen[0]);
         let each: Vec<_> = medians.iter().map(|ratio| format!("{ratio:.2}")).collect();
         println!(
-            "{name:<24}{p50:>9.0}{p99:>8.0}{max:>8.0}{ack50:>10.0}{ack99:>8.0}{ack_max:>8.0}   {:.2} {:.2}; {}",
+            "{name:<18}{p50:>9.0}{p99:>8.0}{max:>8.0}{ack50:>10.0}{ack99:>8.0}{ack_max:>8.0}   {:.2} {:.2}; {}",
             median(medians),
             median(ratios(mine, &runs[0], |run| run.seen[1])),
             each.join(" "),
