@@ -52,10 +52,11 @@ pub(crate) fn sizes(workload: &Workload) -> Vec<Size> {
 
 impl Size {
     /// Requests of 3 MiB, or as near to it as one batch comes: beyond half a MiB in batches of 256 KiB and more, little
-    /// changes.
+    /// changes. What is compressed is sent as less.
     fn best(workload: &Workload) -> Self {
+        let is_small = workload.partitions > 1 && workload.codec == "none";
         Self {
-            batch_kilobytes: if workload.partitions == 1 { 1024 } else { 256 },
+            batch_kilobytes: if is_small { 256 } else { 1024 },
             partitions: workload.partitions,
         }
     }
