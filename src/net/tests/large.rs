@@ -84,6 +84,17 @@ fn stuck() -> (Broker, Receiver<()>, Sender<()>, Receiver<usize>) {
     (broker, begun, go, ended)
 }
 
+/// A broker that takes a request, and hangs up when it is let go.
+fn hanging_up() -> (Broker, Sender<()>) {
+    let (go, wait) = bounded::<()>(0);
+    let broker = Broker::start(move |mut peer| {
+        peer.introduce();
+        peer.request();
+        wait.recv().ok();
+    });
+    (broker, go)
+}
+
 fn small_buffers() -> NetConfig {
     NetConfig {
         socket: SocketOptions {
@@ -271,12 +282,7 @@ fn what_is_not_answered_is_never_overdue_and_soon_no_reason_to_keep_a_connection
 #[test]
 fn a_broker_that_hangs_up_on_what_it_does_not_answer_was_not_idle() {
     for (request_timeout, was_idle) in [(60_000, false), (20, true)] {
-        let (go, wait) = bounded::<()>(0);
-        let broker = Broker::start(move |mut peer| {
-            peer.introduce();
-            peer.request();
-            wait.recv().ok();
-        });
+        let (broker, go) = hanging_up();
         let config = NetConfig {
             request_timeout: Duration::from_millis(request_timeout),
             ..patient()
