@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{Connection, Pending},
     wire::{
-        batch::{Compression, Compressor, Decoder, Sequence, compress, stamp},
+        batch::{Compression, Compressor, Sequence, compress, stamp},
         produce::{Produce, TOPIC_IDS, TopicBatches},
     },
 };
@@ -63,7 +63,6 @@ struct Sender {
 struct Tools {
     compressor: Compressor,
     scratch: Vec<u8>,
-    decoder: Decoder,
 }
 
 /// A request on its way.
@@ -100,7 +99,6 @@ impl Sender {
         let tools = Tools {
             compressor: Compressor::new(config.compression, config.compression_level)?,
             scratch: Vec::new(),
-            decoder: Decoder::new(shared.env.memory.limit().max(64 << 20)),
         };
         Ok(Self {
             shared,
@@ -555,7 +553,7 @@ impl Sender {
         if faulty.is_empty() {
             partition.shrink_batches(held.bytes.bytes().len());
         }
-        let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
+        let parts = take_apart(held, faulty, &self.shared.env.memory);
         partition.replace(&self.inbox, held.ticket, parts);
     }
 
