@@ -421,10 +421,9 @@ impl<P> Queue<P> {
     /// What lies behind a batch that certainly is not in the log, and never will be under its sequence, is not either:
     /// it may go under another identity.
     fn void_behind(&mut self, at: usize) {
-        for entry in self.entries.iter_mut().skip(at + 1) {
-            if entry.sequence.is_none() {
-                break;
-            }
+        // Among them may be some that were given up before they had one.
+        let behind = self.entries.iter_mut().skip(at + 1);
+        for entry in behind.filter(|entry| entry.is_bound()) {
             entry.void = true;
             entry.maybe_applied = false;
             entry.leave_void_sequence();
