@@ -333,8 +333,10 @@ impl<P> Queue<P> {
                     self.refused(at, error, false);
                     return false;
                 }
-                self.entries[at].last_error = Some(error);
-                self.entries[at].stage = Stage::Held;
+                let entry = &mut self.entries[at];
+                entry.last_error = Some(error);
+                entry.stage = Stage::Held;
+                entry.leave_void_sequence();
                 return true;
             }
         }
@@ -461,7 +463,7 @@ impl<P> Queue<P> {
             // One is missing from now on.
             self.drop_out(at, true);
         }
-        let mut sequence = sequence.filter(|_| is_whole && !self.entries[at].void);
+        let mut sequence = sequence.filter(|_| is_whole);
         self.entries.remove(at);
         for (place, piece) in pieces.into_iter().enumerate() {
             let id = self.next_id;
