@@ -268,6 +268,9 @@ impl Keeper {
             return;
         };
         log::warn!("no more is written to {name}: {error}");
+        // Should it be written to again, its partitions begin anew; under the same identity a broker might take their first
+        // batches for those that it has.
+        self.identity = None;
         for partition in topic.all() {
             partition.end(error);
             self.homeless.remove(&partition.key);

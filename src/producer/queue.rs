@@ -13,6 +13,11 @@
 //! A partition where nothing was acknowledged yet under its identity has one batch in flight: a broker that knows nothing
 //! of a producer accepts any sequence, also the second batch after it has refused the first.
 
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -234,7 +239,7 @@ impl<P> Queue<P> {
         let has_sequence = first.is_some_and(|at| self.entries[at].sequence.is_some());
         if self.rules.idempotent && !has_sequence && (self.renew || self.identity.is_none()) {
             // What is left of the old identity comes first.
-            let is_left = self.entries.iter().take(ahead).any(|entry| entry.sequence.is_some());
+            let is_left = self.entries.iter().take(ahead).any(Entry::is_bound);
             return if is_left { Next::Blocked } else { Next::Identity };
         }
         Next::Ready
@@ -328,8 +333,10 @@ impl<P> Queue<P> {
                     self.refused(at, error, false);
                     return false;
                 }
-                self.entries[at].last_error = Some(error);
-                self.entries[at].stage = Stage::Held;
+                let entry = &mut self.entries[at];
+                entry.last_error = Some(error);
+                entry.stage = Stage::Held;
+                entry.leave_void_sequence();
                 return true;
             }
         }
@@ -416,10 +423,9 @@ impl<P> Queue<P> {
     /// What lies behind a batch that certainly is not in the log, and never will be under its sequence, is not either:
     /// it may go under another identity.
     fn void_behind(&mut self, at: usize) {
-        for entry in self.entries.iter_mut().skip(at + 1) {
-            if entry.sequence.is_none() {
-                break;
-            }
+        // Among them may be some that were given up before they had one.
+        let behind = self.entries.iter_mut().skip(at + 1);
+        for entry in behind.filter(|entry| entry.is_bound()) {
             entry.void = true;
             entry.maybe_applied = false;
             entry.leave_void_sequence();
@@ -457,7 +463,7 @@ impl<P> Queue<P> {
             // One is missing from now on.
             self.drop_out(at, true);
         }
-        let mut sequence = sequence.filter(|_| is_whole && !self.entries[at].void);
+        let mut sequence = sequence.filter(|_| is_whole);
         self.entries.remove(at);
         for (place, piece) in pieces.into_iter().enumerate() {
             let id = self.next_id;
@@ -516,7 +522,7 @@ impl<P> Queue<P> {
 
     /// The identity that [`Next::Identity`] asked for.
     pub(super) fn identify(&mut self, identity: Identity) {
-        let is_left = self.entries.iter().any(|entry| entry.sequence.is_some());
+        let is_left = self.entries.iter().any(Entry::is_bound);
         if is_left || (self.identity.is_some() && !self.renew) {
             return;
         }
@@ -616,6 +622,12 @@ impl<P> Entry<P> {
     /// Its outcome is open.
     fn is_open(&self) -> bool {
         !matches!(self.stage, Stage::Over(_) | Stage::Ghost(_))
+    }
+
+    /// It goes, or has gone, under an identity, and what comes of that is open. What is over may wait for its turn to be
+    /// told, behind one that has lost its sequence: it holds nobody up.
+    fn is_bound(&self) -> bool {
+        self.sequence.is_some() && !matches!(self.stage, Stage::Over(_))
     }
 
     fn attempt(&self) -> Option<u32> {
