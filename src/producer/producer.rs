@@ -267,6 +267,7 @@ impl Producer {
     /// - [`TimedOut`](ErrorKind::TimedOut) when that takes longer than `timeout`.
     /// - The first failure since the last flush that nobody was told: of a record that was sent detached, or whose
     ///   [`Delivery`] was dropped.
+    /// - [`Closed`](ErrorKind::Closed) when the producer or its client was closed.
     /// - [`WouldDeadlock`](ErrorKind::WouldDeadlock) in a delivery callback.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
         if thread::is_ours() {
@@ -276,6 +277,8 @@ impl Producer {
         self.wait_for_all(&deadline)?;
         match self.shared.env.ledger.take_untold() {
             Some(error) => Err(error),
+            // What was not delivered by then has failed.
+            None if self.shared.ended.is_stopped() => Err(self.shared.ended.error()),
             None => Ok(()),
         }
     }

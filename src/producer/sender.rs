@@ -303,6 +303,7 @@ impl Sender {
 
     fn transmit(&mut self, batches: Vec<(Arc<Partition>, Taken)>) {
         let mut outgoing = Vec::with_capacity(batches.len());
+        let mut size = 0;
         for (partition, taken) in batches {
             let Taken {
                 ticket,
@@ -313,6 +314,11 @@ impl Sender {
             match self.prepare(body, sequence) {
                 Ok(bytes) => {
                     if partition.give_back(ticket, &bytes, sequence) {
+                        if size + bytes.bytes().len() > LARGEST_REQUEST {
+                            self.send(std::mem::take(&mut outgoing));
+                            size = 0;
+                        }
+                        size += bytes.bytes().len();
                         let sent = Sent {
                             partition,
                             ticket,
@@ -330,6 +336,10 @@ impl Sender {
                 }
             }
         }
+        self.send(outgoing);
+    }
+
+    fn send(&mut self, outgoing: Vec<Outgoing>) {
         if outgoing.is_empty() {
             return;
         }
@@ -374,6 +384,11 @@ impl Sender {
             }
             Body::Lent | Body::Gone => return Err(Error::new(ErrorKind::Internal, "a batch without bytes was sent")),
         };
+        let size = buffer.bytes().len();
+        if size > LARGEST_BATCH {
+            let message = format!("the record makes a batch of {size} bytes, more than a request carries ({LARGEST_BATCH})");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
         stamp(buffer.bytes_mut(), sequence);
         Ok(Arc::new(buffer))
     }
@@ -612,6 +627,11 @@ impl Sender {
         }
     }
 }
+
+/// Brokers end the connection on a longer request (`socket.request.max.bytes`), and would do so each time it comes again.
+const LARGEST_REQUEST: usize = (100 << 20) - (64 << 10);
+/// Only a single record becomes so long.
+const LARGEST_BATCH: usize = 90 << 20;
 
 type Told<'a> = HashMap<(&'a str, i32), &'a PartitionProduceResponse>;
 
