@@ -79,7 +79,7 @@ impl Producer {
             backoff: cluster.config().retry_backoff,
         };
         let shared = Arc::new_cyclic(|shared: &std::sync::Weak<Shared>| {
-            let shared = shared.clone();
+            let shared = std::sync::Weak::clone(shared);
             let memory = Memory::new(config.buffer_bytes, move || {
                 if let Some(shared) = shared.upgrade() {
                     shared.wake_senders();

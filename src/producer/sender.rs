@@ -386,7 +386,8 @@ impl Sender {
         };
         let size = buffer.bytes().len();
         if size > LARGEST_BATCH {
-            let message = format!("the record makes a batch of {size} bytes, more than a request carries ({LARGEST_BATCH})");
+            let message =
+                format!("the record makes a batch of {size} bytes, more than a request carries ({LARGEST_BATCH})");
             return Err(Error::new(ErrorKind::TooLarge, message));
         }
         stamp(buffer.bytes_mut(), sequence);
