@@ -390,9 +390,11 @@ impl<P> Queue<P> {
     }
 
     fn wait(&mut self, at: usize, error: Error, now: Instant, random: u64) {
-        self.failures = self.failures.saturating_add(1);
-        let until = now + self.rules.backoff.delay(self.failures, random);
-        self.retry_at = Some(self.retry_at.map_or(until, |at| at.max(until)));
+        // What fails together counts once: one failure is told as often as there are batches in flight.
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now + self.rules.backoff.delay(self.failures, random));
+        }
         let entry = &mut self.entries[at];
         entry.last_error = Some(error);
         entry.stage = Stage::Waiting;
