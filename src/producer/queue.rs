@@ -314,6 +314,12 @@ impl<P> Queue<P> {
         self.wait(at, error, now, random);
     }
 
+    /// An attempt that does not count any more did not begin: what was given up meanwhile need not be waited for.
+    pub(super) fn forgo(&mut self, ticket: Ticket) {
+        debug_assert!(!self.is_current(ticket));
+        self.end_attempt(ticket);
+    }
+
     /// What an attempt came to. Says whether the batch is to be taken apart.
     pub(super) fn settle(&mut self, ticket: Ticket, verdict: Verdict, now: Instant, random: u64) -> bool {
         let Some(at) = self.end_attempt(ticket) else {

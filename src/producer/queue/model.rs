@@ -382,8 +382,12 @@ impl World {
             if let Some(load) = self.queue.payload(request.ticket) {
                 load.is_lent = false;
             }
-            let random = self.next();
-            if !self.queue.is_current(request.ticket) || (!self.is_calm && self.chance(self.plan.faults / 5)) {
+            if !self.queue.is_current(request.ticket) {
+                self.queue.forgo(request.ticket);
+                continue;
+            }
+            if !self.is_calm && self.chance(self.plan.faults / 5) {
+                let random = self.next();
                 self.tell(|| format!("broker {broker}: {:?} was not sent", request.records));
                 self.queue.not_sent(request.ticket, Error::closed("connection"), self.now, random);
                 self.take_outcomes();
@@ -485,6 +489,10 @@ impl World {
             assert!(is_over || entry.sequence.is_none(), "the old identity is in use: {entry:?}");
         }
         self.queue.identify(identity);
+        if self.chance(20) {
+            // As after a long life.
+            self.queue.next_sequence = i32::MAX - self.below(20) as i32;
+        }
         assert_eq!(self.queue.identity, Some(identity), "it was asked for, and is not taken");
         self.is_proven = false;
     }
