@@ -251,7 +251,11 @@ impl World {
         } else {
             self.calm_down();
         }
-        assert_eq!(self.outcomes.len(), self.pushed as usize, "not every record has an outcome");
+        assert_eq!(
+            self.outcomes.len(),
+            self.pushed as usize,
+            "not every record has an outcome"
+        );
         self.raise_the_dead();
         self.judge(fault_free);
     }
@@ -356,8 +360,16 @@ impl World {
         let (ticket, sequence, load) = self.queue.take().unwrap();
         load.is_lent = true;
         let records = load.records.clone();
-        let is_behind = self.queue.entries.iter().skip(place + 1).any(|entry| entry.attempt().is_some());
-        assert!(!is_behind, "{records:?} was sent while something behind it is in flight");
+        let is_behind = self
+            .queue
+            .entries
+            .iter()
+            .skip(place + 1)
+            .any(|entry| entry.attempt().is_some());
+        assert!(
+            !is_behind,
+            "{records:?} was sent while something behind it is in flight"
+        );
         let most = if self.is_proven { self.plan.in_flight } else { 1 };
         let most = if self.plan.idempotent { most } else { 1 };
         assert!(self.queue.in_flight() <= most, "{} in flight", self.queue.in_flight());
@@ -389,7 +401,8 @@ impl World {
             if !self.is_calm && self.chance(self.plan.faults / 5) {
                 let random = self.next();
                 self.tell(|| format!("broker {broker}: {:?} was not sent", request.records));
-                self.queue.not_sent(request.ticket, Error::closed("connection"), self.now, random);
+                self.queue
+                    .not_sent(request.ticket, Error::closed("connection"), self.now, random);
                 self.take_outcomes();
                 continue;
             }
@@ -407,7 +420,10 @@ impl World {
             if !self.is_calm && self.chance(40) {
                 continue;
             }
-            if self.flights[broker].front().is_none_or(|flight| matches!(flight.stage, Wire::Sent)) {
+            if self.flights[broker]
+                .front()
+                .is_none_or(|flight| matches!(flight.stage, Wire::Sent))
+            {
                 continue;
             }
             let flight = self.flights[broker].pop_front().unwrap();
@@ -418,7 +434,10 @@ impl World {
             };
             self.tell(|| format!("broker {broker}: {:?} gets {:?}", request.records, reply.verdict));
             if let Verdict::Appended(_) = reply.verdict {
-                let is_own = self.queue.identity.is_some_and(|identity| identity.producer_id == request.sequence.producer_id);
+                let is_own = self
+                    .queue
+                    .identity
+                    .is_some_and(|identity| identity.producer_id == request.sequence.producer_id);
                 self.is_proven |= is_own;
             }
             let random = self.next();
@@ -486,14 +505,21 @@ impl World {
         self.tell(|| format!("{identity:?}"));
         for entry in &self.queue.entries {
             let is_over = matches!(entry.stage, Stage::Over(_));
-            assert!(is_over || entry.sequence.is_none(), "the old identity is in use: {entry:?}");
+            assert!(
+                is_over || entry.sequence.is_none(),
+                "the old identity is in use: {entry:?}"
+            );
         }
         self.queue.identify(identity);
         if self.chance(20) {
             // As after a long life.
             self.queue.next_sequence = i32::MAX - self.below(20) as i32;
         }
-        assert_eq!(self.queue.identity, Some(identity), "it was asked for, and is not taken");
+        assert_eq!(
+            self.queue.identity,
+            Some(identity),
+            "it was asked for, and is not taken"
+        );
         self.is_proven = false;
     }
 
@@ -531,7 +557,11 @@ impl World {
     fn take_outcomes(&mut self) {
         for Finished { payload, outcome, .. } in self.queue.finished() {
             self.tell(|| format!("{:?}: {outcome:?}", payload.records));
-            assert_eq!(payload.records.start as usize, self.outcomes.len(), "told out of order, or twice");
+            assert_eq!(
+                payload.records.start as usize,
+                self.outcomes.len(),
+                "told out of order, or twice"
+            );
             for behind in 0..payload.records.end - payload.records.start {
                 self.outcomes.push(match &outcome {
                     Ok(appended) => Ok(appended.offset.map(|first| first + i64::from(behind))),
@@ -573,7 +603,8 @@ impl World {
     /// A broker goes on with the requests of a dead connection, or never does.
     fn haunt(&mut self) {
         let step = self.step;
-        self.zombies.retain(|zombie| zombie.until.is_none_or(|until| step < until));
+        self.zombies
+            .retain(|zombie| zombie.until.is_none_or(|until| step < until));
         if self.zombies.is_empty() {
             return;
         }
@@ -639,7 +670,11 @@ impl World {
                 refused(error, false)
             });
         }
-        let faulty: Vec<u32> = request.records.clone().filter(|record| self.invalid.contains(record)).collect();
+        let faulty: Vec<u32> = request
+            .records
+            .clone()
+            .filter(|record| self.invalid.contains(record))
+            .collect();
         if !faulty.is_empty() {
             let error = Error::refused(87);
             return if faulty.len() < count as usize {
@@ -711,7 +746,9 @@ impl World {
     }
 
     fn offset(&self, at: usize) -> i64 {
-        let before = self.log[..at].iter().map(|logged| logged.records.end - logged.records.start);
+        let before = self.log[..at]
+            .iter()
+            .map(|logged| logged.records.end - logged.records.start);
         i64::from(before.sum::<u32>())
     }
 
@@ -756,22 +793,37 @@ impl World {
         for (record, outcome) in self.outcomes.iter().enumerate() {
             let at = places.get(&(record as u32)).map_or(&[][..], Vec::as_slice);
             let is_certain = outcome.as_ref().is_err_and(|kind| *kind != ErrorKind::OutcomeUnknown);
-            assert!(!is_certain || at.is_empty(), "record {record} is in the log at {at:?}, but {outcome:?}");
+            assert!(
+                !is_certain || at.is_empty(),
+                "record {record} is in the log at {at:?}, but {outcome:?}"
+            );
             if let Ok(offset) = outcome {
-                assert!(!at.is_empty(), "record {record} was acknowledged, and is not in the log");
+                assert!(
+                    !at.is_empty(),
+                    "record {record} was acknowledged, and is not in the log"
+                );
                 if let Some(offset) = offset {
-                    assert!(at.iter().any(|at| *at as i64 == *offset), "record {record} is at {at:?}, not {offset}");
+                    assert!(
+                        at.iter().any(|at| *at as i64 == *offset),
+                        "record {record} is at {at:?}, not {offset}"
+                    );
                 }
             }
             if self.plan.idempotent {
                 assert!(at.len() <= 1, "record {record} ({outcome:?}) is in the log at {at:?}");
                 if outcome.is_ok() {
-                    assert!(last < Some(at[0]), "record {record} is in the log before an earlier one");
+                    assert!(
+                        last < Some(at[0]),
+                        "record {record} is in the log before an earlier one"
+                    );
                     last = Some(at[0]);
                 }
             }
             let is_late = !self.plan.purges && record >= fault_free as usize;
-            assert!(!is_late || outcome.is_ok(), "record {record} came when nothing went wrong any more: {outcome:?}");
+            assert!(
+                !is_late || outcome.is_ok(),
+                "record {record} came when nothing went wrong any more: {outcome:?}"
+            );
         }
     }
 }
