@@ -606,12 +606,14 @@ impl Partition {
     /// The batch as it goes onto the wire, for the case that it has to go again. False if it need not go at all any more.
     pub(super) fn give_back(self: &Arc<Self>, ticket: Ticket, bytes: &Arc<Buffer>, sequence: Sequence) -> bool {
         let mut state = self.state.lock();
-        let is_current = state.queue.is_current(ticket);
-        match state.queue.payload(ticket) {
-            Some(load) => load.body = Body::Stamped(Arc::clone(bytes), sequence),
-            None => return false,
+        if let Some(load) = state.queue.payload(ticket) {
+            load.body = Body::Stamped(Arc::clone(bytes), sequence);
         }
-        // Whoever has it now has waited for this.
+        let is_current = state.queue.is_current(ticket);
+        if !is_current {
+            state.queue.forgo(ticket);
+        }
+        // Whoever has it now has waited for this, as has what lies behind it.
         self.announce(state, !is_current);
         is_current
     }

@@ -314,6 +314,12 @@ impl<P> Queue<P> {
         self.wait(at, error, now, random);
     }
 
+    /// An attempt that does not count any more did not begin: what was given up meanwhile need not be waited for.
+    pub(super) fn forgo(&mut self, ticket: Ticket) {
+        debug_assert!(!self.is_current(ticket));
+        self.end_attempt(ticket);
+    }
+
     /// What an attempt came to. Says whether the batch is to be taken apart.
     pub(super) fn settle(&mut self, ticket: Ticket, verdict: Verdict, now: Instant, random: u64) -> bool {
         let Some(at) = self.end_attempt(ticket) else {
@@ -390,9 +396,11 @@ impl<P> Queue<P> {
     }
 
     fn wait(&mut self, at: usize, error: Error, now: Instant, random: u64) {
-        self.failures = self.failures.saturating_add(1);
-        let until = now + self.rules.backoff.delay(self.failures, random);
-        self.retry_at = Some(self.retry_at.map_or(until, |at| at.max(until)));
+        // What fails together counts once: one failure is told as often as there are batches in flight.
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now + self.rules.backoff.delay(self.failures, random));
+        }
         let entry = &mut self.entries[at];
         entry.last_error = Some(error);
         entry.stage = Stage::Waiting;

@@ -394,8 +394,12 @@ impl World {
             if let Some(load) = self.queue.payload(request.ticket) {
                 load.is_lent = false;
             }
-            let random = self.next();
-            if !self.queue.is_current(request.ticket) || (!self.is_calm && self.chance(self.plan.faults / 5)) {
+            if !self.queue.is_current(request.ticket) {
+                self.queue.forgo(request.ticket);
+                continue;
+            }
+            if !self.is_calm && self.chance(self.plan.faults / 5) {
+                let random = self.next();
                 self.tell(|| format!("broker {broker}: {:?} was not sent", request.records));
                 self.queue
                     .not_sent(request.ticket, Error::closed("connection"), self.now, random);
@@ -507,6 +511,10 @@ impl World {
             );
         }
         self.queue.identify(identity);
+        if self.chance(20) {
+            // As after a long life.
+            self.queue.next_sequence = i32::MAX - self.below(20) as i32;
+        }
         assert_eq!(
             self.queue.identity,
             Some(identity),
