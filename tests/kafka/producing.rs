@@ -1,5 +1,7 @@
 //! Writing to a real Kafka.
 
+mod judge;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
