@@ -1,6 +1,7 @@
 //! Writing to a real Kafka.
 
 mod judge;
+mod leaders;
 
 use std::time::Duration;
 
