@@ -1,5 +1,8 @@
 //! Writing to a real Kafka.
 
+mod judge;
+mod leaders;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
