@@ -1,5 +1,8 @@
 //! Writing to a real Kafka.
 
+mod connections;
+mod lies;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
