@@ -1,7 +1,9 @@
 //! Writing to a real Kafka.
 
+mod connections;
 mod judge;
 mod leaders;
+mod lies;
 
 use std::time::Duration;
 
