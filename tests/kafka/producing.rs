@@ -1,5 +1,9 @@
 //! Writing to a real Kafka.
 
+mod closing;
+mod errors;
+mod ways;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
