@@ -67,7 +67,14 @@ pub(super) fn append(
         headers: &record.headers,
     };
     if let Some(home) = home {
-        return put(shared, home, parts, watch, patience);
+        let result = put(shared, home, parts, watch, patience);
+        if result.is_ok() || !home.has_ended() || shared.env.closing.is_stopped() {
+            return result;
+        }
+        // There was no such topic any more; there may be one again.
+        let topic = known_topic(shared, &home.topic, patience)?;
+        let home = self::partition(shared, &topic, home.index, patience)?;
+        return put(shared, &home, parts, watch, patience);
     }
     let name = record
         .topic

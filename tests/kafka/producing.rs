@@ -1,5 +1,13 @@
 //! Writing to a real Kafka.
 
+mod closing;
+mod connections;
+mod errors;
+mod judge;
+mod leaders;
+mod lies;
+mod ways;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
