@@ -14,6 +14,7 @@ use crate::{
     metadata::{Broker, ClusterMetadata},
     net::Address,
     offset::{Isolation, StartAt},
+    producer::ProducerBuilder,
     stop::Registration,
 };
 
@@ -199,6 +200,22 @@ impl Client {
     /// ```
     pub fn group(&self, id: impl Into<String>) -> GroupBuilder {
         GroupBuilder::new(self.clone(), id.into(), self.cluster.config().rack.clone())
+    }
+
+    /// Writes records. One producer is enough for a program, whatever the number of its threads and topics: it has one buffer,
+    /// and what several write to one partition shares batches.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn main() -> klamm::Result<()> {
+    /// # let client = klamm::Client::connect("localhost:9092")?;
+    /// let producer = client.producer().linger(Duration::from_millis(20)).build()?;
+    /// # drop(producer);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn producer(&self) -> ProducerBuilder {
+        ProducerBuilder::new(self.clone())
     }
 
     /// For changes to the cluster: creating and deleting topics, and the like.

@@ -37,8 +37,21 @@ pub enum ErrorKind {
     Truncated,
     /// Records are damaged: a checksum, length or count does not hold.
     Corrupt,
-    /// A record batch inflates beyond `decoded_batch_limit`, or an answer is larger than a frame may be.
+    /// A record batch inflates beyond `decoded_batch_limit`, or an answer is larger than a frame may be. Of a producer: a
+    /// record that alone is larger than `buffer_bytes`, or than its topic takes (`max.message.bytes`; `message.max.bytes`
+    /// where the topic says nothing). It was not written; those beside it are.
     TooLarge,
+    /// The broker refused what is in a record, which was not written: one without a key for a compacted topic, a timestamp
+    /// further from now than the topic allows (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`).
+    InvalidRecord,
+    /// A record was sent, and whether the broker has it could not be found out in time: it is in the log once, or not at all.
+    /// Not retriable, since sending it again may write it twice.
+    OutcomeUnknown,
+    /// `buffer_bytes` of records wait to be sent, and the call does not wait for room. Nothing was taken over; the same call
+    /// may succeed in a moment.
+    BufferFull,
+    /// The program took the record out of the producer's buffer before it was sent: it is not in the log.
+    Purged,
     /// What the other side sent is not Kafka's protocol, or breaks its rules.
     Protocol,
     /// The broker refused for a reason that has no kind of its own; see [`Error::code`].
@@ -123,7 +136,10 @@ impl Error {
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let retriable = matches!(kind, ErrorKind::Unreachable | ErrorKind::Io | ErrorKind::TimedOut);
+        let retriable = matches!(
+            kind,
+            ErrorKind::Unreachable | ErrorKind::Io | ErrorKind::TimedOut | ErrorKind::BufferFull
+        );
         Self(Arc::new(Inner {
             kind,
             message: message.into(),
@@ -170,6 +186,8 @@ impl Error {
             Some(E::UnsupportedVersion | E::UnsupportedForMessageFormat) => ErrorKind::Unsupported,
             Some(E::FencedInstanceId | E::UnreleasedInstanceId | E::FencedMemberEpoch) => ErrorKind::Fenced,
             Some(E::CorruptMessage) => ErrorKind::Corrupt,
+            Some(E::MessageTooLarge | E::RecordListTooLarge) => ErrorKind::TooLarge,
+            Some(E::InvalidTimestamp | E::InvalidRecord) => ErrorKind::InvalidRecord,
             Some(E::RequestTimedOut) => ErrorKind::TimedOut,
             _ => ErrorKind::Refused,
         };
@@ -349,8 +367,25 @@ mod tests {
             (denied.kind(), denied.is_retriable()),
             (ErrorKind::Authorization, false)
         );
+        for (code, kind) in [
+            (10, ErrorKind::TooLarge),
+            (18, ErrorKind::TooLarge),
+            (32, ErrorKind::InvalidRecord),
+            (87, ErrorKind::InvalidRecord),
+        ] {
+            let record = Error::refused(code);
+            assert_eq!((record.kind(), record.is_retriable()), (kind, false));
+        }
         let new = Error::refused(9_999);
         assert_eq!((new.kind(), new.code()), (ErrorKind::Refused, Some(9_999)));
+    }
+
+    #[test]
+    fn only_a_call_that_wrote_nothing_may_be_made_again() {
+        let is_retriable = |kind| Error::new(kind, "no").is_retriable();
+        assert!(is_retriable(ErrorKind::BufferFull));
+        assert!(!is_retriable(ErrorKind::OutcomeUnknown));
+        assert!(!is_retriable(ErrorKind::Purged));
     }
 
     #[test]

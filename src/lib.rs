@@ -231,6 +231,7 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
+//! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches reach inside |
 
 mod admin;
@@ -262,6 +263,10 @@ pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
+pub use producer::{
+    Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,
+    ProducerReport, Record, RecordMetadata,
+};
 pub use wire::batch::{Compression, Header, Headers, TimestampType};
 
 /// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.

@@ -32,7 +32,7 @@ pub(crate) use coordinator::CoordinatorKey;
 pub(crate) use metadata::Partition;
 pub(crate) use metadata::{Broker, LeaderHint, Metadata, Topic};
 pub(crate) use offsets::{EpochEnd, ListAt};
-pub(crate) use refresh::Topics;
+pub(crate) use refresh::{Topics, unknown as unknown_topic};
 pub(crate) use retry::{Action, Backoff, action};
 
 #[cfg(test)]

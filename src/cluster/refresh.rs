@@ -266,7 +266,8 @@ impl Cluster {
 /// Metadata is asked for no more often than this because of errors.
 const PACE: Duration = Duration::from_millis(100);
 
-fn unknown(name: &str) -> Error {
+/// No broker knows this topic.
+pub(crate) fn unknown(name: &str) -> Error {
     Error::refused(super::UNKNOWN_TOPIC_OR_PARTITION).for_topic(name)
 }
 

@@ -4,7 +4,7 @@
 //! fetchers, which check and decode in parallel.
 
 use std::{
-    io::{self, BufReader, Read},
+    io::{self, BufReader, IoSlice, Read},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -473,7 +473,7 @@ impl Link {
         request::encode(asked, self.version, self.correlation_id, client_id, &mut bytes)?;
         let deadline = Deadline::after(GRACE, "the time for writing a Fetch");
         self.writer
-            .write_frame(&bytes, &deadline)
+            .write_frame(&mut [IoSlice::new(&bytes)], &deadline)
             .map_err(|unfinished| unfinished.error)
     }
 

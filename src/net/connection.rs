@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    io::BufReader,
+    io::{BufReader, IoSlice},
     marker::PhantomData,
     sync::{
         Arc,
@@ -26,10 +26,15 @@ use crate::{
         Address, NetConfig,
         handshake::{self, Opened},
         in_flight::InFlight,
-        transport::{Hangup, Reader, Writer},
+        transport::{Hangup, Reader, Unfinished, Writer},
     },
     thread::Worker,
-    wire::{api, frame, request, versions::Versions},
+    wire::{
+        api,
+        frame::{self, Pieces},
+        request,
+        versions::Versions,
+    },
 };
 
 /// A request as a call takes it: fixed, or made once the version is known, for those whose fields differ.
@@ -189,46 +194,91 @@ impl Connection {
         self.send(ask, deadline)?.wait(deadline)
     }
 
-    /// Sends a request, and returns when it is written. An error means that the broker has not got it, and never will.
+    /// Sends a request, and returns when it is written.
+    ///
+    /// # Errors
+    ///
+    /// The broker does not have the request and never will: not all of it was written, and once some of it was, nobody
+    /// writes to this connection any more, which is ended. What happens after the last byte is no error here, but one of
+    /// [`Pending::wait`].
     pub(crate) fn send<'a, R: Request + 'a>(
         &self,
         ask: impl Into<Ask<'a, R>>,
         deadline: &Deadline,
     ) -> Result<Pending<R>> {
-        let context = |error: Error| error.in_api(api::name(R::KEY)).at_broker(&self.shared.peer);
-        self.send_inner(ask.into(), deadline).map_err(context)
+        let ask = ask.into();
+        let encode = |version, id, client_id: &str| ask.encode(version, id, client_id);
+        self.send_frame(i16::MAX, ask.may_take, encode, deadline)
     }
 
-    fn send_inner<R: Request>(&self, ask: Ask<'_, R>, deadline: &Deadline) -> Result<Pending<R>> {
-        let shared = &self.shared;
-        let version = shared.versions.pick::<R>()?;
-        shared.end_if_overdue();
-        let (waiter, answer) = bounded(1); // the one answer
-        let due = now() + shared.request_timeout + ask.may_take;
-        let (id, expires) = {
-            let mut calls = shared.calls.lock();
-            calls.last_used = now();
-            calls.in_flight.add(due, waiter)?
+    /// The same, for a request of which `encode` makes a frame, given version, correlation ID and client ID.
+    ///
+    /// The version is none beyond `newest`. The broker may work on it for `may_take`, on top of what any request may take.
+    /// What the frame borrows is written from where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and those of `encode`.
+    pub(crate) fn send_frame<R: Request, F: Pieces>(
+        &self,
+        newest: i16,
+        may_take: Duration,
+        encode: impl FnOnce(i16, i32, &str) -> Result<F>,
+        deadline: &Deadline,
+    ) -> Result<Pending<R>> {
+        let send = || {
+            let shared = &self.shared;
+            let version = shared.versions.pick_up_to::<R>(newest)?;
+            shared.end_if_overdue();
+            let (waiter, answer) = bounded(1); // the one answer
+            let due = now() + shared.request_timeout + may_take;
+            let (id, expires) = shared.calls.lock().begin(|calls| calls.add(due, waiter))?;
+            let written = shared.write::<R, F>(version, id, encode, deadline);
+            if let Err(error) = written {
+                shared.calls.lock().in_flight.remove(id);
+                return Err(error);
+            }
+            Ok(Pending {
+                shared: Arc::clone(shared),
+                answer,
+                version,
+                expires,
+                request: PhantomData,
+            })
         };
-        let written = ask
-            .encode(version, id, &shared.client_id)
-            .and_then(|bytes| shared.write(&bytes, deadline));
-        if let Err(error) = written {
-            shared.calls.lock().in_flight.remove(id);
-            return Err(error);
-        }
-        log::trace!(
-            "{} to {}: request {id}, version {version}",
-            api::name(R::KEY),
-            shared.peer
-        );
-        Ok(Pending {
-            shared: Arc::clone(shared),
-            answer,
-            version,
-            expires,
-            request: PhantomData,
-        })
+        send().map_err(|error| self.shared.context::<R>(error))
+    }
+
+    /// The same, for a request that the broker does not answer, as Produce without acks: returns when it is written, and
+    /// nothing is awaited. A broker that cannot act on it ends the connection, or says nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_frame`](Self::send_frame).
+    pub(crate) fn send_unanswered<R: Request, F: Pieces>(
+        &self,
+        newest: i16,
+        encode: impl FnOnce(i16, i32, &str) -> Result<F>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let send = || {
+            let shared = &self.shared;
+            let version = shared.versions.pick_up_to::<R>(newest)?;
+            shared.end_if_overdue();
+            let id = shared.calls.lock().begin(InFlight::begin_unanswered)?;
+            let written = shared.write::<R, F>(version, id, encode, deadline);
+            // Until a request of any kind would be overdue, the broker is taken to be at work on it.
+            let done = written.is_ok().then(|| now() + shared.request_timeout);
+            shared.calls.lock().in_flight.finish_unanswered(done);
+            written
+        };
+        send().map_err(|error| self.shared.context::<R>(error))
+    }
+
+    /// In which version this broker is asked by a caller that cannot work with those beyond `newest`.
+    pub(crate) fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
+        let version = self.shared.versions.pick_up_to::<R>(newest);
+        version.map_err(|error| self.shared.context::<R>(error))
     }
 
     /// Ended for whatever reason.
@@ -253,7 +303,7 @@ impl Connection {
         {
             let mut calls = self.shared.calls.lock();
             let idle = now().saturating_duration_since(calls.last_used);
-            if !calls.in_flight.is_empty() || calls.in_flight.over().is_some() || idle < time {
+            if !calls.in_flight.is_idle(now()) || calls.in_flight.over().is_some() || idle < time {
                 return false;
             }
             calls.was_idle = true;
@@ -305,18 +355,52 @@ pub(crate) struct Ended {
     pub(crate) was_idle: bool,
 }
 
+impl Calls {
+    /// One more request.
+    fn begin<T>(&mut self, add: impl FnOnce(&mut InFlight<Sender<Result<Bytes>>>) -> Result<T>) -> Result<T> {
+        self.last_used = now();
+        add(&mut self.in_flight)
+    }
+}
+
 impl Shared {
-    fn write(&self, bytes: &[u8], deadline: &Deadline) -> Result<()> {
+    fn context<R: Request>(&self, error: Error) -> Error {
+        error.in_api(api::name(R::KEY)).at_broker(&self.peer)
+    }
+
+    /// Encodes and writes a request. An error means that it was not written to its end.
+    fn write<R: Request, F: Pieces>(
+        &self,
+        version: i16,
+        id: i32,
+        encode: impl FnOnce(i16, i32, &str) -> Result<F>,
+        deadline: &Deadline,
+    ) -> Result<()> {
+        let frame = encode(version, id, &self.client_id)?;
+        let mut pieces: Vec<IoSlice<'_>> = frame.pieces().map(IoSlice::new).collect();
+        self.write_frame(&mut pieces, deadline)?;
+        let name = api::name(R::KEY);
+        log::trace!("{name} to {}: request {id}, version {version}", self.peer);
+        Ok(())
+    }
+
+    fn write_frame(&self, frame: &mut [IoSlice<'_>], deadline: &Deadline) -> Result<()> {
+        let size: usize = frame.iter().map(|piece| piece.len()).sum();
         let mut writer = self.lock_writer(deadline)?;
-        let result = writer.write_frame(bytes, deadline);
+        let result = writer.write_frame(frame, deadline);
         drop(writer);
-        result.map_err(|unfinished| {
-            let timed_out = matches!(unfinished.error.kind(), ErrorKind::TimedOut | ErrorKind::Closed);
-            if unfinished.written > 0 || !timed_out {
-                // Nothing that follows half a frame would be understood.
-                self.end(unfinished.error.clone());
-            }
-            unfinished.error
+        let Err(Unfinished { written, error, broken }) = result else {
+            return Ok(());
+        };
+        let Some(broken) = broken else {
+            return Err(error);
+        };
+        let cause = self.end(broken);
+        Err(match error.kind() {
+            ErrorKind::TimedOut if written > 0 => error.explained(&format!("{written} of {size} bytes were written")),
+            ErrorKind::Closed => error,
+            // What a write meets on a connection that has been ended says less than why it was.
+            _ => cause,
         })
     }
 
@@ -336,12 +420,18 @@ impl Shared {
 
     /// The reader's thread.
     fn read_answers(&self, reader: Reader, limit: usize) {
+        let cause = self.read_until_over(reader, limit);
+        self.end(cause);
+    }
+
+    fn read_until_over(&self, reader: Reader, limit: usize) -> Error {
         let mut reader = BufReader::with_capacity(16 * 1024, reader); // most answers whole; larger reads pass by it
         loop {
             let answer = match frame::read(&mut reader, limit) {
                 Ok(Some(answer)) => answer,
-                Ok(None) => return self.hung_up(),
-                Err(error) => return self.end(error),
+                // The broker closed the connection between two answers: it does so with idle ones.
+                Ok(None) => return Error::new(ErrorKind::Io, "the broker closed the connection"),
+                Err(error) => return error,
             };
             let waiter = request::correlation_id(&answer).and_then(|id| {
                 let mut calls = self.calls.lock();
@@ -351,14 +441,9 @@ impl Shared {
             match waiter {
                 // Room for one, and sent once; nobody waits any more if the caller gave up.
                 Ok(waiter) => drop(waiter.try_send(Ok(answer))),
-                Err(error) => return self.end(error),
+                Err(error) => return error,
             }
         }
-    }
-
-    /// The broker closed the connection between two answers: it does so with idle ones.
-    fn hung_up(&self) {
-        self.end(Error::new(ErrorKind::Io, "the broker closed the connection"));
     }
 
     fn end_if_overdue(&self) {
@@ -378,14 +463,14 @@ impl Shared {
         )
     }
 
-    /// Fails all that is in flight with one cause. Waits for nothing.
-    fn end(&self, cause: Error) {
+    /// Fails all that is in flight with one cause, the first there was, and gives it back. Waits for nothing.
+    fn end(&self, cause: Error) -> Error {
         let cause = cause.at_broker(&self.peer);
         let (first, waiting, cause) = {
             let mut calls = self.calls.lock();
             let first = calls.in_flight.over().is_none();
             if first {
-                calls.was_idle = calls.in_flight.is_empty();
+                calls.was_idle = calls.in_flight.is_idle(now());
                 calls.died = Some(now());
             }
             let (waiting, cause) = calls.in_flight.end(cause);
@@ -402,6 +487,7 @@ impl Shared {
         for waiter in waiting {
             waiter.try_send(Err(cause.clone())).ok();
         }
+        cause
     }
 }
 
@@ -415,6 +501,11 @@ impl<R: Request> Pending<R> {
     /// Ready when the answer is there, for those who wait for several.
     pub(crate) fn signal(&self) -> &Receiver<Result<Bytes>> {
         &self.answer
+    }
+
+    /// The version that was spoken.
+    pub(crate) fn version(&self) -> i16 {
+        self.version
     }
 
     /// When the broker has had its time; whoever does not `wait` looks for it.

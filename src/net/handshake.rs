@@ -1,7 +1,7 @@
 //! From an address to a connection that can be used: TCP, then what the broker speaks; later also who we are.
 
 use std::{
-    io::{self, Read},
+    io::{self, IoSlice, Read},
     sync::Arc,
 };
 
@@ -129,7 +129,7 @@ impl Talk<'_> {
     }
 
     fn exchange(&mut self, bytes: &[u8], id: i32, name: &str) -> Result<Bytes> {
-        let written = self.writer.write_frame(bytes, self.deadline);
+        let written = self.writer.write_frame(&mut [IoSlice::new(bytes)], self.deadline);
         written.map_err(|unfinished| unfinished.error)?;
         let mut reader = Timed {
             reader: &mut self.reader,

@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 pub(crate) struct InFlight<T> {
     /// In the order of their requests, which is the order of the answers from a broker that behaves.
     waiting: VecDeque<Entry<T>>,
+    /// How many requests that are not answered are being written.
+    unanswered: usize,
+    /// Until when the broker may be at work on one of those that were.
+    busy_until: Option<Instant>,
     next_id: i32,
     /// Why nothing more is to come; `waiting` is empty then.
     over: Option<Error>,
@@ -25,6 +29,8 @@ impl<T> InFlight<T> {
     pub(crate) fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
+            unanswered: 0,
+            busy_until: None,
             next_id: 0,
             over: None,
         }
@@ -34,15 +40,25 @@ impl<T> InFlight<T> {
     ///
     /// A broker answers in order, so a request behind another one is not due before that one.
     pub(crate) fn add(&mut self, expires: Instant, waiter: T) -> Result<(i32, Instant)> {
-        if let Some(cause) = &self.over {
-            return Err(cause.clone());
-        }
+        let id = self.next_id()?;
         let before = self.waiting.back().map(|entry| entry.expires);
         let expires = before.map_or(expires, |before| before.max(expires));
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1) & i32::MAX;
         self.waiting.push_back(Entry { id, expires, waiter });
         Ok((id, expires))
+    }
+
+    /// A correlation ID for a request that the broker does not answer, until
+    /// [`finish_unanswered`](Self::finish_unanswered). An error once the connection is over.
+    pub(crate) fn begin_unanswered(&mut self) -> Result<i32> {
+        let id = self.next_id()?;
+        self.unanswered += 1;
+        Ok(id)
+    }
+
+    /// Such a request was written, and is done by then at the latest; or it was not sent.
+    pub(crate) fn finish_unanswered(&mut self, done: Option<Instant>) {
+        self.unanswered -= 1;
+        self.busy_until = self.busy_until.max(done);
     }
 
     /// Who waits for this answer. One that nobody asked for is a breach of the protocol.
@@ -72,13 +88,23 @@ impl<T> InFlight<T> {
         self.over.as_ref()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Nothing is asked, awaited or, for all that can be known of what is not answered, being worked on.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        self.waiting.is_empty() && self.unanswered == 0 && self.busy_until.is_none_or(|until| until <= now)
     }
 
     /// Whether an answer is overdue.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.waiting.front().is_some_and(|entry| entry.expires <= now)
+    }
+
+    fn next_id(&mut self) -> Result<i32> {
+        if let Some(cause) = &self.over {
+            return Err(cause.clone());
+        }
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1) & i32::MAX;
+        Ok(id)
     }
 }
 
@@ -100,7 +126,7 @@ mod tests {
         assert_eq!(calls.take(ids[1]).unwrap_err().kind(), ErrorKind::Protocol);
         assert!(calls.take(99).unwrap_err().to_string().contains("request 99"));
         assert_eq!(calls.remove(ids[2]), Some("c"));
-        assert!(calls.is_empty());
+        assert!(calls.is_idle(now));
     }
 
     #[test]
@@ -126,6 +152,35 @@ mod tests {
         assert!(!calls.is_overdue(soon));
         assert!(calls.is_overdue(late));
         assert!(!InFlight::<()>::new().is_overdue(late));
+    }
+
+    #[test]
+    fn what_is_not_answered_takes_an_id_and_keeps_the_connection_from_being_idle_for_a_while() {
+        let mut calls = InFlight::new();
+        let now = Instant::now();
+        let done = now + Duration::from_secs(9);
+        assert_eq!(calls.begin_unanswered().unwrap(), 0);
+        assert_eq!(calls.begin_unanswered().unwrap(), 1);
+        assert_eq!(calls.add(now, ()).unwrap().0, 2);
+        calls.take(2).unwrap();
+        assert!(!calls.is_overdue(done) && !calls.is_idle(done));
+        calls.finish_unanswered(Some(done));
+        assert!(!calls.is_idle(done));
+        calls.finish_unanswered(None);
+        assert!(!calls.is_idle(now) && calls.is_idle(done));
+        assert_eq!(calls.take(0).unwrap_err().kind(), ErrorKind::Protocol);
+        calls.end(Error::closed("client"));
+        assert_eq!(calls.begin_unanswered().unwrap_err().kind(), ErrorKind::Closed);
+    }
+
+    #[test]
+    fn what_is_not_answered_and_not_sent_leaves_no_trace() {
+        let mut calls = InFlight::<()>::new();
+        let now = Instant::now();
+        calls.begin_unanswered().unwrap();
+        assert!(!calls.is_idle(now));
+        calls.finish_unanswered(None);
+        assert!(calls.is_idle(now));
     }
 
     #[test]

@@ -131,10 +131,18 @@ impl Peer {
 
     /// The next request; `None` when the connection is over.
     pub(crate) fn request(&mut self) -> Option<Asked> {
+        self.request_in_steps(usize::MAX, || {})
+    }
+
+    /// The same, read so many bytes at a time, with `between` in between.
+    pub(crate) fn request_in_steps(&mut self, step: usize, between: impl Fn()) -> Option<Asked> {
         let mut prefix = [0; 4];
         self.stream.read_exact(&mut prefix).ok()?;
         let mut frame = vec![0; usize::try_from(i32::from_be_bytes(prefix)).unwrap()];
-        self.stream.read_exact(&mut frame).ok()?;
+        for part in frame.chunks_mut(step) {
+            between();
+            self.stream.read_exact(part).ok()?;
+        }
         let mut body = Bytes::from(frame);
         let key = i16::from_be_bytes([body[0], body[1]]);
         let version = i16::from_be_bytes([body[2], body[3]]);
@@ -156,8 +164,19 @@ impl Peer {
 
     /// Reads and forgets, until the other side ends the connection.
     pub(crate) fn wait_for_end(&mut self) {
-        let mut buffer = [0; 4096];
-        while self.stream.read(&mut buffer).is_ok_and(|got| got > 0) {}
+        self.count_to_end();
+    }
+
+    /// The same, and says how many bytes there were.
+    pub(crate) fn count_to_end(&mut self) -> usize {
+        let mut buffer = [0; 64 * 1024];
+        let reads = std::iter::from_fn(|| self.read(&mut buffer));
+        reads.sum()
+    }
+
+    /// Some of what has come, whatever it is; `None` when the connection is over.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        self.stream.read(buffer).ok().filter(|got| *got > 0)
     }
 }
 

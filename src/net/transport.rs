@@ -4,7 +4,7 @@
 //! with a lock around it and the socket outside of it; whoever uses the halves will not notice.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, IoSlice, Read},
     net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,
@@ -27,7 +27,11 @@ pub(crate) struct Reader(Arc<Socket>);
 
 /// The half that writes.
 #[derive(Debug)]
-pub(crate) struct Writer(Arc<Socket>);
+pub(crate) struct Writer {
+    socket: Arc<Socket>,
+    /// Why nothing else is written: what follows half a frame would be taken for the rest of it.
+    broken: Option<Error>,
+}
 
 /// Ends both directions, and wakes whoever is in them.
 #[derive(Debug, Clone)]
@@ -36,9 +40,12 @@ pub(crate) struct Hangup(Arc<Socket>);
 /// A frame that was not written to its end.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
-    /// Bytes that left; unless it is zero, nothing else can be written to this connection any more.
+    /// Bytes that left, fewer than the frame has.
     pub(crate) written: usize,
+    /// For whoever wrote it.
     pub(crate) error: Error,
+    /// For all others, if nothing else is written to this connection any more; so it is once some of a frame has left.
+    pub(crate) broken: Option<Error>,
 }
 
 /// Connects to each of the addresses that the name stands for, in turn, until one answers.
@@ -61,7 +68,11 @@ pub(crate) fn connect(
         match connect_one(*peer, options, deadline, share.max(Duration::from_millis(1))) {
             Ok(socket) => {
                 let socket = Arc::new(socket);
-                return Ok((Reader(Arc::clone(&socket)), Writer(Arc::clone(&socket)), Hangup(socket)));
+                let writer = Writer {
+                    socket: Arc::clone(&socket),
+                    broken: None,
+                };
+                return Ok((Reader(Arc::clone(&socket)), writer, Hangup(socket)));
             }
             Err(error) => {
                 deadline.check(CONNECTED)?;
@@ -169,35 +180,91 @@ impl Read for Reader {
 }
 
 impl Writer {
-    /// Writes all of it by the deadline. A caller that is stopped gives up within 50 ms.
-    pub(crate) fn write_frame(&mut self, frame: &[u8], deadline: &Deadline) -> Result<(), Unfinished> {
+    /// Writes all of it, which may lie in pieces, by the deadline. A caller that is stopped gives up within 50 ms.
+    ///
+    /// After an error the other side never gets the whole of it: once a part has left, all later frames are refused with
+    /// the error that this one met, whoever writes them and however soon.
+    pub(crate) fn write_frame(&mut self, frame: &mut [IoSlice<'_>], deadline: &Deadline) -> Result<(), Unfinished> {
         let mut written = 0;
-        while written < frame.len() {
-            let result = match self.write(&frame[written..]) {
-                Ok(0) => Err(Error::io("writing a request", io::ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    written += more;
-                    Ok(())
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-                Err(error) if is_timeout(&error) => deadline.check("room to write a request"),
-                Err(error) => Err(Error::io("writing a request", error)),
-            };
-            result.map_err(|error| Unfinished { written, error })?;
+        let result = match &self.broken {
+            Some(error) => Err(error.clone()),
+            None => {
+                let send = |pieces: &[IoSlice<'_>]| self.socket.send_vectored_with_flags(pieces, NO_SIGNAL);
+                write_all(send, frame, deadline, &mut written)
+            }
+        };
+        result.map_err(|error| {
+            let gave_up = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Closed);
+            if self.broken.is_none() && (written > 0 || !gave_up) {
+                self.broken = Some(for_others(&error));
+            }
+            Unfinished {
+                written,
+                error,
+                broken: self.broken.clone(),
+            }
+        })
+    }
+}
+
+/// That one caller was stopped does not mean that the others were.
+fn for_others(error: &Error) -> Error {
+    match error.kind() {
+        ErrorKind::Closed => Error::new(
+            ErrorKind::Io,
+            format!("a request was given up in the middle: {}", error.reason()),
+        ),
+        _ => error.clone(),
+    }
+}
+
+/// `written` counts what left, also when it is not all.
+fn write_all(
+    mut send: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    mut rest: &mut [IoSlice<'_>],
+    deadline: &Deadline,
+    written: &mut usize,
+) -> Result<()> {
+    // Empty pieces in front would look like a socket that takes nothing.
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let pieces = rest.len().min(MOST_PIECES);
+        match send(&rest[..pieces]) {
+            Ok(0) => return Err(Error::io("writing a request", io::ErrorKind::WriteZero.into())),
+            Ok(more) => {
+                *written += more;
+                IoSlice::advance_slices(&mut rest, more);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_timeout(&error) => {}
+            Err(error) => return Err(Error::io("writing a request", error)),
         }
-        Ok(())
+        if !rest.is_empty() {
+            // Also after progress: who reads a little now and then keeps nobody for ever.
+            deadline.check("room to write a request")?;
+        }
     }
+    Ok(())
 }
 
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(bytes)
-    }
+/// In one call to the system, which refuses more than 1024 on most.
+const MOST_PIECES: usize = 512;
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+/// libc's `MSG_NOSIGNAL`: a lost connection is an error, and no SIGPIPE that ends a program which, as those do that write
+/// to pipes, has given that signal its first meaning back. Apple has an option for it, which socket2 sets.
+const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) {
+    0x4000
+} else if cfg!(target_os = "freebsd") {
+    0x2_0000
+} else if cfg!(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly"
+)) {
+    0x400
+} else {
+    0
+};
 
 impl Hangup {
     /// Both halves see the end of the connection from now on. Takes no lock and does not wait.
@@ -210,4 +277,117 @@ impl Hangup {
 /// What a socket's own timeout ends a read or a write with; it differs between systems.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::net::scripted::Broker;
+
+    /// Takes as many bytes at a time as it is told, and none when told none, as a socket that is full does.
+    struct Narrow {
+        room: Vec<usize>,
+        taken: Vec<u8>,
+    }
+
+    impl Narrow {
+        fn send(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+            assert!(!pieces.is_empty() && pieces.len() <= 1024);
+            let room = match self.room.pop() {
+                Some(0) => return Err(io::ErrorKind::WouldBlock.into()),
+                Some(1000) => return Err(io::ErrorKind::Interrupted.into()),
+                Some(room) => room,
+                None => return Err(io::ErrorKind::ConnectionReset.into()),
+            };
+            let before = self.taken.len();
+            let bytes = pieces.iter().flat_map(|piece| piece.iter());
+            self.taken.extend(bytes.take(room));
+            Ok(self.taken.len() - before)
+        }
+    }
+
+    fn write(pieces: &[Vec<u8>], room: Vec<usize>, deadline: &Deadline) -> (Vec<u8>, usize, Result<()>) {
+        let mut to = Narrow {
+            room,
+            taken: Vec::new(),
+        };
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut written = 0;
+        let result = write_all(|pieces| to.send(pieces), &mut slices, deadline, &mut written);
+        (to.taken, written, result)
+    }
+
+    fn long() -> Deadline {
+        Deadline::after(Duration::from_secs(60), "the test's limit")
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_written_in_order_wherever_a_write_ends(
+            pieces in vec(vec(any::<u8>(), 0..6), 0..12),
+            room in vec(prop_oneof![0..8_usize, Just(1000)], 0..30),
+        ) {
+            let whole = pieces.concat();
+            let (taken, written, result) = write(&pieces, room.clone(), &long());
+            prop_assert_eq!(written, taken.len());
+            prop_assert_eq!(&taken[..], &whole[..written]);
+            let could: usize = room.iter().filter(|room| **room < 1000).sum();
+            prop_assert_eq!(result.is_ok(), could >= whole.len());
+            if let Err(error) = result {
+                prop_assert_eq!(error.kind(), ErrorKind::Io);
+            }
+        }
+    }
+
+    #[test]
+    fn thousands_of_pieces_take_several_writes() {
+        let pieces: Vec<Vec<u8>> = (0..5000_u32)
+            .map(|at| at.to_be_bytes()[..at as usize % 4].to_vec())
+            .collect();
+        let whole = pieces.concat();
+        let (taken, written, result) = write(&pieces, vec![usize::MAX; 20], &long());
+        result.unwrap();
+        assert_eq!((&taken[..], written), (&whole[..], whole.len()));
+    }
+
+    #[test]
+    fn nothing_follows_half_a_frame() {
+        let (go, wait) = bounded::<()>(0);
+        let (tell, told) = bounded(1);
+        let broker = Broker::start(move |mut peer| {
+            wait.recv().ok();
+            tell.send(peer.count_to_end()).unwrap();
+        });
+        let (_reader, mut writer, hangup) = connect(&broker.address, &SocketOptions::default(), &long()).unwrap();
+        let part = vec![0; 1024 * 1024];
+        let mut frame = [IoSlice::new(&part); 32];
+        let soon = Deadline::after(Duration::from_millis(50), "the caller's limit");
+        let unfinished = writer.write_frame(&mut frame, &soon).unwrap_err();
+        assert!((1..32 * part.len()).contains(&unfinished.written), "{unfinished:?}");
+        // Now there is room, but it belongs to the rest of that frame.
+        drop(go);
+        let refused = writer.write_frame(&mut [IoSlice::new(b"next")], &long()).unwrap_err();
+        assert_eq!(refused.written, 0);
+        assert_eq!(refused.error.to_string(), unfinished.error.to_string());
+        hangup.shutdown();
+        assert_eq!(told.recv().unwrap(), unfinished.written);
+    }
+
+    #[test]
+    fn a_deadline_is_looked_at_whenever_something_is_left() {
+        let passed = Deadline::after(Duration::ZERO, "the caller's limit");
+        let (taken, written, result) = write(&[b"abc".to_vec(), b"def".to_vec()], vec![9, 4], &passed);
+        let error = result.unwrap_err();
+        assert_eq!(
+            (&taken[..], written, error.kind()),
+            (&b"abcd"[..], 4, ErrorKind::TimedOut)
+        );
+        assert!(error.to_string().contains("room to write a request"), "{error}");
+        // All in one go needs no time.
+        let (taken, _, result) = write(&[b"abc".to_vec()], vec![9], &passed);
+        result.unwrap();
+        assert_eq!(taken, b"abc");
+    }
 }

@@ -19,7 +19,7 @@ const ANY: i16 = i16::MAX;
 
 /// Kafka 2.1 is the oldest that is supported; every broker since then offers the first version given here.
 const APIS: &[Api] = &[
-    api(0, "Produce", 3, ANY),
+    api(0, "Produce", 3, 13), // klamm's own encoder
     api(1, "Fetch", 4, ANY),
     api(2, "ListOffsets", 2, ANY), // 2: isolation
     api(3, "Metadata", 4, ANY),    // 4: a read can ask not to create topics
@@ -46,6 +46,7 @@ const APIS: &[Api] = &[
     api(44, "IncrementalAlterConfigs", 0, ANY),
     api(47, "OffsetDelete", 0, ANY),
     api(60, "DescribeCluster", 0, ANY),
+    api(61, "DescribeProducers", 0, ANY),
     api(68, "ConsumerGroupHeartbeat", 0, ANY),
     api(69, "ConsumerGroupDescribe", 0, ANY),
 ];

@@ -1,13 +1,28 @@
 //! Frames: four bytes that tell a length, and as many bytes of one request or answer.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    iter,
+};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// An answer larger than this is refused: 100 MiB, as a broker refuses requests by default.
 pub(crate) const DEFAULT_LIMIT: usize = 100 * 1024 * 1024;
+
+/// A frame to be sent, its length in front, as the pieces in which it lies in memory.
+pub(crate) trait Pieces {
+    /// In their order.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]>;
+}
+
+impl Pieces for BytesMut {
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        iter::once(&self[..])
+    }
+}
 
 /// The length that a frame's first four bytes tell, if such a frame can be.
 pub(crate) fn length(prefix: [u8; 4], limit: usize) -> Result<usize> {

@@ -6,5 +6,6 @@ pub(crate) mod fetch;
 pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod membership;
+pub(crate) mod produce;
 pub(crate) mod request;
 pub(crate) mod versions;

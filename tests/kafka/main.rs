@@ -15,6 +15,7 @@ mod iterators;
 mod logs;
 mod member_process;
 mod positions;
+mod producing;
 mod rack;
 mod reading;
 mod records;

@@ -40,6 +40,13 @@ impl<'a> Header<'a> {
     }
 }
 
+/// The key's bytes and the value, as a [`Record`](crate::Record) takes them.
+impl<'a> From<Header<'a>> for (&'a [u8], Option<&'a [u8]>) {
+    fn from(header: Header<'a>) -> Self {
+        (header.key, header.value)
+    }
+}
+
 impl fmt::Debug for Header<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: ", String::from_utf8_lossy(self.key))?;

@@ -12,7 +12,7 @@ mod table;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 /// The APIs klamm speaks, by the names of Kafka's definitions.
-const APIS: [&str; 34] = [
+const APIS: [&str; 35] = [
     "AddOffsetsToTxn",
     "AddPartitionsToTxn",
     "ApiVersions",
@@ -26,6 +26,7 @@ const APIS: [&str; 34] = [
     "DescribeCluster",
     "DescribeConfigs",
     "DescribeGroups",
+    "DescribeProducers",
     "DescribeTopicPartitions",
     "EndTxn",
     "Fetch",

@@ -1,0 +1,183 @@
+//! The caller's side: a record finds its partition, and room.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    delivery::Delivery,
+    partition::{Partition, Parts, Put, Watch},
+    record::Record,
+    shared::Shared,
+    topics::Topic,
+};
+use crate::{
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    thread,
+};
+
+/// How long a caller has time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// `max_block`.
+    Block,
+    /// None.
+    Try,
+}
+
+impl Patience {
+    /// On a thread that others wait for, nobody waits: as in a delivery callback.
+    pub(super) fn of_send() -> Self {
+        if thread::is_ours() { Self::Try } else { Self::Block }
+    }
+
+    fn deadline(self, shared: &Shared) -> Deadline {
+        let deadline = match self {
+            Self::Block => Deadline::after(shared.env.config.max_block, "max_block"),
+            Self::Try => Deadline::after(Duration::ZERO, "try_send"),
+        };
+        deadline.with_stop(&shared.env.closing)
+    }
+}
+
+/// Hands a record over. `watch` is left if it was not.
+pub(super) fn append(
+    shared: &Arc<Shared>,
+    record: &Record<'_>,
+    home: Option<&Arc<Partition>>,
+    watch: &mut Option<Watch>,
+    patience: Patience,
+) -> Result<Option<Delivery>> {
+    if shared.env.closing.is_stopped() {
+        return Err(shared.env.closing.error());
+    }
+    let timestamp = match record.timestamp_millis() {
+        Some(given) => given.map_err(|error| match record.topic {
+            Some(topic) => error.for_topic(topic),
+            None => error,
+        })?,
+        None => milliseconds_now(),
+    };
+    let parts = Parts {
+        timestamp,
+        key: record.key,
+        value: record.value,
+        headers: &record.headers,
+    };
+    if let Some(home) = home {
+        return put(shared, home, parts, watch, patience);
+    }
+    let name = record
+        .topic
+        .ok_or_else(|| Error::config("the record names no topic: Record::to does"))?;
+    let topic = known_topic(shared, name, patience)?;
+    let partition = match record.partition {
+        Some(index) => self::partition(shared, &topic, index, patience)?,
+        None => topic.choose(record.key, record.value, rough_size(&parts))?,
+    };
+    put(shared, &partition, parts, watch, patience)
+}
+
+pub(super) fn known_topic(shared: &Arc<Shared>, name: &str, patience: Patience) -> Result<Arc<Topic>> {
+    if let Some(topic) = shared.topics.known(name) {
+        return Ok(topic);
+    }
+    if patience == Patience::Try {
+        // What the client knows already needs no waiting.
+        if let Some(told) = shared.cluster.metadata().topic(name).filter(|told| told.error == 0) {
+            return Ok(shared.learn(told));
+        }
+        shared.desk.leave(|wants| {
+            wants.stale.insert(Arc::from(name));
+        });
+        return Err(patience.deadline(shared).error("metadata").for_topic(name));
+    }
+    shared.topic(name, &patience.deadline(shared))
+}
+
+/// This partition, which may have been added since the topic was looked at.
+pub(super) fn partition(
+    shared: &Arc<Shared>,
+    topic: &Arc<Topic>,
+    index: i32,
+    patience: Patience,
+) -> Result<Arc<Partition>> {
+    if let Some(partition) = topic.partition(index) {
+        return Ok(partition);
+    }
+    let names = [Arc::clone(&topic.name)];
+    if patience == Patience::Try {
+        shared.desk.leave(|wants| {
+            wants.stale.extend(names);
+        });
+    } else if index >= 0 {
+        let deadline = patience.deadline(shared);
+        let metadata = shared
+            .cluster
+            .refresh(crate::cluster::Topics::Named(&names), &deadline)?;
+        if let Some(told) = metadata.topic(&topic.name) {
+            shared.learn(told);
+        }
+    }
+    topic.partition(index).ok_or_else(|| {
+        let count = topic.all().len();
+        let message = format!("the topic has no partition {index}: it has {count}, numbered from 0");
+        Error::new(ErrorKind::UnknownTopic, message).for_partition(&topic.name, index)
+    })
+}
+
+fn put(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    parts: Parts<'_>,
+    watch: &mut Option<Watch>,
+    patience: Patience,
+) -> Result<Option<Delivery>> {
+    let mut room = None;
+    loop {
+        let context = |error: Error| error.for_partition(&partition.topic, partition.index);
+        let needed = match partition.put(parts, watch, &mut room).map_err(context)? {
+            Put::Written { delivery, is_homeless } => {
+                if is_homeless {
+                    shared.settle_in(partition);
+                }
+                return Ok(delivery);
+            }
+            Put::NeedsRoom { bytes, is_homeless } => {
+                if is_homeless {
+                    shared.settle_in(partition);
+                }
+                bytes
+            }
+        };
+        let memory = &shared.env.memory;
+        if needed > memory.limit() {
+            let message = format!(
+                "the record takes {needed} bytes, more than buffer_bytes ({})",
+                memory.limit()
+            );
+            return Err(context(Error::new(ErrorKind::TooLarge, message)));
+        }
+        if patience == Patience::Try {
+            let message = format!(
+                "the buffer has no room for {needed} bytes more (buffer_bytes: {})",
+                memory.limit()
+            );
+            return Err(context(Error::new(ErrorKind::BufferFull, message).retriable(true)));
+        }
+        room = Some(memory.reserve(needed, &patience.deadline(shared)).map_err(context)?);
+    }
+}
+
+/// What partitions get their shares by. Headers are not worth their counting.
+fn rough_size(record: &Parts<'_>) -> usize {
+    const OVERHEAD: usize = 8;
+    OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+}
+
+fn milliseconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,323 @@
+//! What a caller may wait on: the outcome of a record.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{
+    callbacks,
+    ledger::Ledger,
+    partition::Partition,
+    queue::{Appended, Outcome},
+    report::RecordMetadata,
+};
+use crate::{
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    thread,
+};
+
+/// A record on its way to the broker.
+///
+/// Dropping it changes nothing: the record is sent all the same. Should it fail then, [`flush`](crate::Producer::flush) says
+/// so.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use klamm::{Client, Record};
+/// # fn main() -> klamm::Result<()> {
+/// let producer = Client::connect("localhost:9092")?.producer().build()?;
+/// let delivery = producer.send(Record::to("orders").key("42").value("two coffees"))?;
+/// let written = delivery.wait(Duration::from_secs(10))?;
+/// println!("orders-{} at {:?}", written.partition, written.offset);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Delivery {
+    fate: Arc<Fate>,
+    index: u32,
+    /// The record's own, in milliseconds.
+    timestamp: i64,
+    /// Somebody was told.
+    told: AtomicBool,
+}
+
+impl Delivery {
+    pub(super) fn new(fate: Arc<Fate>, index: u32, timestamp: i64) -> Self {
+        Self {
+            fate,
+            index,
+            timestamp,
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until the broker has acknowledged the record, or refused it, or klamm has given up. While somebody waits, the
+    /// record's batch does not linger.
+    ///
+    /// After a time-out it may be called again; after an outcome it tells the same again.
+    ///
+    /// # Errors
+    ///
+    /// - [`TimedOut`](ErrorKind::TimedOut), naming `timeout`, when there is no outcome yet; naming `delivery_timeout` when
+    ///   the record was given up without ever having been sent.
+    /// - [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when it was sent and given up: the broker may have it.
+    /// - [`WouldDeadlock`](ErrorKind::WouldDeadlock) in a delivery callback, when there is no outcome yet.
+    /// - What the broker said, such as [`TooLarge`](ErrorKind::TooLarge) or [`Authorization`](ErrorKind::Authorization).
+    pub fn wait(&self, timeout: Duration) -> Result<RecordMetadata> {
+        let deadline = Deadline::after(timeout, "timeout");
+        let outcome = match self.fate.outcome(self.index) {
+            Some(outcome) => outcome,
+            None if thread::is_ours() => {
+                return Err(would_deadlock("waiting for a delivery"));
+            }
+            None => self.fate.wait(self.index, &deadline)?,
+        };
+        self.told.store(true, Ordering::Relaxed);
+        self.fate.metadata(outcome, self.timestamp)
+    }
+
+    /// The outcome, if there is one; does not wait.
+    pub fn poll(&self) -> Option<Result<RecordMetadata>> {
+        let outcome = self.fate.outcome(self.index)?;
+        self.told.store(true, Ordering::Relaxed);
+        Some(self.fate.metadata(outcome, self.timestamp))
+    }
+
+    /// Waits for all of them, together no longer than `timeout`: one result per delivery, in their order.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # use klamm::{Client, Delivery, Record};
+    /// # fn main() -> klamm::Result<()> {
+    /// # let producer = Client::connect("localhost:9092")?.producer().build()?;
+    /// let deliveries: Vec<Delivery> =
+    ///     ["a", "b"].into_iter().map(|value| producer.send(Record::to("orders").value(value))).collect::<Result<_, _>>()?;
+    /// for result in Delivery::wait_all(&deliveries, Duration::from_secs(10)) {
+    ///     println!("{:?}", result?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_all<'a>(
+        deliveries: impl IntoIterator<Item = &'a Self>,
+        timeout: Duration,
+    ) -> Vec<Result<RecordMetadata>> {
+        let deadline = Deadline::after(timeout, "timeout");
+        let deliveries: Vec<&Self> = deliveries.into_iter().collect();
+        for delivery in &deliveries {
+            delivery.fate.hasten();
+        }
+        let wait = |delivery: &&Self| delivery.wait(deadline.remaining());
+        deliveries.iter().map(wait).collect()
+    }
+
+    /// The topic it goes to.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.fate.topic
+    }
+
+    /// The partition it goes to.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.fate.partition
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Delivery({}-{}", self.fate.topic, self.fate.partition)?;
+        match self.fate.outcome(self.index) {
+            None => f.write_str(")"),
+            Some(Ok(appended)) => write!(f, ": {:?})", appended.offset),
+            Some(Err(error)) => write!(f, ": {error})"),
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !*self.told.get_mut() {
+            self.fate.drop_delivery(self.index);
+        }
+    }
+}
+
+pub(super) fn would_deadlock(what: &str) -> Error {
+    Error::new(
+        ErrorKind::WouldDeadlock,
+        format!("{what} on one of klamm's own threads, as in a delivery callback, would wait for that very thread"),
+    )
+}
+
+/// What becomes of the records of a batch, as callers filled it. When it is taken apart, its pieces report here.
+pub(super) struct Fate {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// When it is given up.
+    deadline: Instant,
+    home: Weak<Partition>,
+    ledger: Arc<Ledger>,
+    /// Records whose outcome nobody will ask for.
+    unwatched: AtomicU32,
+    has_failed: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    outcomes: Vec<(Range<u32>, Outcome)>,
+    callbacks: Vec<(u32, i64, Callback)>,
+}
+
+/// What a program wants to be called with the outcome of a record.
+pub(super) type Callback = Box<dyn FnOnce(Result<RecordMetadata>) + Send>;
+
+impl Fate {
+    pub(super) fn new(home: &Arc<Partition>, deadline: Instant, ledger: &Arc<Ledger>) -> Arc<Self> {
+        Arc::new(Self {
+            topic: Arc::clone(&home.topic),
+            partition: home.index,
+            deadline,
+            home: Arc::downgrade(home),
+            ledger: Arc::clone(ledger),
+            unwatched: AtomicU32::new(0),
+            has_failed: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Nobody will ask for the outcome of one more record.
+    pub(super) fn unwatch(&self) {
+        self.unwatched.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn call_back(&self, index: u32, timestamp: i64, callback: Callback) {
+        self.state.lock().callbacks.push((index, timestamp, callback));
+    }
+
+    /// The outcome of these records; what is to be called with it.
+    pub(super) fn settle(&self, records: Range<u32>, outcome: &Outcome) -> Vec<callbacks::Call> {
+        if let Err(error) = outcome {
+            self.has_failed.store(true, Ordering::SeqCst);
+            // A `Delivery` that is dropped from here on sees the failure itself.
+            if self.unwatched.load(Ordering::SeqCst) > 0 {
+                self.ledger.untold(error);
+            }
+        }
+        let mut state = self.state.lock();
+        state.outcomes.push((records.clone(), outcome.clone()));
+        let (due, later) = std::mem::take(&mut state.callbacks)
+            .into_iter()
+            .partition(|(index, ..)| records.contains(index));
+        state.callbacks = later;
+        drop(state);
+        self.changed.notify_all();
+        let call = |(index, timestamp, callback)| {
+            let outcome = at(outcome, index - records.start);
+            callbacks::Call::new(callback, self.metadata(outcome, timestamp))
+        };
+        let due: Vec<_> = due;
+        due.into_iter().map(call).collect()
+    }
+
+    fn outcome(&self, index: u32) -> Option<Outcome> {
+        find(&self.state.lock(), index)
+    }
+
+    fn wait(&self, index: u32, deadline: &Deadline) -> Result<Outcome> {
+        self.hasten();
+        let mut state = self.state.lock();
+        loop {
+            if let Some(outcome) = find(&state, index) {
+                return Ok(outcome);
+            }
+            let until = deadline.at().min(self.deadline);
+            if !self.changed.wait_until(&mut state, until).timed_out() {
+                continue;
+            }
+            if deadline.at() <= self.deadline || deadline.has_passed() {
+                let waited_for = "a record to be acknowledged";
+                return find(&state, index)
+                    .ok_or_else(|| deadline.error(waited_for).for_partition(&self.topic, self.partition));
+            }
+            drop(state);
+            match self.home.upgrade() {
+                Some(home) => home.expire_now(),
+                None => return Err(Error::closed("producer")),
+            }
+            state = self.state.lock();
+            if find(&state, index).is_none() {
+                // Whoever has the batch in hand right now is about to tell.
+                self.changed.wait_until(&mut state, deadline.at());
+            }
+        }
+    }
+
+    /// Somebody waits: the batch must not linger.
+    fn hasten(&self) {
+        if let Some(home) = self.home.upgrade() {
+            home.hasten(self);
+        }
+    }
+
+    fn drop_delivery(&self, index: u32) {
+        self.unwatched.fetch_add(1, Ordering::SeqCst);
+        if !self.has_failed.load(Ordering::SeqCst) {
+            return;
+        }
+        if let Some(Err(error)) = self.outcome(index) {
+            self.ledger.untold(&error);
+        }
+    }
+
+    fn metadata(&self, outcome: Outcome, timestamp: i64) -> Result<RecordMetadata> {
+        let appended = outcome.map_err(|error| error.for_partition(&self.topic, self.partition))?;
+        Ok(RecordMetadata {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            offset: appended.offset,
+            timestamp: system_time(appended.timestamp.unwrap_or(timestamp)),
+        })
+    }
+}
+
+fn find(state: &State, index: u32) -> Option<Outcome> {
+    let (records, outcome) = state.outcomes.iter().find(|(records, _)| records.contains(&index))?;
+    Some(at(outcome, index - records.start))
+}
+
+/// The outcome of a record that lies so far behind the first one.
+fn at(outcome: &Outcome, behind_first: u32) -> Outcome {
+    outcome.clone().map(|appended| Appended {
+        offset: appended.offset.map(|first| first + i64::from(behind_first)),
+        ..appended
+    })
+}
+
+fn system_time(milliseconds: i64) -> SystemTime {
+    let since = Duration::from_millis(milliseconds.unsigned_abs());
+    let time = if milliseconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(since)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(since)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+impl fmt::Debug for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fate({}-{})", self.topic, self.partition)
+    }
+}

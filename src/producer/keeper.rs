@@ -1,0 +1,348 @@
+//! The keeper of a producer: who leads what, producer IDs, and the end of a batch's time.
+//!
+//! It is the one that asks around, so that senders only ever talk to their own broker, and callers only append.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Select;
+use kafka_protocol::messages::InitProducerIdRequest;
+
+use super::{
+    partition::{Partition, now},
+    sequence::Identity,
+    shared::{Shared, Wants},
+    topics::Topic,
+};
+use crate::{
+    cluster::{self, Action, action},
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+};
+
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    /// What all partitions begin with.
+    identity: Option<Identity>,
+    nameless: Vec<Arc<Partition>>,
+    homeless: HashMap<usize, Arc<Partition>>,
+    stale: BTreeSet<Arc<str>>,
+    /// Of metadata, and of identities: failures in a row, and when to try again.
+    metadata: Pause,
+    identities: Pause,
+    refreshed: Instant,
+    /// When a broker that owes something was last doubted.
+    doubted: HashMap<i32, Instant>,
+    /// When spare buffers go, unless there is something to fill them with before that.
+    spares_until: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    fn failed(&mut self, shared: &Shared) {
+        self.failures = self.failures.saturating_add(1);
+        self.until = Some(now() + shared.cluster.retry_delay(self.failures));
+    }
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            identity: None,
+            nameless: Vec::new(),
+            homeless: HashMap::new(),
+            stale: BTreeSet::new(),
+            metadata: Pause::default(),
+            identities: Pause::default(),
+            refreshed: now(),
+            doubted: HashMap::new(),
+            spares_until: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.shared.ended.is_stopped() {
+            self.shared.desk.bell().quiet();
+            let Wants {
+                nameless,
+                homeless,
+                stale,
+            } = self.shared.desk.take();
+            self.nameless.extend(nameless);
+            self.homeless
+                .extend(homeless.into_iter().map(|partition| (partition.key, partition)));
+            self.stale.extend(stale);
+
+            self.expire();
+            self.doubt();
+            self.refresh_by_age();
+            self.refresh();
+            self.name();
+            self.wait();
+        }
+        // Whoever waits is told, also when it is the client that was closed.
+        let error = self.shared.ended.error();
+        for partition in self.shared.topics.partitions() {
+            partition.end(&error);
+        }
+    }
+
+    // ---- time ----
+
+    fn expire(&self) {
+        let now = now();
+        let age = self.shared.env.config.delivery_timeout / 8;
+        for partition in self.shared.topics.partitions() {
+            partition.seal_older_than(age, now);
+            if partition.deadline().is_some_and(|deadline| deadline <= now) {
+                partition.expire(now);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let topics = self.shared.topics.all();
+        let earliest = topics.iter().filter_map(|topic| topic.earliest_deadline()).min();
+        // Whatever is begun from now on has at least this long.
+        let unborn = now() + self.shared.env.config.delivery_timeout;
+        earliest.map_or(unborn, |earliest| earliest.min(unborn))
+    }
+
+    /// A broker that owes an answer for long may be frozen: others know whether it still leads.
+    fn doubt(&mut self) {
+        let now = now();
+        for inbox in self.shared.inboxes() {
+            let Some(since) = inbox.owed_since() else {
+                self.doubted.remove(&inbox.broker);
+                continue;
+            };
+            let last = self.doubted.get(&inbox.broker).copied();
+            let since = last.map_or(since, |last| last.max(since));
+            if now.saturating_duration_since(since) < PATIENCE {
+                continue;
+            }
+            self.doubted.insert(inbox.broker, now);
+            let partitions = self.shared.topics.partitions();
+            let owed = partitions
+                .iter()
+                .filter(|partition| partition.is_owned_by(&inbox) && partition.has_work());
+            self.stale.extend(owed.map(|partition| Arc::clone(&partition.topic)));
+        }
+    }
+
+    fn refresh_by_age(&mut self) {
+        let age = self.shared.cluster.config().metadata_max_age;
+        if now().saturating_duration_since(self.refreshed) < age {
+            return;
+        }
+        self.refreshed = now();
+        let batch_bytes = self.shared.env.config.batch_bytes;
+        for topic in self.shared.topics.all() {
+            topic.try_large_batches(batch_bytes);
+            self.stale.insert(Arc::clone(&topic.name));
+        }
+    }
+
+    fn wait(&mut self) {
+        let config = self.shared.cluster.config();
+        let mut until = self.next_deadline().min(self.refreshed + config.metadata_max_age);
+        let is_idle = self.shared.env.ledger.is_settled();
+        if is_idle {
+            if self.spares_until.is_some_and(|at| at <= now()) {
+                self.shared.env.memory.drop_spares();
+                self.spares_until = None;
+            }
+            until = until.min(self.spares_until.unwrap_or(until));
+        } else {
+            self.spares_until = Some(now() + SPARED);
+            until = until.min(now() + TICK);
+        }
+        if !self.stale.is_empty() || !self.homeless.is_empty() {
+            until = until.min(self.metadata.until.unwrap_or(until));
+        }
+        if !self.nameless.is_empty() {
+            until = until.min(self.identities.until.unwrap_or(until));
+        }
+        self.shared.desk.doze(is_idle);
+        let mut select = Select::new();
+        select.recv(self.shared.desk.bell().signal());
+        select.recv(self.shared.ended.signal());
+        select.ready_deadline(until).ok();
+        self.shared.desk.doze(false);
+    }
+
+    /// For a question that must not keep others waiting for the end of their time.
+    fn deadline(&self) -> Deadline {
+        let limit = self.shared.cluster.config().request_timeout;
+        let next = self.next_deadline().saturating_duration_since(now());
+        Deadline::after(limit.min(next.max(LEAST)), "request_timeout").with_stop(&self.shared.ended)
+    }
+
+    // ---- leaders ----
+
+    fn refresh(&mut self) {
+        // What others have learnt counts as well.
+        self.homeless.retain(|_, partition| !self.shared.place(partition));
+        self.stale
+            .extend(self.homeless.values().map(|partition| Arc::clone(&partition.topic)));
+        if self.stale.is_empty() {
+            self.metadata = Pause::default();
+            return;
+        }
+        if !self.metadata.is_over(now()) {
+            return;
+        }
+        let names: Vec<Arc<str>> = self.stale.iter().cloned().collect();
+        let deadline = self.deadline();
+        match self.shared.cluster.refresh(cluster::Topics::Named(&names), &deadline) {
+            Ok(metadata) => {
+                self.stale.clear();
+                for name in &names {
+                    self.learn(name, &metadata);
+                }
+                let placed = |partition: &Arc<Partition>| !self.shared.place(partition);
+                let homeless = std::mem::take(&mut self.homeless);
+                self.homeless = homeless
+                    .into_iter()
+                    .filter(|(_, partition)| placed(partition))
+                    .collect();
+                if self.homeless.is_empty() {
+                    self.metadata = Pause::default();
+                } else {
+                    self.metadata.failed(&self.shared);
+                }
+            }
+            Err(error) => {
+                log::debug!("metadata for a producer: {error}");
+                self.metadata.failed(&self.shared);
+            }
+        }
+    }
+
+    fn learn(&mut self, name: &Arc<str>, metadata: &cluster::Metadata) {
+        match metadata.topic(name) {
+            Some(told) if told.error == 0 => {
+                for partition in self.shared.learn(told).all() {
+                    let is_used = partition.has_owner() || partition.has_work();
+                    if is_used && !self.shared.place(&partition) {
+                        self.homeless.insert(partition.key, partition);
+                    }
+                }
+            }
+            Some(told) => {
+                let error = Error::refused(told.error).for_topic(name);
+                if action(&error) == Action::Fail {
+                    self.give_up(name, &error);
+                }
+            }
+            None if metadata.is_missing(name, now()) => {
+                self.give_up(name, &cluster::unknown_topic(name));
+            }
+            // It may be so new, or a broker so young, that this says nothing yet.
+            None => {
+                if let Some(topic) = self.shared.topics.known(name).filter(|topic| has_work(topic)) {
+                    for partition in topic.all() {
+                        self.homeless.insert(partition.key, partition);
+                    }
+                }
+            }
+        }
+    }
+
+    /// There is no such topic, or it may not be written to.
+    fn give_up(&mut self, name: &str, error: &Error) {
+        let Some(topic) = self.shared.topics.forget(name) else {
+            return;
+        };
+        log::warn!("no more is written to {name}: {error}");
+        for partition in topic.all() {
+            partition.end(error);
+            self.homeless.remove(&partition.key);
+        }
+    }
+
+    // ---- identities ----
+
+    fn name(&mut self) {
+        if self.nameless.is_empty() || !self.identities.is_over(now()) {
+            return;
+        }
+        while let Some(partition) = self.nameless.pop() {
+            let known = self.identity.filter(|_| !partition.has_identity());
+            let identity = match known {
+                Some(identity) => Ok(identity),
+                None => self.ask_identity(),
+            };
+            match identity {
+                Ok(identity) => {
+                    self.identities = Pause::default();
+                    if !partition.has_identity() {
+                        self.identity = Some(identity);
+                    }
+                    partition.identify(identity);
+                }
+                Err(error) if self.shared.ended.is_stopped() => {
+                    log::debug!("no producer ID any more: {error}");
+                    return;
+                }
+                Err(error) if action(&error) == Action::Fail => {
+                    log::warn!("no producer ID: {error}");
+                    partition.stay_nameless(&error);
+                }
+                Err(error) => {
+                    log::debug!("no producer ID yet: {error}");
+                    self.nameless.push(partition);
+                    self.identities.failed(&self.shared);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn ask_identity(&self) -> Result<Identity> {
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(i32::MAX);
+        let answer = self.shared.cluster.call_any(&request, &self.deadline())?;
+        if answer.error_code != 0 {
+            return Err(Error::refused(answer.error_code).in_api("InitProducerId"));
+        }
+        if answer.producer_id.0 < 0 || answer.producer_epoch < 0 {
+            let message = format!(
+                "the broker gave {} and {} as producer ID and epoch",
+                answer.producer_id.0, answer.producer_epoch
+            );
+            return Err(Error::new(ErrorKind::Protocol, message).in_api("InitProducerId"));
+        }
+        Ok(Identity {
+            producer_id: answer.producer_id.0,
+            epoch: answer.producer_epoch,
+        })
+    }
+}
+
+fn has_work(topic: &Topic) -> bool {
+    topic.all().iter().any(|partition| partition.has_work())
+}
+
+/// A broker that owes an answer for longer is doubted.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// While something is owed, the keeper looks this often.
+const TICK: Duration = Duration::from_secs(1);
+/// A producer that has had nothing to do for so long may not have for much longer.
+const SPARED: Duration = Duration::from_secs(10);
+/// However close the end of some batch's time is, a question gets this long.
+const LEAST: Duration = Duration::from_millis(50);

@@ -1,0 +1,769 @@
+//! One partition as callers and its sender share it: a batch that is being filled, and the queue of those that are full.
+//!
+//! Its lock is held for an append, for a look, or to tell outcomes in their order, and within it only those of ledger,
+//! memory, fate and callbacks, which take none themselves.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    callbacks::{Callbacks, Job},
+    config::ProducerConfig,
+    delivery::{Callback, Delivery, Fate},
+    inbox::Inbox,
+    ledger::{Debt, Ledger},
+    memory::{Buffer, Memory, Reservation},
+    queue::{Finished, Next, Piece, Queue, Rules, Ticket, Verdict},
+    report::BatchReport,
+    sequence::Identity,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    stop::Stop,
+    wire::batch::{BatchWriter, Flags, HeaderRef, Sequence, record_size},
+};
+
+/// What all partitions of a producer have in common.
+#[derive(Debug)]
+pub(super) struct Env {
+    pub(super) config: ProducerConfig,
+    pub(super) rules: Rules,
+    pub(super) memory: Arc<Memory>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) callbacks: Callbacks,
+    /// Nothing more is taken; what is there is sent at once.
+    pub(super) closing: Stop,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) topic: Arc<str>,
+    pub(super) index: i32,
+    /// No other partition of the process has it.
+    pub(super) key: usize,
+    env: Arc<Env>,
+    state: Mutex<State>,
+    /// Batches that wait or are on their way, for whoever looks from outside.
+    backlog: AtomicUsize,
+    /// The broker that leads it, as far as is known; −1 if none does.
+    leader: AtomicI32,
+    /// How large a batch may become; shared by the topic's partitions.
+    batch_bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct State {
+    open: Option<Open>,
+    queue: Queue<Load>,
+    /// Whose sender has it.
+    owner: Option<Arc<Inbox>>,
+    /// The owner knows that there is something to do.
+    is_listed: bool,
+    /// An identity was asked for.
+    is_nameless: bool,
+    /// How large its batches have become lately.
+    hint: usize,
+    ended: Option<Error>,
+    /// Records that were there at the end.
+    lost: u64,
+}
+
+/// A batch that is being filled.
+#[derive(Debug)]
+struct Open {
+    buffer: Buffer,
+    writer: BatchWriter,
+    fate: Arc<Fate>,
+    debt: Debt,
+    opened: Instant,
+    deadline: Instant,
+    /// Somebody waits for it: it does not linger.
+    is_pressed: bool,
+}
+
+/// A full batch, or a piece of one.
+#[derive(Debug)]
+pub(super) struct Load {
+    fate: Arc<Fate>,
+    /// Which of the fate's records it has.
+    first: u32,
+    pub(super) records: u32,
+    debt: Debt,
+    opened: Instant,
+    body: Body,
+}
+
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Records and header, but for identity and checksum, and not compressed.
+    Closed(Buffer),
+    /// As it was sent, under this sequence.
+    Stamped(Arc<Buffer>, Sequence),
+    /// A sender is at it.
+    Lent,
+    /// Nothing to send: the record has failed.
+    Gone,
+}
+
+/// A record, ready to be written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub(super) timestamp: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
+    pub(super) headers: &'a [HeaderRef<'a>],
+}
+
+/// Who is told what becomes of a record.
+pub(super) enum Watch {
+    Delivery,
+    Nobody,
+    Callback(Callback),
+}
+
+/// What an append came to.
+pub(super) enum Put {
+    /// It is in.
+    Written {
+        delivery: Option<Delivery>,
+        /// The partition has no sender yet.
+        is_homeless: bool,
+    },
+    /// So many bytes are needed for it.
+    NeedsRoom { bytes: usize, is_homeless: bool },
+}
+
+/// What a sender finds.
+#[derive(Debug)]
+pub(super) enum Poll {
+    /// Another sender has it now.
+    Gone,
+    /// Nothing to do; it is not listed any more.
+    Idle,
+    Ready,
+    At(Instant),
+    /// Until an answer comes.
+    Blocked,
+    /// Until there is an identity, which is asked for if this is true.
+    Nameless(bool),
+}
+
+/// A batch for the wire.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) ticket: Ticket,
+    pub(super) sequence: Sequence,
+    pub(super) records: u32,
+    pub(super) body: Body,
+}
+
+/// A batch that is to be taken apart.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) bytes: Arc<Buffer>,
+    pub(super) records: u32,
+    pub(super) ticket: Ticket,
+}
+
+/// A part of a batch that was taken apart.
+#[derive(Debug)]
+pub(super) enum Part {
+    Kept(Buffer, std::ops::Range<u32>),
+    Failed(Error, std::ops::Range<u32>),
+}
+
+impl Partition {
+    pub(super) fn new(topic: Arc<str>, index: i32, env: Arc<Env>, batch_bytes: Arc<AtomicUsize>) -> Arc<Self> {
+        let queue = Queue::new(env.rules);
+        Arc::new(Self {
+            topic,
+            index,
+            key: KEYS.fetch_add(1, Ordering::Relaxed),
+            env,
+            state: Mutex::new(State {
+                open: None,
+                queue,
+                owner: None,
+                is_listed: false,
+                is_nameless: false,
+                hint: SMALLEST,
+                ended: None,
+                lost: 0,
+            }),
+            backlog: AtomicUsize::new(0),
+            leader: AtomicI32::new(-1),
+            batch_bytes,
+        })
+    }
+
+    // ---- callers ----
+
+    /// Writes a record behind the last one. `room` is used if it is needed, and what is not used is left in it.
+    pub(super) fn put(
+        self: &Arc<Self>,
+        record: Parts<'_>,
+        watch: &mut Option<Watch>,
+        room: &mut Option<Reservation>,
+    ) -> Result<Put> {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
+        }
+        let mut news = false;
+        let mut size = state.open.as_ref().map(|open| open.size_of(&record));
+        if size.is_some_and(|size| state.filled() + size > self.limit()) {
+            self.seal(&mut state);
+            (size, news) = (None, true);
+        }
+        if size.is_none() {
+            let need = Self::whole(&record);
+            let Some(room) = self.first_room(need, state.hint, room) else {
+                return Ok(self.needs_room(state, news, need));
+            };
+            let open = self.open(room);
+            size = Some(open.size_of(&record));
+            state.open = Some(open);
+            news = true;
+        }
+        let (Some(open), Some(size)) = (&mut state.open, size) else {
+            return Err(Error::new(ErrorKind::Internal, "a batch to write to is missing"));
+        };
+        if size > open.buffer.room() {
+            let missing = size - open.buffer.room();
+            let Some(more) = self.more_room(missing, open.buffer.bytes().capacity(), room) else {
+                return Ok(self.needs_room(state, news, Self::whole(&record)));
+            };
+            open.buffer.grow(more);
+        }
+        let index = open.writer.records();
+        open.append(&record, size)?;
+        let delivery = match watch.take() {
+            Some(Watch::Callback(callback)) => {
+                open.fate.call_back(index, record.timestamp, callback);
+                None
+            }
+            Some(Watch::Delivery) => Some(Delivery::new(Arc::clone(&open.fate), index, record.timestamp)),
+            Some(Watch::Nobody) | None => {
+                open.fate.unwatch();
+                None
+            }
+        };
+        let is_homeless = news && state.owner.is_none();
+        self.announce(state, news);
+        Ok(Put::Written { delivery, is_homeless })
+    }
+
+    fn needs_room(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool, bytes: usize) -> Put {
+        let is_homeless = news && state.owner.is_none();
+        self.announce(state, news);
+        Put::NeedsRoom { bytes, is_homeless }
+    }
+
+    /// What a batch of this record alone takes, whatever lies before it.
+    pub(super) fn whole(record: &Parts<'_>) -> usize {
+        HEADER + record_size(record.key, record.value, record.headers)
+    }
+
+    fn limit(&self) -> usize {
+        self.batch_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Smaller batches from now on: the broker found this one too large.
+    pub(super) fn shrink_batches(&self, below: usize) {
+        self.batch_bytes
+            .fetch_min((below / 2).max(SMALLEST_LIMIT), Ordering::Relaxed);
+    }
+
+    /// At least `missing`; twice what there is, if that can be had.
+    fn more_room(&self, missing: usize, capacity: usize, room: &mut Option<Reservation>) -> Option<Reservation> {
+        if let Some(mut reserved) = room.take() {
+            if reserved.bytes() >= missing {
+                let rest = reserved.split_off(reserved.bytes() - missing);
+                *room = Some(rest).filter(|rest| rest.bytes() > 0);
+                return Some(reserved);
+            }
+            *room = Some(reserved);
+        }
+        let most = self.limit().saturating_sub(capacity);
+        let wanted = capacity.min(most).max(missing);
+        let memory = &self.env.memory;
+        memory.try_reserve(wanted).or_else(|| memory.try_reserve(missing))
+    }
+
+    fn first_room(&self, need: usize, hint: usize, room: &mut Option<Reservation>) -> Option<Reservation> {
+        if let Some(reserved) = room.take() {
+            if reserved.bytes() >= need {
+                return Some(reserved);
+            }
+            *room = Some(reserved);
+        }
+        let memory = &self.env.memory;
+        let wanted = hint.min(self.limit()).max(need);
+        memory.try_reserve(wanted).or_else(|| memory.try_reserve(need))
+    }
+
+    fn open(self: &Arc<Self>, room: Reservation) -> Open {
+        let opened = now();
+        let deadline = opened + self.env.config.delivery_timeout;
+        let mut buffer = self.env.memory.buffer(room);
+        let writer = BatchWriter::start(buffer.bytes_mut());
+        Open {
+            buffer,
+            writer,
+            fate: Fate::new(self, deadline, &self.env.ledger),
+            debt: self.env.ledger.begin(),
+            opened,
+            deadline,
+            is_pressed: false,
+        }
+    }
+
+    /// No more is added to the batch that is being filled.
+    fn seal(&self, state: &mut State) {
+        let Some(open) = state.open.take() else {
+            return;
+        };
+        let Open {
+            mut buffer,
+            writer,
+            fate,
+            debt,
+            opened,
+            deadline,
+            ..
+        } = open;
+        let records = writer.records();
+        writer.close(buffer.bytes_mut(), Flags::default());
+        let size = buffer.bytes().len();
+        state.hint = size.next_power_of_two().max(state.hint / 2).max(SMALLEST);
+        let load = Load {
+            fate,
+            first: 0,
+            records,
+            debt,
+            opened,
+            body: Body::Closed(buffer),
+        };
+        state.queue.push(load, records, deadline);
+        self.backlog.store(state.queue.len(), Ordering::Relaxed);
+    }
+
+    /// Tells the sender that there is something to do, without the lock.
+    fn announce(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>, news: bool) {
+        if !news {
+            return;
+        }
+        let is_new = !std::mem::replace(&mut state.is_listed, true);
+        let Some(owner) = state.owner.clone() else {
+            return;
+        };
+        drop(state);
+        if is_new {
+            owner.list(self);
+        }
+        owner.wake();
+    }
+
+    /// The same for what a sender has found out itself: it looks again anyway, unless another one has the partition now.
+    fn announce_from(self: &Arc<Self>, me: &Arc<Inbox>, mut state: parking_lot::MutexGuard<'_, State>) {
+        if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
+            return self.announce(state, true);
+        }
+        let is_new = !std::mem::replace(&mut state.is_listed, true);
+        drop(state);
+        if is_new {
+            me.list(self);
+        }
+    }
+
+    /// Somebody waits for a record of this batch.
+    pub(super) fn hasten(self: &Arc<Self>, fate: &Fate) {
+        let mut state = self.state.lock();
+        let open = state.open.as_mut().filter(|open| std::ptr::eq(&*open.fate, fate));
+        if let Some(open) = open.filter(|open| !open.is_pressed) {
+            open.is_pressed = true;
+            self.announce(state, true);
+        }
+    }
+
+    /// Nothing lingers.
+    pub(super) fn press(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if let Some(open) = &mut state.open {
+            open.is_pressed = true;
+            self.announce(state, true);
+        }
+    }
+
+    /// Gives up what has had its time, as when a caller waits for it.
+    pub(super) fn expire_now(self: &Arc<Self>) {
+        self.expire(now());
+    }
+
+    pub(super) fn expire(self: &Arc<Self>, now: Instant) {
+        let mut state = self.state.lock();
+        if state.open.as_ref().is_some_and(|open| open.deadline <= now) {
+            self.seal(&mut state);
+        }
+        state.queue.expire(now, self.env.config.delivery_timeout);
+        self.tell(&mut state);
+        self.announce(state, true);
+    }
+
+    /// When something has to be given up next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        let open = state.open.as_ref().map(|open| open.deadline);
+        state.queue.deadline().into_iter().chain(open).min()
+    }
+
+    /// Ends a batch that has been filled for long without being sent, so that what comes later has its own time.
+    pub(super) fn seal_older_than(&self, age: Duration, now: Instant) {
+        let mut state = self.state.lock();
+        if state
+            .open
+            .as_ref()
+            .is_some_and(|open| now.saturating_duration_since(open.opened) > age)
+        {
+            self.seal(&mut state);
+        }
+    }
+
+    /// Takes out what was never sent.
+    pub(super) fn fail_unsent(self: &Arc<Self>, error: &Error) -> u64 {
+        let mut state = self.state.lock();
+        self.seal(&mut state);
+        state.queue.fail_unsent(error);
+        let failed = self.tell(&mut state);
+        self.announce(state, true);
+        failed
+    }
+
+    /// Takes everything out, and nothing in any more. Gives the number of records, also when it is called again.
+    pub(super) fn end(&self, error: &Error) -> u64 {
+        let mut state = self.state.lock();
+        state.ended = Some(error.clone());
+        self.seal(&mut state);
+        state.queue.fail_all(error);
+        state.lost += self.tell(&mut state);
+        state.lost
+    }
+
+    // ---- for the partitioner ----
+
+    pub(super) fn backlog(&self) -> Option<usize> {
+        (self.leader.load(Ordering::Relaxed) >= 0).then(|| self.backlog.load(Ordering::Relaxed))
+    }
+
+    // ---- who sends ----
+
+    /// The broker that leads it, and the inbox of the sender there. Says whether it has a sender now.
+    pub(super) fn place(self: &Arc<Self>, leader: i32, inbox: Option<&Arc<Inbox>>) -> bool {
+        self.leader.store(leader, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let is_same = match (&state.owner, inbox) {
+            (Some(owner), Some(inbox)) => Arc::ptr_eq(owner, inbox),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same {
+            if state.queue.in_flight() > 0 {
+                if !self.env.rules.idempotent {
+                    // Nobody would recognise doubles: the answers come first, and then the new leader.
+                    return true;
+                }
+                state.queue.abandon();
+            }
+            state.queue.hasten();
+            state.owner = inbox.cloned();
+            state.is_listed = false;
+        }
+        let has_owner = state.owner.is_some();
+        let has_work = state.open.is_some() || !state.queue.is_empty();
+        self.announce(state, has_work && !is_same);
+        has_owner
+    }
+
+    pub(super) fn has_owner(&self) -> bool {
+        self.state.lock().owner.is_some()
+    }
+
+    pub(super) fn is_owned_by(&self, inbox: &Arc<Inbox>) -> bool {
+        let state = self.state.lock();
+        state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, inbox))
+    }
+
+    /// Whether there is anything that waits or is on its way.
+    pub(super) fn has_work(&self) -> bool {
+        let state = self.state.lock();
+        state.open.is_some() || !state.queue.is_empty()
+    }
+
+    /// Whether it has, or had, an identity: another one must then be its own.
+    pub(super) fn has_identity(&self) -> bool {
+        self.state.lock().queue.has_identity()
+    }
+
+    /// Who leads it, for the partitioner, while it has no sender.
+    pub(super) fn led_by(&self, leader: i32) {
+        self.leader.store(leader, Ordering::Relaxed);
+    }
+
+    pub(super) fn identify(self: &Arc<Self>, identity: Identity) {
+        let mut state = self.state.lock();
+        state.is_nameless = false;
+        state.queue.identify(identity);
+        self.announce(state, true);
+    }
+
+    /// There is no identity to be had now.
+    pub(super) fn stay_nameless(self: &Arc<Self>, error: &Error) {
+        let mut state = self.state.lock();
+        state.is_nameless = false;
+        self.seal(&mut state);
+        state.queue.fail_unsent(error);
+        self.tell(&mut state);
+        self.announce(state, true);
+    }
+
+    // ---- its sender ----
+
+    pub(super) fn poll(&self, me: &Arc<Inbox>, now: Instant) -> Poll {
+        let mut state = self.state.lock();
+        if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
+            return Poll::Gone;
+        }
+        let next = state.queue.next(now, state.open.is_some());
+        if matches!(next, Next::Empty) {
+            state.is_listed = false;
+            return Poll::Idle;
+        }
+        match state.queue.waiting() {
+            Some(load) if matches!(load.body, Body::Lent) => return Poll::Blocked,
+            Some(_) => {}
+            None => {
+                if let Some(at) = self.lingers_until(&state, now) {
+                    return Poll::At(at);
+                }
+            }
+        }
+        match next {
+            Next::Ready => Poll::Ready,
+            Next::At(at) => Poll::At(at),
+            Next::Blocked | Next::Empty => Poll::Blocked,
+            Next::Identity => Poll::Nameless(!std::mem::replace(&mut state.is_nameless, true)),
+        }
+    }
+
+    /// When the batch that is being filled is to be sent, if that is not now.
+    fn lingers_until(&self, state: &State, now: Instant) -> Option<Instant> {
+        let open = state.open.as_ref()?;
+        if open.is_pressed || self.env.memory.is_pressed() || self.env.closing.is_stopped() {
+            return None;
+        }
+        Some(open.opened + self.env.config.linger).filter(|at| now < *at)
+    }
+
+    /// The next batch, if one is ready.
+    pub(super) fn take(&self, me: &Arc<Inbox>, now: Instant) -> Option<Taken> {
+        let mut state = self.state.lock();
+        if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
+            return None;
+        }
+        if !matches!(state.queue.next(now, state.open.is_some()), Next::Ready) {
+            return None;
+        }
+        match state.queue.waiting() {
+            Some(load) if matches!(load.body, Body::Lent) => return None,
+            Some(_) => {}
+            None if self.lingers_until(&state, now).is_some() => return None,
+            None => self.seal(&mut state),
+        }
+        let (ticket, sequence, load) = state.queue.take()?;
+        Some(Taken {
+            ticket,
+            sequence,
+            records: load.records,
+            body: std::mem::replace(&mut load.body, Body::Lent),
+        })
+    }
+
+    /// The batch as it goes onto the wire, for the case that it has to go again. False if it need not go at all any more.
+    pub(super) fn give_back(self: &Arc<Self>, ticket: Ticket, bytes: &Arc<Buffer>, sequence: Sequence) -> bool {
+        let mut state = self.state.lock();
+        let is_current = state.queue.is_current(ticket);
+        match state.queue.payload(ticket) {
+            Some(load) => load.body = Body::Stamped(Arc::clone(bytes), sequence),
+            None => return false,
+        }
+        // Whoever has it now has waited for this.
+        self.announce(state, !is_current);
+        is_current
+    }
+
+    pub(super) fn not_sent(self: &Arc<Self>, me: &Arc<Inbox>, ticket: Ticket, error: Error, random: u64) {
+        let mut state = self.state.lock();
+        state.queue.not_sent(ticket, error, now(), random);
+        self.tell(&mut state);
+        self.announce_from(me, state);
+    }
+
+    /// What an attempt came to; gives the batch that is to be taken apart, if it is.
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        me: &Arc<Inbox>,
+        ticket: Ticket,
+        verdict: Verdict,
+        random: u64,
+    ) -> Option<Held> {
+        let mut state = self.state.lock();
+        let is_held = state.queue.settle(ticket, verdict, now(), random);
+        let held = is_held.then(|| state.queue.payload(ticket)).flatten();
+        let held = held.and_then(|load| match &load.body {
+            Body::Stamped(bytes, _) => Some(Held {
+                bytes: Arc::clone(bytes),
+                records: load.records,
+                ticket,
+            }),
+            _ => None,
+        });
+        self.tell(&mut state);
+        self.announce_from(me, state);
+        held
+    }
+
+    /// The parts of a batch that was held, in their order; together they are all of it.
+    pub(super) fn replace(self: &Arc<Self>, me: &Arc<Inbox>, ticket: Ticket, parts: Vec<Part>) {
+        let mut state = self.state.lock();
+        let Some(load) = state.queue.payload(ticket) else {
+            return;
+        };
+        let pieces = parts.into_iter().map(|part| {
+            let (body, records, error) = match part {
+                Part::Kept(buffer, records) => (Body::Closed(buffer), records, None),
+                Part::Failed(error, records) => (Body::Gone, records, Some(error)),
+            };
+            let payload = Load {
+                fate: Arc::clone(&load.fate),
+                first: load.first + records.start,
+                records: records.end - records.start,
+                debt: load.debt.clone(),
+                opened: load.opened,
+                body,
+            };
+            match error {
+                None => Piece::Kept {
+                    records: payload.records,
+                    payload,
+                },
+                Some(error) => Piece::Failed { payload, error },
+            }
+        });
+        let pieces: Vec<_> = pieces.collect();
+        state.queue.replace(ticket, pieces);
+        self.tell(&mut state);
+        self.announce_from(me, state);
+    }
+
+    /// Outcomes, in their order. Gives the number of records that failed.
+    fn tell(&self, state: &mut State) -> u64 {
+        let mut failed = 0;
+        for finished in state.queue.finished() {
+            let Finished {
+                payload,
+                attempts,
+                outcome,
+            } = finished;
+            let Load {
+                fate,
+                first,
+                records,
+                debt,
+                opened,
+                body,
+            } = payload;
+            if outcome.is_err() {
+                failed += u64::from(records);
+            }
+            let room = match body {
+                Body::Closed(buffer) => Some(Arc::new(buffer)),
+                Body::Stamped(bytes, _) => Some(bytes),
+                Body::Lent | Body::Gone => None,
+            };
+            let calls = fate.settle(first..first + records, &outcome);
+            let callbacks = &self.env.callbacks;
+            let report = callbacks.is_observed().then(|| BatchReport {
+                topic: self.topic.to_string(),
+                partition: self.index,
+                records,
+                bytes: room.as_ref().map_or(0, |room| room.bytes().len()),
+                attempts,
+                took: now().saturating_duration_since(opened),
+                error: outcome.err(),
+            });
+            if !calls.is_empty() || report.is_some() {
+                callbacks.run(Job { calls, report, room });
+            }
+            drop(debt);
+        }
+        self.backlog.store(state.queue.len(), Ordering::Relaxed);
+        failed
+    }
+}
+
+impl State {
+    /// What the batch that is being filled has become.
+    fn filled(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.buffer.bytes().len())
+    }
+}
+
+impl Open {
+    /// By how much the record makes it longer.
+    fn size_of(&self, record: &Parts<'_>) -> usize {
+        let Parts {
+            timestamp,
+            key,
+            value,
+            headers,
+        } = *record;
+        self.writer.size_of(timestamp, key, value, headers)
+    }
+
+    /// `size` is what `size_of` has said.
+    fn append(&mut self, record: &Parts<'_>, size: usize) -> Result<()> {
+        let Parts {
+            timestamp,
+            key,
+            value,
+            headers,
+        } = *record;
+        let bytes = self.buffer.bytes_mut();
+        self.writer.append_sized(bytes, size, timestamp, key, value, headers)
+    }
+}
+
+/// Numbers the partitions.
+static KEYS: AtomicUsize = AtomicUsize::new(0);
+
+/// A batch's own, in front of its records.
+const HEADER: usize = 61;
+/// A batch starts with so many bytes, or with what its partition's batches have needed lately.
+const SMALLEST: usize = 1 << 10;
+/// Batches of a topic do not become smaller than this, whatever a broker says.
+const SMALLEST_LIMIT: usize = 4 << 10;
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a driver: batches linger and are given up by the clock"
+)]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

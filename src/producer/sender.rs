@@ -1,0 +1,635 @@
+//! One broker's sender: ready batches to one connection, several requests in flight, answers in their order.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::Select;
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, produce_response::PartitionProduceResponse};
+use uuid::Uuid;
+
+use super::{
+    config::Acks,
+    inbox::Inbox,
+    memory::Buffer,
+    partition::{Body, Held, Partition, Poll, Taken, now},
+    queue::{Appended, Ticket, Verdict},
+    shared::Shared,
+    take_apart::take_apart,
+    verdict::{self, Answer},
+};
+use crate::{
+    cluster::{Action, LeaderHint, action},
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
+    net::{Connection, Pending},
+    wire::{
+        batch::{Compression, Compressor, Decoder, Sequence, compress, stamp},
+        produce::{Produce, TOPIC_IDS, TopicBatches},
+    },
+};
+
+pub(super) fn run(shared: Arc<Shared>, inbox: Arc<Inbox>) {
+    match Sender::new(shared, inbox) {
+        Ok(mut sender) => sender.run(),
+        // The codec was checked when the producer was built.
+        Err(error) => log::error!("a sender cannot start: {error}"),
+    }
+}
+
+struct Sender {
+    shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
+    /// Partitions that have something, or may have.
+    active: Vec<Arc<Partition>>,
+    /// Their keys.
+    listed: HashSet<usize>,
+    /// Whose turn it is first.
+    turn: usize,
+    connection: Option<Connection>,
+    /// In the order in which they were sent.
+    flights: VecDeque<Flight>,
+    /// The broker wants nothing before this time, or it could not be reached.
+    not_before: Option<Instant>,
+    /// To connect or to stay connected, in a row.
+    failures: u32,
+    connected_at: Option<Instant>,
+    tools: Tools,
+}
+
+/// What is kept between batches.
+struct Tools {
+    compressor: Compressor,
+    scratch: Vec<u8>,
+    decoder: Decoder,
+}
+
+/// A request on its way.
+struct Flight {
+    pending: Pending<ProduceRequest>,
+    batches: Vec<Sent>,
+    /// The IDs that stand for topics in the answer, in newer versions.
+    ids: Vec<(Uuid, Arc<str>)>,
+    at: Instant,
+}
+
+struct Sent {
+    partition: Arc<Partition>,
+    ticket: Ticket,
+    records: u32,
+}
+
+/// A batch as it goes onto the wire.
+struct Outgoing {
+    sent: Sent,
+    bytes: Arc<Buffer>,
+}
+
+/// What was found when looking for work.
+enum Look {
+    Ready,
+    /// Nothing before this time, or before something happens.
+    Later(Option<Instant>),
+}
+
+impl Sender {
+    fn new(shared: Arc<Shared>, inbox: Arc<Inbox>) -> Result<Self> {
+        let config = &shared.env.config;
+        let tools = Tools {
+            compressor: Compressor::new(config.compression, config.compression_level)?,
+            scratch: Vec::new(),
+            decoder: Decoder::new(shared.env.memory.limit().max(64 << 20)),
+        };
+        Ok(Self {
+            shared,
+            inbox,
+            active: Vec::new(),
+            listed: HashSet::new(),
+            turn: 0,
+            connection: None,
+            flights: VecDeque::new(),
+            not_before: None,
+            failures: 0,
+            connected_at: None,
+            tools,
+        })
+    }
+
+    fn run(&mut self) {
+        while !self.shared.ended.is_stopped() {
+            self.inbox.bell().quiet();
+            self.take_answers();
+            self.adopt();
+            let wake_at = self.send_ready();
+            self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
+            self.wait(wake_at);
+        }
+        // Nobody waits for what is still on its way.
+        self.connection = None;
+        self.inbox.owes_since(None);
+    }
+
+    fn adopt(&mut self) {
+        for partition in self.inbox.take() {
+            if self.listed.insert(partition.key) {
+                self.active.push(partition);
+            }
+        }
+    }
+
+    // ---- sending ----
+
+    /// Sends for as long as something is ready and may be in flight. Gives the time at which to look again.
+    fn send_ready(&mut self) -> Option<Instant> {
+        loop {
+            if self.shared.ended.is_stopped() {
+                return None;
+            }
+            let look = self.look(now());
+            if self.flights.len() >= self.shared.env.config.in_flight {
+                // The next answer is what is waited for.
+                return None;
+            }
+            if let Look::Later(at) = look {
+                return at;
+            }
+            if let Some(at) = self.not_before.filter(|at| now() < *at) {
+                return Some(at);
+            }
+            if !self.connect() {
+                return self.not_before;
+            }
+            let batches = self.assemble();
+            if batches.is_empty() {
+                // They were given up or went elsewhere meanwhile: another look tells.
+                self.adopt();
+                continue;
+            }
+            self.transmit(batches);
+            self.take_answers();
+            self.adopt();
+        }
+    }
+
+    fn look(&mut self, now: Instant) -> Look {
+        let mut look = Look::Later(None);
+        let mut nameless = Vec::new();
+        let (inbox, listed) = (&self.inbox, &mut self.listed);
+        self.active.retain(|partition| {
+            match partition.poll(inbox, now) {
+                Poll::Gone | Poll::Idle => {
+                    listed.remove(&partition.key);
+                    return false;
+                }
+                Poll::Ready => look = Look::Ready,
+                Poll::At(at) => {
+                    if let Look::Later(until) = &mut look {
+                        *until = Some(until.map_or(at, |until| until.min(at)));
+                    }
+                }
+                Poll::Nameless(is_new) => nameless.extend(is_new.then(|| Arc::clone(partition))),
+                Poll::Blocked => {}
+            }
+            true
+        });
+        if !nameless.is_empty() {
+            self.shared.desk.leave(|wants| wants.nameless.append(&mut nameless));
+        }
+        look
+    }
+
+    /// True when there is a connection; otherwise says when to try again.
+    fn connect(&mut self) -> bool {
+        if let Some(connection) = &self.connection {
+            if !connection.is_dead() {
+                return true;
+            }
+            self.disconnected();
+            if self.not_before.is_some_and(|at| now() < at) {
+                return false;
+            }
+        }
+        let Some(address) = self.shared.cluster.broker_address(self.inbox.broker) else {
+            let error = Error::new(
+                ErrorKind::Unreachable,
+                format!("broker {} is not in the metadata", self.inbox.broker),
+            );
+            self.unreachable(&error);
+            return false;
+        };
+        self.attend();
+        let cluster = &self.shared.cluster;
+        let deadline = Deadline::after(cluster.config().connect_timeout, "connect_timeout")
+            .with_stop(&self.shared.ended)
+            .with_stop(cluster.closing());
+        match Connection::open(&address, cluster.net_config(), &deadline) {
+            Ok(connection) => {
+                self.connection = Some(connection);
+                self.connected_at = Some(now());
+                self.not_before = None;
+                true
+            }
+            Err(error) => {
+                if deadline.stopped().is_none() {
+                    self.unreachable(&error);
+                }
+                false
+            }
+        }
+    }
+
+    /// The broker may be gone for good: the keeper asks who leads now.
+    fn unreachable(&mut self, error: &Error) {
+        log::debug!("broker {} cannot be reached to produce: {error}", self.inbox.broker);
+        self.cool_down();
+        let topics = self.active.iter().map(|partition| Arc::clone(&partition.topic));
+        let topics: HashSet<_> = topics.collect();
+        self.shared.desk.leave(|wants| wants.stale.extend(topics));
+        if action(error) == Action::Fail && error.kind() != ErrorKind::Closed {
+            // No retry helps, as against a port that speaks TLS.
+            for partition in &self.active {
+                partition.fail_unsent(error);
+            }
+        }
+    }
+
+    fn cool_down(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(now() + self.shared.cluster.reconnect_delay(self.failures));
+    }
+
+    /// The connection has ended; what was in flight on it has been told.
+    fn disconnected(&mut self) {
+        let was_idle = self
+            .connection
+            .take()
+            .and_then(|connection| connection.ended())
+            .is_none_or(|ended| ended.was_idle);
+        let longest = self.shared.cluster.config().reconnect_backoff.max;
+        let lived = self.connected_at.take().map(|at| now().saturating_duration_since(at));
+        if lived.is_some_and(|lived| lived > longest) {
+            self.failures = 0;
+        }
+        if !was_idle {
+            self.cool_down();
+        }
+    }
+
+    /// One batch of each partition that has one ready, up to a request's size.
+    fn assemble(&mut self) -> Vec<(Arc<Partition>, Taken)> {
+        let now = now();
+        let most = self.shared.env.config.request_bytes;
+        let mut size = 0;
+        let mut batches = Vec::new();
+        let count = self.active.len();
+        for step in 0..count {
+            let partition = &self.active[(self.turn + step) % count];
+            let Some(taken) = partition.take(&self.inbox, now) else {
+                continue;
+            };
+            size += match &taken.body {
+                Body::Closed(buffer) => buffer.bytes().len(),
+                Body::Stamped(bytes, _) => bytes.bytes().len(),
+                Body::Lent | Body::Gone => 0,
+            };
+            batches.push((Arc::clone(partition), taken));
+            if size >= most {
+                self.turn = (self.turn + step + 1) % count;
+                break;
+            }
+        }
+        batches
+    }
+
+    fn transmit(&mut self, batches: Vec<(Arc<Partition>, Taken)>) {
+        let mut outgoing = Vec::with_capacity(batches.len());
+        for (partition, taken) in batches {
+            let Taken {
+                ticket,
+                sequence,
+                records,
+                body,
+            } = taken;
+            match self.prepare(body, sequence) {
+                Ok(bytes) => {
+                    if partition.give_back(ticket, &bytes, sequence) {
+                        let sent = Sent {
+                            partition,
+                            ticket,
+                            records,
+                        };
+                        outgoing.push(Outgoing { sent, bytes });
+                    }
+                }
+                Err(error) => {
+                    let verdict = Verdict::Refused {
+                        error,
+                        maybe_applied: false,
+                    };
+                    partition.settle(&self.inbox, ticket, verdict, self.shared.cluster.random());
+                }
+            }
+        }
+        if outgoing.is_empty() {
+            return;
+        }
+        self.attend();
+        let (ids, result) = self.write(&outgoing);
+        let batches: Vec<Sent> = outgoing.into_iter().map(|outgoing| outgoing.sent).collect();
+        match result {
+            Ok(Some(pending)) => self.flights.push_back(Flight {
+                pending,
+                batches,
+                ids,
+                at: now(),
+            }),
+            Ok(None) => self.written_unanswered(batches),
+            Err(error) => self.not_written(batches, &error),
+        }
+    }
+
+    /// Compresses and stamps; what was sent before goes as it was.
+    fn prepare(&mut self, body: Body, sequence: Sequence) -> Result<Arc<Buffer>> {
+        let mut buffer = match body {
+            Body::Stamped(bytes, before) if before == sequence => return Ok(bytes),
+            Body::Stamped(bytes, _) => match Arc::try_unwrap(bytes) {
+                Ok(buffer) => buffer,
+                // Somebody still writes it, to a broker that led before.
+                Err(bytes) => {
+                    let memory = &self.shared.env.memory;
+                    let mut copy = memory.buffer(memory.force(bytes.bytes().len()));
+                    copy.bytes_mut().extend_from_slice(bytes.bytes());
+                    copy
+                }
+            },
+            Body::Closed(mut buffer) => {
+                if self.tools.compressor.compression() != Compression::None {
+                    let Tools {
+                        compressor, scratch, ..
+                    } = &mut self.tools;
+                    compress(buffer.bytes_mut(), compressor, scratch)?;
+                    buffer.trim();
+                }
+                buffer
+            }
+            Body::Lent | Body::Gone => return Err(Error::new(ErrorKind::Internal, "a batch without bytes was sent")),
+        };
+        stamp(buffer.bytes_mut(), sequence);
+        Ok(Arc::new(buffer))
+    }
+
+    #[allow(clippy::type_complexity, reason = "used once, right above")]
+    fn write(&self, outgoing: &[Outgoing]) -> (Vec<(Uuid, Arc<str>)>, Result<Option<Pending<ProduceRequest>>>) {
+        let metadata = self.shared.cluster.metadata();
+        let mut partitions: Vec<Vec<(i32, &[u8])>> = Vec::new();
+        let mut ids: Vec<(Uuid, Arc<str>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for Outgoing { sent, bytes } in outgoing {
+            let name = &sent.partition.topic;
+            let place = *places.entry(name).or_insert_with(|| {
+                let id = metadata.topic(name).map_or(Uuid::nil(), |topic| topic.id);
+                ids.push((id, Arc::clone(name)));
+                partitions.push(Vec::new());
+                partitions.len() - 1
+            });
+            partitions[place].push((sent.partition.index, bytes.bytes().as_slice()));
+        }
+        let topics: Vec<_> = ids
+            .iter()
+            .zip(&partitions)
+            .map(|((id, name), partitions)| TopicBatches {
+                name,
+                id: *id,
+                partitions,
+            })
+            .collect();
+        let Some(connection) = &self.connection else {
+            return (ids, Err(Error::closed("connection")));
+        };
+        let config = &self.shared.env.config;
+        let cluster = &self.shared.cluster;
+        let has_ids = ids.iter().all(|(id, _)| !id.is_nil());
+        let newest = if has_ids { i16::MAX } else { TOPIC_IDS - 1 };
+        let deadline = Deadline::after(cluster.config().request_timeout, "request_timeout")
+            .with_stop(&self.shared.ended)
+            .with_stop(cluster.closing());
+        let request = Produce {
+            transactional_id: None,
+            acks: config.acks.to_wire(),
+            timeout_ms: config.ack_timeout_millis(cluster.config().request_timeout),
+            topics: &topics,
+        };
+        let encode = |version: i16, id: i32, client: &str| request.encode(version, id, client);
+        let result = if config.acks == Acks::None {
+            connection
+                .send_unanswered::<ProduceRequest, _>(newest, encode, &deadline)
+                .map(|()| None)
+        } else {
+            // The broker may wait for its replicas as long as it is told, which is less than any request may take.
+            connection
+                .send_frame::<ProduceRequest, _>(newest, Duration::ZERO, encode, &deadline)
+                .map(Some)
+        };
+        drop(topics);
+        (ids, result)
+    }
+
+    fn written_unanswered(&mut self, batches: Vec<Sent>) {
+        for Sent { partition, ticket, .. } in batches {
+            let appended = Appended {
+                offset: None,
+                timestamp: None,
+            };
+            partition.settle(
+                &self.inbox,
+                ticket,
+                Verdict::Appended(appended),
+                self.shared.cluster.random(),
+            );
+        }
+    }
+
+    /// The broker has not got it, and never will.
+    fn not_written(&mut self, batches: Vec<Sent>, error: &Error) {
+        let is_hopeless = action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
+        for Sent { partition, ticket, .. } in batches {
+            let random = self.shared.cluster.random();
+            if is_hopeless {
+                let verdict = Verdict::Refused {
+                    error: error.clone(),
+                    maybe_applied: false,
+                };
+                partition.settle(&self.inbox, ticket, verdict, random);
+            } else {
+                partition.not_sent(&self.inbox, ticket, error.clone(), random);
+            }
+        }
+    }
+
+    // ---- answers ----
+
+    fn take_answers(&mut self) {
+        while let Some(flight) = self.flights.front() {
+            let answer = flight.pending.try_take().or_else(|| {
+                // One that is overdue ends the connection, and that ends what is in flight.
+                let is_over = self.connection.as_ref().is_none_or(Connection::is_dead);
+                is_over.then(|| flight.pending.try_take()).flatten()
+            });
+            let Some(answer) = answer else {
+                return;
+            };
+            let Some(flight) = self.flights.pop_front() else {
+                return;
+            };
+            match answer {
+                Ok(answer) => self.answered(flight, &answer),
+                Err(error) => self.unanswered(flight, &error),
+            }
+        }
+        if self.connection.as_ref().is_some_and(Connection::is_dead) {
+            self.disconnected();
+        }
+    }
+
+    fn answered(&mut self, flight: Flight, answer: &ProduceResponse) {
+        if answer.throttle_time_ms > 0 {
+            let throttle = Duration::from_millis(answer.throttle_time_ms.unsigned_abs().into());
+            log::debug!("broker {} throttles for {throttle:?}", self.inbox.broker);
+            self.not_before = Some(now() + throttle.min(self.shared.env.config.delivery_timeout));
+        }
+        let told = by_partition(&flight.ids, answer);
+        let is_news = self.apply_hints(&told, answer);
+        for sent in flight.batches {
+            let key = (&*sent.partition.topic, sent.partition.index);
+            let answer = match told.get(&key) {
+                Some(told) => verdict::answer(told, sent.records),
+                None => verdict::left_out(),
+            };
+            self.settle(&sent, answer, is_news);
+        }
+    }
+
+    fn unanswered(&mut self, flight: Flight, error: &Error) {
+        log::debug!(
+            "{} batches are unanswered by broker {}: {error}",
+            flight.batches.len(),
+            self.inbox.broker
+        );
+        for sent in flight.batches {
+            self.settle(&sent, verdict::unanswered(error.clone()), false);
+        }
+    }
+
+    fn settle(&mut self, sent: &Sent, answer: Answer, is_news: bool) {
+        let Answer {
+            verdict,
+            refresh,
+            faulty,
+        } = answer;
+        let partition = &sent.partition;
+        if let Verdict::Retry { error, .. } | Verdict::OutOfSequence(error) = &verdict {
+            log::debug!(
+                "a batch for {}-{} is sent again: {error}",
+                partition.topic,
+                partition.index
+            );
+        }
+        let held = partition.settle(&self.inbox, sent.ticket, verdict, self.shared.cluster.random());
+        if let Some(held) = held {
+            self.take_apart(partition, &held, &faulty);
+        }
+        if refresh {
+            if !is_news {
+                let topic = Arc::clone(&partition.topic);
+                self.shared.desk.leave(|wants| {
+                    wants.stale.insert(topic);
+                });
+            }
+            self.shared.settle_in(partition);
+        }
+    }
+
+    fn take_apart(&mut self, partition: &Arc<Partition>, held: &Held, faulty: &[(u32, Error)]) {
+        if faulty.is_empty() {
+            partition.shrink_batches(held.bytes.bytes().len());
+        }
+        let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
+        partition.replace(&self.inbox, held.ticket, parts);
+    }
+
+    /// What the answer says about new leaders (KIP-951).
+    fn apply_hints(&self, told: &Told<'_>, answer: &ProduceResponse) -> bool {
+        let hints = told.iter().filter_map(|(&(topic, partition), told)| {
+            let leader = &told.current_leader;
+            (leader.leader_id.0 >= 0).then_some(LeaderHint {
+                topic,
+                partition,
+                leader: leader.leader_id.0,
+                leader_epoch: leader.leader_epoch,
+            })
+        });
+        let hints: Vec<_> = hints.collect();
+        if hints.is_empty() {
+            return false;
+        }
+        let endpoints = answer.node_endpoints.iter().map(|node| {
+            let rack = node.rack.as_ref().map(|rack| rack.as_str());
+            (node.node_id.0, node.host.as_str(), node.port, rack)
+        });
+        self.shared.cluster.apply_leader_hints(endpoints, hints)
+    }
+
+    // ---- waiting ----
+
+    /// From now on the broker owes something.
+    fn attend(&self) {
+        if self.inbox.owed_since().is_none() {
+            self.inbox.owes_since(Some(now()));
+        }
+        self.shared.desk.attend();
+    }
+
+    fn wait(&mut self, wake_at: Option<Instant>) {
+        let mut select = Select::new();
+        select.recv(self.inbox.bell().signal());
+        select.recv(self.shared.ended.signal());
+        let max_idle = self.shared.cluster.config().connections_max_idle;
+        let mut until = now() + max_idle;
+        if let Some(flight) = self.flights.front() {
+            select.recv(flight.pending.signal());
+            until = until.min(flight.pending.expires());
+        }
+        if let Some(wake_at) = wake_at {
+            until = until.min(wake_at);
+        }
+        let is_timeout = select.ready_deadline(until).is_err();
+        if is_timeout && self.flights.is_empty() {
+            if let Some(connection) = &self.connection {
+                if connection.end_if_idle_for(max_idle) {
+                    self.connection = None;
+                }
+            }
+        }
+    }
+}
+
+type Told<'a> = HashMap<(&'a str, i32), &'a PartitionProduceResponse>;
+
+/// What was answered, by topic and partition. What was not asked is of no use to anybody.
+fn by_partition<'a>(ids: &'a [(Uuid, Arc<str>)], answer: &'a ProduceResponse) -> Told<'a> {
+    let mut told = HashMap::new();
+    for topic in &answer.responses {
+        let known = ids
+            .iter()
+            .find(|(id, name)| (!topic.topic_id.is_nil() && *id == topic.topic_id) || topic.name.as_str() == &**name);
+        let Some((_, name)) = known else {
+            continue;
+        };
+        for partition in &topic.partition_responses {
+            told.insert((&**name, partition.index), partition);
+        }
+    }
+    told
+}

@@ -1,0 +1,171 @@
+//! The topics that are written to, and their partitions, as they are known so far.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Instant,
+};
+
+use parking_lot::RwLock;
+
+use super::{
+    config::STICKY_BYTES,
+    partition::{Env, Partition},
+    partitioner::{Chooser, Partitioner, Partitions},
+};
+use crate::{cluster, error::Result};
+
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    all: HashMap<Arc<str>, Arc<Topic>>,
+    /// Of those, the first few, in which a name is found sooner than by its hash.
+    few: Vec<Arc<Topic>>,
+}
+
+/// How many names are compared before one is hashed.
+const FEW: usize = 4;
+
+impl Table {
+    fn find(&self, name: &str) -> Option<&Arc<Topic>> {
+        let few = self.few.iter().find(|topic| *topic.name == *name);
+        few.or_else(|| self.all.get(name))
+    }
+
+    fn choose_few(&mut self) {
+        self.few = self.all.values().take(FEW).cloned().collect();
+    }
+}
+
+/// A topic that is written to.
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    chooser: Chooser,
+    /// Its partitioner is the program's own code.
+    is_custom: bool,
+    partitions: RwLock<Vec<Arc<Partition>>>,
+    batch_bytes: Arc<AtomicUsize>,
+}
+
+impl Topics {
+    pub(super) fn known(&self, name: &str) -> Option<Arc<Topic>> {
+        self.table.read().find(name).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Topic>> {
+        self.table.read().all.values().cloned().collect()
+    }
+
+    /// Every partition there is.
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let topics = self.all();
+        topics.iter().flat_map(|topic| topic.all()).collect()
+    }
+
+    /// Takes over what the cluster says of a topic: partitions become more, never fewer.
+    pub(super) fn learn(&self, told: &cluster::Topic, env: &Arc<Env>, seed: u64) -> Arc<Topic> {
+        let topic = match self.known(&told.name) {
+            Some(topic) => topic,
+            None => {
+                let mut table = self.table.write();
+                let new = || Arc::new(Topic::new(Arc::clone(&told.name), env, seed));
+                let topic = Arc::clone(table.all.entry(Arc::clone(&told.name)).or_insert_with(new));
+                table.choose_few();
+                topic
+            }
+        };
+        topic.grow(told.partitions.len(), env);
+        topic
+    }
+
+    /// It is asked for anew when somebody writes to it again.
+    pub(super) fn forget(&self, name: &str) -> Option<Arc<Topic>> {
+        let mut table = self.table.write();
+        let forgotten = table.all.remove(name);
+        table.choose_few();
+        forgotten
+    }
+}
+
+impl Topic {
+    fn new(name: Arc<str>, env: &Env, seed: u64) -> Self {
+        let config = &env.config;
+        Self {
+            name,
+            is_custom: matches!(config.partitioner, Partitioner::Custom(_)),
+            chooser: Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed),
+            partitions: RwLock::default(),
+            batch_bytes: Arc::new(AtomicUsize::new(config.batch_bytes)),
+        }
+    }
+
+    fn grow(&self, count: usize, env: &Arc<Env>) {
+        if self.partitions.read().len() >= count {
+            return;
+        }
+        let mut partitions = self.partitions.write();
+        while partitions.len() < count {
+            let Ok(index) = i32::try_from(partitions.len()) else {
+                return;
+            };
+            let (name, batch_bytes) = (Arc::clone(&self.name), Arc::clone(&self.batch_bytes));
+            partitions.push(Partition::new(name, index, Arc::clone(env), batch_bytes));
+        }
+    }
+
+    pub(super) fn partition(&self, index: i32) -> Option<Arc<Partition>> {
+        let index = usize::try_from(index).ok()?;
+        self.partitions.read().get(index).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().clone()
+    }
+
+    /// Of a record without a partition of its own.
+    pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<Arc<Partition>> {
+        // Without the lock while a closure of the program runs.
+        let chosen = if self.is_custom {
+            self.chooser.choose(&self.name, key, value, size, &Known(&self.all()))?
+        } else {
+            self.chooser
+                .choose(&self.name, key, value, size, &Known(&self.partitions.read()))?
+        };
+        let chosen = self.partition(chosen);
+        chosen.ok_or_else(|| crate::Error::new(crate::ErrorKind::Internal, "a partition was chosen that is none"))
+    }
+
+    /// Batches may be as large again as they are set to be: what a broker accepts may have changed.
+    pub(super) fn try_large_batches(&self, batch_bytes: usize) {
+        self.batch_bytes
+            .store(batch_bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        let partitions = self.partitions.read();
+        partitions.iter().filter_map(|partition| partition.deadline()).min()
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Topic({})", self.name)
+    }
+}
+
+struct Known<'a>(&'a [Arc<Partition>]);
+
+impl Partitions for Known<'_> {
+    fn count(&self) -> i32 {
+        i32::try_from(self.0.len()).unwrap_or(i32::MAX)
+    }
+
+    fn load(&self, partition: i32) -> Option<usize> {
+        self.0.get(usize::try_from(partition).ok()?)?.backlog()
+    }
+}

@@ -1,0 +1,48 @@
+//! Writing to a real Kafka.
+
+use std::time::Duration;
+
+use klamm::{Client, NewTopic, Record};
+
+use crate::support::{self, unique};
+
+/// A topic of this name begin, with one copy of each partition, and a client of the shared broker.
+pub fn topic(name: &str, partitions: i32) -> (Client, String) {
+    let kafka = support::shared();
+    let client = Client::connect(&kafka.bootstrap()).unwrap();
+    let topic = unique(name);
+    let made = client.admin().create_topics([NewTopic::new(&topic, partitions, 1)]);
+    made.and_then(klamm::Results::all).unwrap();
+    kafka.wait_for_topic(&topic, partitions as usize);
+    (client, topic)
+}
+
+#[test]
+fn what_was_acknowledged_is_read_back_in_order() {
+    let (client, topic) = topic("written", 3);
+    let producer = client.producer().build().unwrap();
+    let sent: Vec<_> = (0..1000)
+        .map(|number| {
+            let value = number.to_string();
+            let record = Record::to(&topic).partition(number % 3).value(&value);
+            producer.send(record).unwrap()
+        })
+        .collect();
+    for (number, delivery) in (0..).zip(&sent) {
+        let written = delivery.wait(Duration::from_secs(60)).unwrap();
+        assert_eq!(
+            (written.partition, written.offset),
+            (number % 3, Some(i64::from(number / 3)))
+        );
+    }
+    assert!(producer.close(Duration::from_secs(60)).unwrap().is_clean());
+    let read = client.reader().topics([&topic]).until_end().open().unwrap();
+    let mut next = [0, 1, 2];
+    for message in read {
+        let message = message.unwrap();
+        let next = &mut next[message.partition() as usize];
+        assert_eq!(message.value(), Some(next.to_string().as_bytes()));
+        *next += 3;
+    }
+    assert_eq!(next, [1002, 1000, 1001]);
+}
