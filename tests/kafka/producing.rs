@@ -15,7 +15,7 @@ use klamm::{Client, NewTopic, Record};
 use crate::support::{self, unique};
 
 /// A topic of this name begin, with one copy of each partition, and a client of the shared broker.
-pub fn topic(name: &str, partitions: i32) -> (Client, String) {
+pub(crate) fn topic(name: &str, partitions: i32) -> (Client, String) {
     let kafka = support::shared();
     let client = Client::connect(&kafka.bootstrap()).unwrap();
     let topic = unique(name);
