@@ -13,6 +13,9 @@
 //! A partition where nothing was acknowledged yet under its identity has one batch in flight: a broker that knows nothing
 //! of a producer accepts any sequence, also the second batch after it has refused the first.
 //!
+//! For the same reason nothing is sent so far ahead of a batch without an outcome that a broker could forget that batch: it
+//! remembers the last five of a producer, also when those behind were acknowledged long ago.
+//!
 //! A broker that was restarted remembers of each producer only the last batch, and refuses those before it, which it has, as
 //! out of sequence. But brokers take sequences in order: so when one behind is acknowledged, and its offset leaves room for
 //! those before it, they are in the log too. While one behind may still turn out to be, they are not given up.
@@ -236,6 +239,10 @@ impl<P> Queue<P> {
             .take(ahead)
             .any(|entry| matches!(entry.stage, Stage::Held));
         if is_held || flying.count() < self.in_flight || self.in_flight >= self.allowed(now) {
+            return Next::Blocked;
+        }
+        if self.rules.idempotent && ahead >= self.rules.in_flight {
+            // The first has no outcome yet, and is recognised for as long as it is among the last of the producer.
             return Next::Blocked;
         }
         if let Some(at) = self.retry_at.filter(|at| now < *at) {
@@ -847,6 +854,28 @@ mod tests {
             }
             assert_eq!(told(&mut queue), [(1, None), (2, None), (3, Some(offset))]);
         }
+    }
+
+    /// Brokers remember five batches: with more behind it, the first would not be recognised any more.
+    #[test]
+    fn nothing_is_sent_far_ahead_of_a_batch_without_an_outcome() {
+        let (mut queue, now) = unanswered(9);
+        let sent = send(&mut queue, now);
+        assert_eq!(sent.len(), 5);
+        for (ticket, offset) in sent[1..].iter().zip((120..).step_by(10)) {
+            queue.settle(*ticket, appended(Some(offset)), now, 0);
+        }
+        assert!(matches!(queue.next(now, true), Next::Blocked));
+        let verdict = Verdict::Retry {
+            error: Error::refused(7),
+            maybe_applied: true,
+        };
+        queue.settle(sent[0], verdict, now, 0);
+        let sent = send(&mut queue, now);
+        assert_eq!(sent.len(), 1, "only itself");
+        queue.settle(sent[0], appended(Some(110)), now, 0);
+        assert_eq!(told(&mut queue).len(), 5);
+        assert_eq!(send(&mut queue, now).len(), 4);
     }
 
     #[test]
