@@ -34,7 +34,10 @@ fn impatient(kafka: &Kafka) -> Client {
 
 /// The answers about these partitions.
 fn partitions(answer: &mut ProduceResponse) -> impl Iterator<Item = &mut PartitionProduceResponse> {
-    answer.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses)
+    answer
+        .responses
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partition_responses)
 }
 
 type Lie = fn(Asked, &mut Vec<u8>) -> Fate;
@@ -48,7 +51,9 @@ fn about_the_first(asked: Asked, frame: &mut Vec<u8>, change: impl Fn(&mut Parti
 }
 
 fn throttle(asked: Asked, frame: &mut Vec<u8>, milliseconds: i32) -> Fate {
-    edit(asked, frame, |answer: &mut ProduceResponse| answer.throttle_time_ms = milliseconds);
+    edit(asked, frame, |answer: &mut ProduceResponse| {
+        answer.throttle_time_ms = milliseconds
+    });
     Fate::Forward
 }
 
@@ -111,8 +116,16 @@ fn an_answer_that_lies_ends_in_an_outcome_that_makes_sense() {
             },
             Expected::NoOffset,
         ),
-        ("throttle below zero", |asked, frame| throttle(asked, frame, -5), Expected::Offset),
-        ("lowest throttle", |asked, frame| throttle(asked, frame, i32::MIN), Expected::Offset),
+        (
+            "throttle below zero",
+            |asked, frame| throttle(asked, frame, -5),
+            Expected::Offset,
+        ),
+        (
+            "lowest throttle",
+            |asked, frame| throttle(asked, frame, i32::MIN),
+            Expected::Offset,
+        ),
         (
             "another's answer",
             |_, frame| {
@@ -158,7 +171,10 @@ fn an_answer_that_lies_ends_in_an_outcome_that_makes_sense() {
             "bytes at random",
             |_, frame| {
                 let length = frame.len();
-                frame[4..].iter_mut().zip(0..).for_each(|(byte, at)| *byte ^= (at * 151 + length) as u8);
+                frame[4..]
+                    .iter_mut()
+                    .zip(0..)
+                    .for_each(|(byte, at)| *byte ^= (at * 151 + length) as u8);
                 Fate::Forward
             },
             Expected::Unknown,
@@ -260,7 +276,11 @@ fn a_throttle_without_end_ends() {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     }
     works(&producer, &topic, "throttle");
-    let expected: &[&str] = if second.is_ok() { &["first", "second", "after"] } else { &["first", "after"] };
+    let expected: &[&str] = if second.is_ok() {
+        &["first", "second", "after"]
+    } else {
+        &["first", "after"]
+    };
     assert_eq!(texts(&client, &topic), expected);
 }
 
@@ -323,7 +343,9 @@ fn the_first_batch_of_a_producer_may_be_refused_by_a_broker_that_does_not_lead_y
         let (kafka, topic) = behind_a_proxy("first", 1);
         let producer = Client::connect(&kafka.bootstrap()).unwrap().producer().build().unwrap();
         let refused = refuse(kafka.proxy(1), "0 0 0", times, NOT_LEADER_OR_FOLLOWER);
-        let load = Load::new(&producer, &topic, 1).pace(1, Duration::from_millis(7)).records(300);
+        let load = Load::new(&producer, &topic, 1)
+            .pace(1, Duration::from_millis(7))
+            .records(300);
         let outcomes = load.run();
         assert_eq!(refused.load(Ordering::SeqCst), times);
         let logs = judge(&kafka, &topic, &outcomes);
@@ -339,7 +361,10 @@ fn a_first_batch_that_is_out_of_sequence_goes_under_another_producer_id() {
     let (kafka, topic) = behind_a_proxy("misplaced", 1);
     let producer = Client::connect(&kafka.bootstrap()).unwrap().producer().build().unwrap();
     let refused = refuse(kafka.proxy(1), "0 0 0", 1, OUT_OF_ORDER_SEQUENCE_NUMBER);
-    let outcomes = Load::new(&producer, &topic, 1).pace(1, Duration::from_millis(7)).records(300).run();
+    let outcomes = Load::new(&producer, &topic, 1)
+        .pace(1, Duration::from_millis(7))
+        .records(300)
+        .run();
     assert_eq!(refused.load(Ordering::SeqCst), 1);
     judge(&kafka, &topic, &outcomes);
     let failed = outcomes.iter().find(|outcome| !outcome.is_acknowledged());
