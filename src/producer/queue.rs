@@ -13,6 +13,9 @@
 //! A partition where nothing was acknowledged yet under its identity has one batch in flight: a broker that knows nothing
 //! of a producer accepts any sequence, also the second batch after it has refused the first.
 //!
+//! For the same reason nothing is sent so far ahead of a batch without an outcome that a broker could forget that batch: it
+//! remembers the last five of a producer, also when those behind were acknowledged long ago.
+//!
 //! A broker that was restarted remembers of each producer only the last batch, and refuses those before it, which it has, as
 //! out of sequence. But brokers take sequences in order: so when one behind is acknowledged, and its offset leaves room for
 //! those before it, they are in the log too. While one behind may still turn out to be, they are not given up.
@@ -243,6 +246,10 @@ impl<P> Queue<P> {
             .take(ahead)
             .any(|entry| matches!(entry.stage, Stage::Held));
         if is_held || flying.count() < self.in_flight || self.in_flight >= self.allowed(now) {
+            return Next::Blocked;
+        }
+        if self.rules.idempotent && ahead >= self.rules.in_flight {
+            // The first has no outcome yet, and is recognised for as long as it is among the last of the producer.
             return Next::Blocked;
         }
         if let Some(at) = self.retry_at.filter(|at| now < *at) {

@@ -128,6 +128,28 @@ fn an_offset_that_leaves_no_room_for_them_proves_nothing() {
     }
 }
 
+/// Brokers remember five batches: with more behind it, the first would not be recognised any more.
+#[test]
+fn nothing_is_sent_far_ahead_of_a_batch_without_an_outcome() {
+    let (mut queue, now) = unanswered(9);
+    let sent = send(&mut queue, now);
+    assert_eq!(sent.len(), 5);
+    for (ticket, offset) in sent[1..].iter().zip((120..).step_by(10)) {
+        queue.settle(*ticket, appended(Some(offset)), now, 0);
+    }
+    assert!(matches!(queue.next(now, true), Next::Blocked));
+    let verdict = Verdict::Retry {
+        error: Error::refused(7),
+        maybe_applied: true,
+    };
+    queue.settle(sent[0], verdict, now, 0);
+    let sent = send(&mut queue, now);
+    assert_eq!(sent.len(), 1, "only itself");
+    queue.settle(sent[0], appended(Some(110)), now, 0);
+    assert_eq!(told(&mut queue).len(), 5);
+    assert_eq!(send(&mut queue, now).len(), 4);
+}
+
 #[test]
 fn the_last_one_in_doubt_is_given_up_at_once() {
     let (mut queue, now) = unanswered(1);
