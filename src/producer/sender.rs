@@ -275,7 +275,18 @@ impl Sender {
         }
         if !was_idle {
             self.cool_down();
+            if self.shared.env.config.acks == Acks::None {
+                self.doubt_all();
+            }
         }
+    }
+
+    /// Where nobody answers, a broker that does not lead any more says so by closing the connection.
+    fn doubt_all(&self) {
+        let partitions = self.shared.topics.partitions();
+        let mine = partitions.iter().filter(|partition| partition.is_owned_by(&self.inbox));
+        let topics: HashSet<_> = mine.map(|partition| Arc::clone(&partition.topic)).collect();
+        self.shared.desk.leave(|wants| wants.stale.extend(topics));
     }
 
     /// One batch of each partition that has one ready, up to a request's size.
