@@ -444,8 +444,8 @@ impl Partition {
     pub(super) fn fail_unsent(self: &Arc<Self>, error: &Error) -> u64 {
         let mut state = self.state.lock();
         self.seal(&mut state);
-        state.queue.fail_unsent(error);
-        let failed = self.tell(&mut state);
+        let failed = state.queue.fail_unsent(error);
+        self.tell(&mut state);
         self.announce(state, true);
         failed
     }

@@ -602,21 +602,25 @@ impl<P> Queue<P> {
     }
 
     /// Gives up what was never sent; the others go on.
-    pub(super) fn fail_unsent(&mut self, error: &Error) {
+    /// Their records are counted here, since it is told only when those before them are over.
+    pub(super) fn fail_unsent(&mut self, error: &Error) -> u64 {
+        let mut failed = 0;
         for at in 0..self.entries.len() {
             let entry = &self.entries[at];
             if matches!(entry.stage, Stage::Waiting) && entry.sequence.is_none() && !entry.is_in_doubt() {
+                failed += u64::from(entry.records);
                 self.end(at, |_| error.clone());
             }
         }
+        failed
     }
 
     /// Gives up everything.
     pub(super) fn fail_all(&mut self, error: &Error) {
         for at in 0..self.entries.len() {
             self.end(at, |last| match last {
-                Some(last) => error.clone().after_last(last),
-                None => error.clone(),
+                Some(last) if last.reason() != error.reason() => error.clone().after_last(last),
+                _ => error.clone(),
             });
         }
     }
