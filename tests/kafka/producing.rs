@@ -1,5 +1,9 @@
 //! Writing to a real Kafka.
 
+mod batching;
+mod java;
+mod partitions;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};

@@ -50,5 +50,5 @@ pub use process::Process;
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
 pub use soak::{Random, is_long};
-pub use tools::{Described, dump_log_segments, java_tool};
+pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, java_tool};
 pub use wait::{unique, wait_until};
