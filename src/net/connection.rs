@@ -255,7 +255,6 @@ impl Connection {
     /// # Errors
     ///
     /// As [`send_frame`](Self::send_frame).
-    #[allow(dead_code, reason = "until the producer is wired")]
     pub(crate) fn send_unanswered<R: Request, F: Pieces>(
         &self,
         newest: i16,
@@ -277,7 +276,6 @@ impl Connection {
     }
 
     /// In which version this broker is asked by a caller that cannot work with those beyond `newest`.
-    #[allow(dead_code, reason = "until the producer is wired")]
     pub(crate) fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
         let version = self.shared.versions.pick_up_to::<R>(newest);
         version.map_err(|error| self.shared.context::<R>(error))
@@ -506,7 +504,6 @@ impl<R: Request> Pending<R> {
     }
 
     /// The version that was spoken.
-    #[allow(dead_code, reason = "until the producer is wired")]
     pub(crate) fn version(&self) -> i16 {
         self.version
     }

@@ -268,6 +268,9 @@ impl Keeper {
             return;
         };
         log::warn!("no more is written to {name}: {error}");
+        // Should it be written to again, its partitions begin anew; under the same identity a broker might take their first
+        // batches for those that it has.
+        self.identity = None;
         for partition in topic.all() {
             partition.end(error);
             self.homeless.remove(&partition.key);
@@ -318,7 +321,11 @@ impl Keeper {
             .with_transaction_timeout_ms(i32::MAX);
         let answer = self.shared.cluster.call_any(&request, &self.deadline())?;
         if answer.error_code != 0 {
-            return Err(Error::refused(answer.error_code).in_api("InitProducerId"));
+            let error = Error::refused(answer.error_code).in_api("InitProducerId");
+            return Err(match error.kind() {
+                ErrorKind::Authorization => error.explained(PERMISSION),
+                _ => error,
+            });
         }
         if answer.producer_id.0 < 0 || answer.producer_epoch < 0 {
             let message = format!(
@@ -338,6 +345,8 @@ fn has_work(topic: &Topic) -> bool {
     topic.all().iter().any(|partition| partition.has_work())
 }
 
+/// What somebody has to grant.
+const PERMISSION: &str = "acks All takes IdempotentWrite on the cluster, or Write on any topic";
 /// A broker that owes an answer for longer is doubted.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// While something is owed, the keeper looks this often.

@@ -216,6 +216,10 @@ impl Partition {
         if let Some(error) = &state.ended {
             return Err(error.clone());
         }
+        // With the lock: whoever closes looks here afterwards.
+        if self.env.closing.is_stopped() {
+            return Err(self.env.closing.error());
+        }
         let mut news = false;
         let mut size = state.open.as_ref().map(|open| open.size_of(&record));
         if size.is_some_and(|size| state.filled() + size > self.limit()) {
@@ -456,6 +460,10 @@ impl Partition {
         state.lost
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.lock().ended.is_some()
+    }
+
     // ---- for the partitioner ----
 
     pub(super) fn backlog(&self) -> Option<usize> {
@@ -598,12 +606,14 @@ impl Partition {
     /// The batch as it goes onto the wire, for the case that it has to go again. False if it need not go at all any more.
     pub(super) fn give_back(self: &Arc<Self>, ticket: Ticket, bytes: &Arc<Buffer>, sequence: Sequence) -> bool {
         let mut state = self.state.lock();
-        let is_current = state.queue.is_current(ticket);
-        match state.queue.payload(ticket) {
-            Some(load) => load.body = Body::Stamped(Arc::clone(bytes), sequence),
-            None => return false,
+        if let Some(load) = state.queue.payload(ticket) {
+            load.body = Body::Stamped(Arc::clone(bytes), sequence);
         }
-        // Whoever has it now has waited for this.
+        let is_current = state.queue.is_current(ticket);
+        if !is_current {
+            state.queue.forgo(ticket);
+        }
+        // Whoever has it now has waited for this, as has what lies behind it.
         self.announce(state, !is_current);
         is_current
     }
@@ -692,10 +702,14 @@ impl Partition {
             if outcome.is_err() {
                 failed += u64::from(records);
             }
-            let room = match body {
-                Body::Closed(buffer) => Some(Arc::new(buffer)),
-                Body::Stamped(bytes, _) => Some(bytes),
-                Body::Lent | Body::Gone => None,
+            let (room, bytes) = match body {
+                // It was never sent.
+                Body::Closed(buffer) => (Some(Arc::new(buffer)), 0),
+                Body::Stamped(buffer, _) => {
+                    let bytes = buffer.bytes().len();
+                    (Some(buffer), bytes)
+                }
+                Body::Lent | Body::Gone => (None, 0),
             };
             let calls = fate.settle(first..first + records, &outcome);
             let callbacks = &self.env.callbacks;
@@ -703,7 +717,7 @@ impl Partition {
                 topic: self.topic.to_string(),
                 partition: self.index,
                 records,
-                bytes: room.as_ref().map_or(0, |room| room.bytes().len()),
+                bytes,
                 attempts,
                 took: now().saturating_duration_since(opened),
                 error: outcome.err(),

@@ -12,6 +12,15 @@
 //!
 //! A partition where nothing was acknowledged yet under its identity has one batch in flight: a broker that knows nothing
 //! of a producer accepts any sequence, also the second batch after it has refused the first.
+//!
+//! A broker that was restarted remembers of each producer only the last batch, and refuses those before it, which it has, as
+//! out of sequence. But brokers take sequences in order: so when one behind is acknowledged, and its offset leaves room for
+//! those before it, they are in the log too. While one behind may still turn out to be, they are not given up.
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -47,6 +56,8 @@ pub(super) struct Queue<P> {
     next_sequence: i32,
     /// When something was last acknowledged under this identity.
     proven: Option<Instant>,
+    /// Where the log is known to have reached behind what was told last.
+    reached: Option<i64>,
     /// A sequence is missing: nothing new under this identity.
     renew: bool,
     /// Failures in a row, and how long they make the partition wait.
@@ -69,6 +80,8 @@ struct Entry<P> {
     maybe_applied: bool,
     /// No broker ever accepts its sequence, since one before it will not come.
     void: bool,
+    /// It was refused as out of sequence, behind one whose outcome was open.
+    misplaced: bool,
     last_error: Option<Error>,
 }
 
@@ -165,6 +178,7 @@ impl<P> Queue<P> {
             identity: None,
             next_sequence: 0,
             proven: None,
+            reached: None,
             renew: false,
             failures: 0,
             retry_at: None,
@@ -204,6 +218,7 @@ impl<P> Queue<P> {
             attempts: 0,
             maybe_applied: false,
             void: false,
+            misplaced: false,
             last_error: None,
         });
     }
@@ -234,7 +249,7 @@ impl<P> Queue<P> {
         let has_sequence = first.is_some_and(|at| self.entries[at].sequence.is_some());
         if self.rules.idempotent && !has_sequence && (self.renew || self.identity.is_none()) {
             // What is left of the old identity comes first.
-            let is_left = self.entries.iter().take(ahead).any(|entry| entry.sequence.is_some());
+            let is_left = self.entries.iter().take(ahead).any(Entry::is_bound);
             return if is_left { Next::Blocked } else { Next::Identity };
         }
         Next::Ready
@@ -309,6 +324,12 @@ impl<P> Queue<P> {
         self.wait(at, error, now, random);
     }
 
+    /// An attempt that does not count any more did not begin: what was given up meanwhile need not be waited for.
+    pub(super) fn forgo(&mut self, ticket: Ticket) {
+        debug_assert!(!self.is_current(ticket));
+        self.end_attempt(ticket);
+    }
+
     /// What an attempt came to. Says whether the batch is to be taken apart.
     pub(super) fn settle(&mut self, ticket: Ticket, verdict: Verdict, now: Instant, random: u64) -> bool {
         let Some(at) = self.end_attempt(ticket) else {
@@ -328,8 +349,10 @@ impl<P> Queue<P> {
                     self.refused(at, error, false);
                     return false;
                 }
-                self.entries[at].last_error = Some(error);
-                self.entries[at].stage = Stage::Held;
+                let entry = &mut self.entries[at];
+                entry.last_error = Some(error);
+                entry.stage = Stage::Held;
+                entry.leave_void_sequence();
                 return true;
             }
         }
@@ -383,9 +406,11 @@ impl<P> Queue<P> {
     }
 
     fn wait(&mut self, at: usize, error: Error, now: Instant, random: u64) {
-        self.failures = self.failures.saturating_add(1);
-        let until = now + self.rules.backoff.delay(self.failures, random);
-        self.retry_at = Some(self.retry_at.map_or(until, |at| at.max(until)));
+        // What fails together counts once: one failure is told as often as there are batches in flight.
+        if self.retry_at.is_none_or(|at| at <= now) {
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now + self.rules.backoff.delay(self.failures, random));
+        }
         let entry = &mut self.entries[at];
         entry.last_error = Some(error);
         entry.stage = Stage::Waiting;
@@ -416,10 +441,9 @@ impl<P> Queue<P> {
     /// What lies behind a batch that certainly is not in the log, and never will be under its sequence, is not either:
     /// it may go under another identity.
     fn void_behind(&mut self, at: usize) {
-        for entry in self.entries.iter_mut().skip(at + 1) {
-            if entry.sequence.is_none() {
-                break;
-            }
+        // Among them may be some that were given up before they had one.
+        let behind = self.entries.iter_mut().skip(at + 1);
+        for entry in behind.filter(|entry| entry.is_bound()) {
             entry.void = true;
             entry.maybe_applied = false;
             entry.leave_void_sequence();
@@ -430,16 +454,46 @@ impl<P> Queue<P> {
         let is_first = self.entries.iter().take(at).all(|entry| !entry.is_open());
         if !is_first {
             // It came before the one that is missing, which will be sent again.
+            self.entries[at].misplaced = true;
             return self.wait(at, error, now, random);
         }
         if self.entries[at].is_in_doubt() {
             // Either it is not in the log, or the broker has forgotten that it is.
-            return self.refused(at, error, false);
+            return match self.trace(at) {
+                Trace::Found => self.appended(at, FORGOTTEN_PLACE, now),
+                Trace::Open => self.wait(at, error, now, random),
+                Trace::None => self.refused(at, error, false),
+            };
         }
         self.renew = true;
         self.void_behind(at);
         self.entries[at].void = true;
         self.wait(at, error, now, random);
+    }
+
+    /// What those behind a batch, under the same identity, tell about whether it is in the log.
+    fn trace(&self, at: usize) -> Trace {
+        // When one was given up, who knows what the others behind it are in order with.
+        let mut due = self.reached.filter(|_| !self.renew);
+        let mut trace = Trace::None;
+        for (place, entry) in self.entries.iter().enumerate().skip(at) {
+            if entry.sequence.is_none() || entry.void {
+                break;
+            }
+            match &entry.stage {
+                Stage::Over(Ok(appended)) => {
+                    if appended.offset.zip(due).is_some_and(|(offset, due)| offset >= due) {
+                        return Trace::Found;
+                    }
+                }
+                Stage::Waiting | Stage::InFlight(_) if place > at && entry.attempts > 0 && !entry.misplaced => {
+                    trace = Trace::Open;
+                }
+                _ => {}
+            }
+            due = due.map(|due| due + i64::from(entry.records));
+        }
+        trace
     }
 
     /// Puts pieces in the place of a batch that was held; those that are kept are sent before what lay behind it.
@@ -457,7 +511,7 @@ impl<P> Queue<P> {
             // One is missing from now on.
             self.drop_out(at, true);
         }
-        let mut sequence = sequence.filter(|_| is_whole && !self.entries[at].void);
+        let mut sequence = sequence.filter(|_| is_whole);
         self.entries.remove(at);
         for (place, piece) in pieces.into_iter().enumerate() {
             let id = self.next_id;
@@ -482,6 +536,7 @@ impl<P> Queue<P> {
                     attempts,
                     maybe_applied: false,
                     void: false,
+                    misplaced: false,
                     last_error: last_error.clone(),
                 },
             );
@@ -496,6 +551,7 @@ impl<P> Queue<P> {
             if entry.attempt().is_some() {
                 entry.maybe_applied |= !entry.void;
             }
+            entry.misplaced = false;
             if let Stage::InFlight(_) = entry.stage {
                 entry.stage = Stage::Waiting;
                 entry.leave_void_sequence();
@@ -516,7 +572,7 @@ impl<P> Queue<P> {
 
     /// The identity that [`Next::Identity`] asked for.
     pub(super) fn identify(&mut self, identity: Identity) {
-        let is_left = self.entries.iter().any(|entry| entry.sequence.is_some());
+        let is_left = self.entries.iter().any(Entry::is_bound);
         if is_left || (self.identity.is_some() && !self.renew) {
             return;
         }
@@ -593,6 +649,10 @@ impl<P> Queue<P> {
                 }
                 Stage::Over(outcome) => {
                     let outcome = outcome.clone();
+                    if let Ok(appended) = &outcome {
+                        self.reached = appended.offset.or(self.reached);
+                        self.reached = self.reached.map(|reached| reached + i64::from(entry.records));
+                    }
                     if let Some(payload) = entry.payload.take() {
                         told.push(Finished {
                             payload,
@@ -609,6 +669,21 @@ impl<P> Queue<P> {
     }
 }
 
+/// Whether a batch that is refused as out of sequence is in the log all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trace {
+    Found,
+    /// That of one behind it is still open.
+    Open,
+    None,
+}
+
+/// Of a batch that a broker has, and does not know any more where.
+const FORGOTTEN_PLACE: Appended = Appended {
+    offset: None,
+    timestamp: None,
+};
+
 /// A broker forgets a producer that is silent for long (`producer.id.expiration.ms`, a day), and then accepts any sequence.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -616,6 +691,12 @@ impl<P> Entry<P> {
     /// Its outcome is open.
     fn is_open(&self) -> bool {
         !matches!(self.stage, Stage::Over(_) | Stage::Ghost(_))
+    }
+
+    /// It goes, or has gone, under an identity, and what comes of that is open. What is over may wait for its turn to be
+    /// told, behind one that has lost its sequence: it holds nobody up.
+    fn is_bound(&self) -> bool {
+        self.sequence.is_some() && !matches!(self.stage, Stage::Over(_))
     }
 
     fn attempt(&self) -> Option<u32> {
@@ -655,5 +736,144 @@ fn timed_out(last: Option<&Error>, limit: Duration) -> Error {
     match last {
         Some(last) => error.after_last(last),
         None => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(120);
+
+    /// Batches of ten records, of which the first was acknowledged at offset 100 and the others were sent, unanswered.
+    fn unanswered(batches: usize) -> (Queue<usize>, Instant) {
+        #[allow(clippy::disallowed_methods, reason = "some time is needed to start from")]
+        let now = Instant::now();
+        let mut queue = Queue::new(Rules {
+            idempotent: true,
+            in_flight: 5,
+            max_retries: None,
+            backoff: Backoff {
+                min: Duration::from_millis(100),
+                max: Duration::from_secs(1),
+            },
+        });
+        (0..=batches).for_each(|number| queue.push(number, 10, now + LIMIT));
+        assert!(matches!(queue.next(now, false), Next::Identity));
+        queue.identify(Identity {
+            producer_id: 7,
+            epoch: 0,
+        });
+        let first = send(&mut queue, now);
+        assert_eq!(first.len(), 1);
+        queue.settle(first[0], appended(Some(100)), now, 0);
+        assert_eq!(told(&mut queue), [(0, Some(Some(100)))]);
+        for ticket in send(&mut queue, now) {
+            let verdict = Verdict::Retry {
+                error: Error::new(ErrorKind::Io, "cut"),
+                maybe_applied: true,
+            };
+            queue.settle(ticket, verdict, now, 0);
+        }
+        (queue, now)
+    }
+
+    fn send(queue: &mut Queue<usize>, now: Instant) -> Vec<Ticket> {
+        queue.hasten();
+        let mut sent = Vec::new();
+        while let Next::Ready = queue.next(now, false) {
+            sent.push(queue.take().unwrap().0);
+        }
+        sent
+    }
+
+    fn appended(offset: Option<i64>) -> Verdict {
+        Verdict::Appended(Appended {
+            offset,
+            timestamp: None,
+        })
+    }
+
+    fn misplaced() -> Verdict {
+        Verdict::OutOfSequence(Error::refused(45))
+    }
+
+    /// What was told: offsets, or none for an outcome that is unknown.
+    fn told(queue: &mut Queue<usize>) -> Vec<(usize, Option<Option<i64>>)> {
+        let outcome = |outcome: Outcome| match outcome {
+            Ok(appended) => Some(appended.offset),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+                None
+            }
+        };
+        let finished = queue.finished().into_iter();
+        finished
+            .map(|finished| (finished.payload, outcome(finished.outcome)))
+            .collect()
+    }
+
+    #[test]
+    fn batches_before_an_acknowledged_one_are_in_the_log_whatever_the_broker_remembers() {
+        let (mut queue, now) = unanswered(3);
+        let sent = send(&mut queue, now);
+        assert_eq!(sent.len(), 3);
+        queue.settle(sent[0], misplaced(), now, 0);
+        queue.settle(sent[1], misplaced(), now, 0);
+        queue.settle(sent[2], appended(Some(130)), now, 0);
+        assert_eq!(told(&mut queue), [], "nothing is known of the first");
+        let sent = send(&mut queue, now);
+        assert_eq!(sent.len(), 2);
+        queue.settle(sent[0], misplaced(), now, 0);
+        assert_eq!(told(&mut queue), [(1, Some(None))]);
+        queue.settle(sent[1], misplaced(), now, 0);
+        assert_eq!(told(&mut queue), [(2, Some(None)), (3, Some(Some(130)))]);
+        // And it goes on under the same identity.
+        queue.push(4, 10, now + LIMIT);
+        assert_eq!(send(&mut queue, now).len(), 1);
+    }
+
+    #[test]
+    fn batches_that_are_all_refused_as_out_of_sequence_are_given_up() {
+        let (mut queue, now) = unanswered(3);
+        let mut rounds = 0;
+        let mut all = Vec::new();
+        while !queue.is_empty() {
+            rounds += 1;
+            for ticket in send(&mut queue, now) {
+                queue.settle(ticket, misplaced(), now, 0);
+            }
+            all.extend(told(&mut queue));
+        }
+        assert_eq!(all, [(1, None), (2, None), (3, None)]);
+        assert!(rounds <= 3, "{rounds}");
+        queue.push(4, 10, now + LIMIT);
+        assert!(matches!(queue.next(now, false), Next::Identity));
+    }
+
+    /// As when the log is another, or the broker knew nothing of the producer and took what came first.
+    #[test]
+    fn an_offset_that_leaves_no_room_for_them_proves_nothing() {
+        for offset in [Some(129), Some(110), Some(0), None] {
+            let (mut queue, now) = unanswered(3);
+            let sent = send(&mut queue, now);
+            queue.settle(sent[0], misplaced(), now, 0);
+            queue.settle(sent[1], misplaced(), now, 0);
+            queue.settle(sent[2], appended(offset), now, 0);
+            for _ in 0..2 {
+                for ticket in send(&mut queue, now) {
+                    queue.settle(ticket, misplaced(), now, 0);
+                }
+            }
+            assert_eq!(told(&mut queue), [(1, None), (2, None), (3, Some(offset))]);
+        }
+    }
+
+    #[test]
+    fn the_last_one_in_doubt_is_given_up_at_once() {
+        let (mut queue, now) = unanswered(1);
+        let sent = send(&mut queue, now);
+        queue.settle(sent[0], misplaced(), now, 0);
+        assert_eq!(told(&mut queue), [(1, None)]);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{Connection, Pending},
     wire::{
-        batch::{Compression, Compressor, Decoder, Sequence, compress, stamp},
+        batch::{Compression, Compressor, Sequence, compress, stamp},
         produce::{Produce, TOPIC_IDS, TopicBatches},
     },
 };
@@ -63,7 +63,6 @@ struct Sender {
 struct Tools {
     compressor: Compressor,
     scratch: Vec<u8>,
-    decoder: Decoder,
 }
 
 /// A request on its way.
@@ -100,7 +99,6 @@ impl Sender {
         let tools = Tools {
             compressor: Compressor::new(config.compression, config.compression_level)?,
             scratch: Vec::new(),
-            decoder: Decoder::new(shared.env.memory.limit().max(64 << 20)),
         };
         Ok(Self {
             shared,
@@ -305,6 +303,7 @@ impl Sender {
 
     fn transmit(&mut self, batches: Vec<(Arc<Partition>, Taken)>) {
         let mut outgoing = Vec::with_capacity(batches.len());
+        let mut size = 0;
         for (partition, taken) in batches {
             let Taken {
                 ticket,
@@ -315,6 +314,11 @@ impl Sender {
             match self.prepare(body, sequence) {
                 Ok(bytes) => {
                     if partition.give_back(ticket, &bytes, sequence) {
+                        if size + bytes.bytes().len() > LARGEST_REQUEST {
+                            self.send(std::mem::take(&mut outgoing));
+                            size = 0;
+                        }
+                        size += bytes.bytes().len();
                         let sent = Sent {
                             partition,
                             ticket,
@@ -332,6 +336,10 @@ impl Sender {
                 }
             }
         }
+        self.send(outgoing);
+    }
+
+    fn send(&mut self, outgoing: Vec<Outgoing>) {
         if outgoing.is_empty() {
             return;
         }
@@ -376,6 +384,12 @@ impl Sender {
             }
             Body::Lent | Body::Gone => return Err(Error::new(ErrorKind::Internal, "a batch without bytes was sent")),
         };
+        let size = buffer.bytes().len();
+        if size > LARGEST_BATCH {
+            let message =
+                format!("the record makes a batch of {size} bytes, more than a request carries ({LARGEST_BATCH})");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
         stamp(buffer.bytes_mut(), sequence);
         Ok(Arc::new(buffer))
     }
@@ -555,7 +569,7 @@ impl Sender {
         if faulty.is_empty() {
             partition.shrink_batches(held.bytes.bytes().len());
         }
-        let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
+        let parts = take_apart(held, faulty, &self.shared.env.memory);
         partition.replace(&self.inbox, held.ticket, parts);
     }
 
@@ -614,6 +628,11 @@ impl Sender {
         }
     }
 }
+
+/// Brokers end the connection on a longer request (`socket.request.max.bytes`), and would do so each time it comes again.
+const LARGEST_REQUEST: usize = (100 << 20) - (64 << 10);
+/// Only a single record becomes so long.
+const LARGEST_BATCH: usize = 90 << 20;
 
 type Told<'a> = HashMap<(&'a str, i32), &'a PartitionProduceResponse>;
 

@@ -18,10 +18,11 @@ mod marker;
 mod old;
 mod raw;
 mod varint;
+#[allow(dead_code, reason = "until the producer is wired")]
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use codec::Compression;
 #[cfg(feature = "unstable-internals")]

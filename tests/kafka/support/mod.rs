@@ -37,6 +37,7 @@ mod soak;
 mod tools;
 mod wait;
 mod watchdog;
+mod written;
 
 pub use alone::{ALONE, alone, klamm_threads, memory, nothing_is_left, sockets};
 pub use checker::{
@@ -52,3 +53,4 @@ pub use raw::ask;
 pub use soak::{Random, is_long};
 pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, java_tool};
 pub use wait::{unique, wait_until};
+pub use written::{Load, Log, Logged, LoggedBatch, Logs, Outcome, Promise, Running, complaints, judge, judge_by};
