@@ -1,11 +1,14 @@
 //! Writing to a real Kafka.
 
+mod batching;
 mod closing;
 mod connections;
 mod errors;
+mod java;
 mod judge;
 mod leaders;
 mod lies;
+mod partitions;
 mod ways;
 
 use std::time::Duration;
