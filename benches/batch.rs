@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod values;
+
 use std::{
     alloc::System,
     hint::black_box,
@@ -11,6 +13,7 @@ use std::{
 
 use klamm::internals::{BatchEncoder, BatchReader};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use values::text;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -154,24 +157,4 @@ fn measure(what: &str, mut round: impl FnMut()) {
         best.as_nanos() as f64 / RECORDS,
         allocations / (RECORDS * f64::from(rounds)),
     );
-}
-
-/// Repetitive as events are, with something new in each.
-fn text(i: usize) -> Vec<u8> {
-    let noise = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut text = format!(
-        r#"{{"id":"{noise:016x}","type":"order.created","customer":{},"amount":{}.{:02},"currency":"EUR","items":[{{"sku":"SKU-{:05}","quantity":{}}}],"note":"#,
-        noise >> 40,
-        noise % 997,
-        noise % 100,
-        noise % 100_000,
-        1 + noise % 7
-    );
-    text.push_str("\"please ring twice at the door\"");
-    while text.len() < 199 {
-        text.push(' ');
-    }
-    text.truncate(199);
-    text.push('}');
-    text.into_bytes()
 }

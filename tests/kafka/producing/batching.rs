@@ -33,6 +33,7 @@ impl Reports {
         builder.build().unwrap()
     }
 
+    #[allow(dead_code, reason = "for a failing test")]
     fn all(&self) -> Vec<BatchReport> {
         self.0.lock().unwrap().clone()
     }

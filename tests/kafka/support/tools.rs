@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,13 +17,21 @@ const LIMIT: Duration = Duration::from_secs(180);
 ///
 /// When it fails or takes longer than three minutes, with all it said.
 pub fn java_tool(main_class: &str, args: &[&str], stdin: &str) -> String {
+    run_tool(jars::java_command(320), main_class, args, stdin)
+}
+
+/// The same for a program that has much to do: see [`KafkaBuilder::full_speed`](super::KafkaBuilder::full_speed).
+pub fn fast_java_tool(main_class: &str, args: &[&str]) -> String {
+    run_tool(jars::fast_java_command(512), main_class, args, "")
+}
+
+fn run_tool(mut command: Command, main_class: &str, args: &[&str], stdin: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let file = |kind: &str| watchdog::run_folder().join(format!("tool-{count}-{kind}.txt"));
     let create = |kind: &str| File::create(file(kind)).expect("a file can be made");
     // Files instead of pipes: no thread is needed to keep a talkative program going.
     std::fs::write(file("in"), stdin).expect("the input can be written");
-    let mut command = jars::java_command(320);
     command
         .args(["-cp", jars::class_path(), main_class])
         .args(args)
