@@ -797,6 +797,23 @@ fn a_failed_piece_is_told_in_its_turn() {
 }
 
 #[test]
+fn a_piece_may_be_retried_as_often_as_a_whole_batch() {
+    let mut bench = Bench::with(|rules| rules.max_retries = Some(1));
+    bench.identify();
+    bench.push(&["a"]);
+    let a = bench.take();
+    bench.hold(a);
+    bench.queue.replace(a, vec![kept("a1"), kept("a2")]);
+    let a1 = bench.take();
+    bench.put_off(a1);
+    assert_eq!(bench.told(), []);
+    bench.pause();
+    let a1 = bench.take();
+    bench.put_off(a1);
+    assert_eq!(bench.told(), [("a1", Err(ErrorKind::Refused))]);
+}
+
+#[test]
 fn a_batch_that_a_broker_may_have_is_not_taken_apart() {
     let mut bench = Bench::proven();
     bench.push(&["a"]);
