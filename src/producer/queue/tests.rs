@@ -707,6 +707,21 @@ fn an_answer_to_an_earlier_try_does_not_end_the_one_on_its_way() {
 }
 
 #[test]
+fn an_answer_to_an_earlier_try_does_not_end_the_wait_for_one_that_was_given_up() {
+    let mut bench = Bench::proven();
+    bench.push(&["a"]);
+    let old = bench.take();
+    bench.queue.abandon();
+    let new = bench.take();
+    bench.pass(LIMIT);
+    bench.expire();
+    bench.lost(old);
+    assert_eq!(bench.queue.in_flight(), 1);
+    bench.lost(new);
+    assert_eq!(bench.queue.in_flight(), 0);
+}
+
+#[test]
 fn nobody_waits_for_what_was_given_up_and_is_on_its_way_to_the_old_leader() {
     let mut bench = Bench::proven();
     bench.push(&["a"]);
