@@ -8,10 +8,12 @@
 //! - A batch that a broker may have is sent again under its own sequence only, and given up as
 //!   [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when that cannot go on. It never changes its identity.
 //! - When a batch drops out, the sequences behind it have a gap which no broker accepts. So nothing new is sent under this
-//!   identity; when nothing is left of it, a fresh producer ID begins at 0.
+//!   identity; when nothing is left of it, a fresh producer ID begins at 0. What was sent behind a batch that certainly is
+//!   not in the log is not there either, nor will be, however late its requests arrive: it moves with the rest.
 //!
-//! A partition where nothing was acknowledged yet under its identity has one batch in flight: a broker that knows nothing
-//! of a producer accepts any sequence, also the second batch after it has refused the first.
+//! The last two rest on a broker that knows the producer. One that does not accepts any sequence, also the second batch
+//! after it has refused the first: so a partition where nothing was acknowledged yet under its identity has one batch in
+//! flight. What was acknowledged every later leader knows; not so in a cluster that lost it, where there may be doubles.
 //!
 //! For the same reason nothing is sent so far ahead of a batch without an outcome that a broker could forget that batch: it
 //! remembers the last five of a producer, also when those behind were acknowledged long ago.
@@ -38,6 +40,11 @@ use crate::{
     error::{Error, ErrorKind},
     wire::batch::Sequence,
 };
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
 
 /// How far a partition may go ahead, and what protects it.
 #[derive(Debug, Clone, Copy)]
@@ -525,9 +532,10 @@ impl<P> Queue<P> {
         for (place, piece) in pieces.into_iter().enumerate() {
             let id = self.next_id;
             self.next_id += 1;
-            let (payload, records, stage) = match piece {
-                Piece::Kept { payload, records } => (payload, records, Stage::Waiting),
-                Piece::Failed { payload, error } => (payload, 0, Stage::Over(Err(error))),
+            let (payload, records, stage, attempts) = match piece {
+                // It has all of its tries before it: the broker has seen none of them.
+                Piece::Kept { payload, records } => (payload, records, Stage::Waiting, 0),
+                Piece::Failed { payload, error } => (payload, 0, Stage::Over(Err(error)), attempts),
             };
             let own = sequence;
             if let Some(sequence) = &mut sequence {

@@ -722,6 +722,21 @@ fn an_answer_to_an_earlier_try_does_not_end_the_one_on_its_way() {
 }
 
 #[test]
+fn an_answer_to_an_earlier_try_does_not_end_the_wait_for_one_that_was_given_up() {
+    let mut bench = Bench::proven();
+    bench.push(&["a"]);
+    let old = bench.take();
+    bench.queue.abandon();
+    let new = bench.take();
+    bench.pass(LIMIT);
+    bench.expire();
+    bench.lost(old);
+    assert_eq!(bench.queue.in_flight(), 1);
+    bench.lost(new);
+    assert_eq!(bench.queue.in_flight(), 0);
+}
+
+#[test]
 fn nobody_waits_for_what_was_given_up_and_is_on_its_way_to_the_old_leader() {
     let mut bench = Bench::proven();
     bench.push(&["a"]);
@@ -809,6 +824,23 @@ fn a_failed_piece_is_told_in_its_turn() {
     let a1 = bench.take();
     bench.appended(a1, 2);
     assert_eq!(bench.told(), [("a1", Ok(Some(2))), ("a2", FORBIDDEN)]);
+}
+
+#[test]
+fn a_piece_may_be_retried_as_often_as_a_whole_batch() {
+    let mut bench = Bench::with(|rules| rules.max_retries = Some(1));
+    bench.identify();
+    bench.push(&["a"]);
+    let a = bench.take();
+    bench.hold(a);
+    bench.queue.replace(a, vec![kept("a1"), kept("a2")]);
+    let a1 = bench.take();
+    bench.put_off(a1);
+    assert_eq!(bench.told(), []);
+    bench.pause();
+    let a1 = bench.take();
+    bench.put_off(a1);
+    assert_eq!(bench.told(), [("a1", Err(ErrorKind::Refused))]);
 }
 
 #[test]
