@@ -497,10 +497,8 @@ impl<P> Queue<P> {
                 break;
             }
             match &entry.stage {
-                Stage::Over(Ok(appended)) => {
-                    if appended.offset.zip(due).is_some_and(|(offset, due)| offset >= due) {
-                        return Trace::Found;
-                    }
+                Stage::Over(Ok(appended)) if appended.offset.zip(due).is_some_and(|(offset, due)| offset >= due) => {
+                    return Trace::Found;
                 }
                 Stage::Waiting | Stage::InFlight(_) if place > at && entry.attempts > 0 && !entry.misplaced => {
                     trace = Trace::Open;

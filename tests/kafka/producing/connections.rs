@@ -1,5 +1,10 @@
 //! Answers that are lost, connections that break, and brokers that restart: each record is in the log once, in order.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test measures time, and waits for what other processes do"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
