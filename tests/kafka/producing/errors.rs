@@ -22,8 +22,16 @@ pub fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) -> (Cl
 pub fn create(kafka: &Kafka, client: &Client, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let new = NewTopic::new(topic, partitions, 1);
     let new = settings.iter().fold(new, |new, (name, value)| new.config(*name, *value));
-    let made = client.admin().create_topics([new]);
-    made.and_then(klamm::Results::all).unwrap();
+    let mut made = client.admin().create_topics([new.clone()]).and_then(klamm::Results::all);
+    // A broker that has just been started, on a slow machine, may be fenced for a moment.
+    wait_until("the topic is made", LONG, || {
+        if made.as_ref().is_err_and(|error| error.code() == Some(38)) {
+            made = client.admin().create_topics([new.clone()]).and_then(klamm::Results::all);
+            return false;
+        }
+        true
+    });
+    made.unwrap();
     kafka.wait_for_topic(topic, partitions as usize);
 }
 
@@ -149,7 +157,7 @@ fn a_topic_that_is_deleted_while_it_is_written_to_ends_with_an_error_and_its_suc
                 matches!(error.kind(), ErrorKind::UnknownTopic | ErrorKind::OutcomeUnknown),
                 "{error}"
             );
-            says(&error, error.kind(), &[&gone, "topic"]);
+            says(&error, error.kind(), &[&gone, "UnknownTopic"]);
             ended += usize::from(error.kind() == ErrorKind::UnknownTopic);
         }
     }
@@ -483,7 +491,7 @@ fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
     let log = log(&client, &topic);
     let late = log[&0].iter().filter(|value| value.starts_with('x')).count();
     assert!(late <= sent, "{late} of {sent}");
-    assert_eq!((log[&0].first().unwrap().as_str(), log[&0].last().unwrap().as_str()), ("before", "after"));
+    assert_eq!(log[&0].iter().filter(|value| *value == "after").count(), 1);
 }
 
 #[test]
@@ -510,9 +518,9 @@ fn too_few_replicas_are_named_when_the_time_is_over_and_are_no_error_when_they_c
         }
     };
     let appended = log_at(&client, &topic, 0).len();
-    says(&error, ErrorKind::TimedOut, &["delivery_timeout", "4s", "fewer in-sync replicas", &place]);
+    says(&error, ErrorKind::TimedOut, &["delivery_timeout", "4s", "NotEnoughReplicas", &place]);
     assert_eq!(error.code(), Some(19));
-    refused(hasty.send_sync(to(0, "hasty"), LONG), ErrorKind::TimedOut, &["fewer in-sync replicas"]);
+    refused(hasty.send_sync(to(0, "hasty"), LONG), ErrorKind::TimedOut, &["NotEnoughReplicas"]);
     hasty.send_sync(to(1, "other"), LONG).unwrap();
     assert_eq!(log_at(&client, &topic, 0).len(), appended);
     kafka.set_topic_configs(&topic, &[("min.insync.replicas", "1")]);
