@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::{
     callbacks::{Callbacks, Job},
     config::ProducerConfig,
-    delivery::{Callback, Delivery, Fate},
+    delivery::{self, Callback, Delivery, Fate},
     inbox::Inbox,
     ledger::{Debt, Ledger},
     memory::{Buffer, Memory, Reservation},
@@ -84,6 +84,8 @@ struct Open {
     buffer: Buffer,
     writer: BatchWriter,
     fate: Arc<Fate>,
+    /// Records that nobody wants to hear of.
+    detached: Vec<std::ops::Range<u32>>,
     debt: Debt,
     opened: Instant,
     deadline: Instant,
@@ -258,7 +260,7 @@ impl Partition {
             }
             Some(Watch::Delivery) => Some(Delivery::new(Arc::clone(&open.fate), index, record.timestamp)),
             Some(Watch::Nobody) | None => {
-                open.fate.unwatch();
+                delivery::add(&mut open.detached, index);
                 None
             }
         };
@@ -325,6 +327,7 @@ impl Partition {
             buffer,
             writer,
             fate: Fate::new(self, deadline, &self.env.ledger),
+            detached: Vec::new(),
             debt: self.env.ledger.begin(),
             opened,
             deadline,
@@ -341,11 +344,13 @@ impl Partition {
             mut buffer,
             writer,
             fate,
+            detached,
             debt,
             opened,
             deadline,
             ..
         } = open;
+        fate.unwatch(detached);
         let records = writer.records();
         writer.close(buffer.bytes_mut(), Flags::default());
         let size = buffer.bytes().len();

@@ -349,7 +349,7 @@ fn a_flush_tells_the_first_failure_that_nobody_was_told_and_tells_it_once() {
     let good = || Record::to(&topic).key("k").value("v");
     let bad = || Record::to(&topic).value("no key");
     let untold = |producer: &Producer| {
-        refused(producer.flush(LONG), ErrorKind::InvalidRecord, &["key"]);
+        refused(producer.flush(LONG), ErrorKind::InvalidRecord, &["key", &topic]);
         producer.flush(LONG).unwrap();
     };
     // Detached.
