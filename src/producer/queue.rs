@@ -34,6 +34,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kafka_protocol::ResponseError;
+
 use super::sequence::{Identity, advance};
 use crate::{
     cluster::Backoff,
@@ -412,6 +414,9 @@ impl<P> Queue<P> {
     }
 
     fn retry(&mut self, at: usize, error: Error, maybe_applied: bool, now: Instant, random: u64) {
+        if is_of_another_log(&error) {
+            self.proven = None;
+        }
         let entry = &mut self.entries[at];
         entry.maybe_applied |= maybe_applied && !entry.void;
         if self.rules.max_retries.is_some_and(|most| entry.attempts > most) {
@@ -702,6 +707,15 @@ const FORGOTTEN_PLACE: Appended = Appended {
     offset: None,
     timestamp: None,
 };
+
+/// The topic may have been deleted and made anew: then its log begins again, and knows no producer.
+fn is_of_another_log(error: &Error) -> bool {
+    use ResponseError as E;
+    matches!(
+        error.code().and_then(E::try_from_code),
+        Some(E::UnknownTopicId | E::InconsistentTopicId | E::UnknownTopicOrPartition)
+    )
+}
 
 /// A broker forgets a producer that is silent for long (`producer.id.expiration.ms`, a day), and then accepts any sequence.
 const FORGOTTEN: Duration = Duration::from_secs(600);

@@ -227,6 +227,25 @@ fn one_batch_is_in_flight_until_something_was_acknowledged_and_then_as_many_as_a
 }
 
 #[test]
+fn a_partition_whose_topic_was_made_anew_proves_itself_again() {
+    for code in [3, 100, 103] {
+        let mut bench = Bench::proven();
+        bench.push(&["a", "b", "c"]);
+        for ticket in bench.take_all() {
+            let error = Error::refused(code);
+            let maybe_applied = false;
+            bench.settle(ticket, Verdict::Retry { error, maybe_applied });
+        }
+        bench.pause();
+        // The new log would take the second also when it has refused the first.
+        let first = bench.take();
+        assert!(bench.is_blocked(), "{code}");
+        bench.appended(first, 0);
+        assert_eq!(bench.take_all().len(), 2);
+    }
+}
+
+#[test]
 fn a_partition_that_was_silent_for_long_proves_itself_again() {
     let mut bench = Bench::proven();
     bench.pass(FORGOTTEN);
