@@ -43,11 +43,6 @@ use crate::{
     wire::batch::Sequence,
 };
 
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod tests;
-
 /// How far a partition may go ahead, and what protects it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rules {
