@@ -621,7 +621,11 @@ fn only_what_certainly_is_nowhere_fails_unsent() {
     bench.push(&["a", "b"]);
     let a = bench.take();
     assert_eq!(bench.queue.fail_unsent(&Error::closed("door")), 2, "of b alone");
-    assert_eq!(bench.queue.fail_unsent(&Error::closed("door")), 0, "they are counted once");
+    assert_eq!(
+        bench.queue.fail_unsent(&Error::closed("door")),
+        0,
+        "they are counted once"
+    );
     assert_eq!(bench.told(), [], "outcomes are told in order");
     bench.appended(a, 2);
     assert_eq!(bench.told(), [("a", Ok(Some(2))), ("b", CLOSED)]);
