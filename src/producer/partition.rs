@@ -30,6 +30,9 @@ use crate::{
     wire::batch::{BatchWriter, Flags, HeaderRef, Sequence, record_size},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// What all partitions of a producer have in common.
 #[derive(Debug)]
 pub(super) struct Env {

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{Connection, Pending},
     wire::{
-        batch::{Compression, Compressor, Sequence, compress, stamp},
+        batch::{Compression, Compressor, Decoder, Sequence, compress, stamp},
         produce::{Produce, TOPIC_IDS, TopicBatches},
     },
 };
@@ -63,6 +63,7 @@ struct Sender {
 struct Tools {
     compressor: Compressor,
     scratch: Vec<u8>,
+    decoder: Decoder,
 }
 
 /// A request on its way.
@@ -99,6 +100,8 @@ impl Sender {
         let tools = Tools {
             compressor: Compressor::new(config.compression, config.compression_level)?,
             scratch: Vec::new(),
+            // A batch of our own is as large as the buffer may be, at most.
+            decoder: Decoder::new(shared.env.memory.limit()),
         };
         Ok(Self {
             shared,
@@ -272,7 +275,18 @@ impl Sender {
         }
         if !was_idle {
             self.cool_down();
+            if self.shared.env.config.acks == Acks::None {
+                self.doubt_all();
+            }
         }
+    }
+
+    /// Where nobody answers, a broker that does not lead any more says so by closing the connection.
+    fn doubt_all(&self) {
+        let partitions = self.shared.topics.partitions();
+        let mine = partitions.iter().filter(|partition| partition.is_owned_by(&self.inbox));
+        let topics: HashSet<_> = mine.map(|partition| Arc::clone(&partition.topic)).collect();
+        self.shared.desk.leave(|wants| wants.stale.extend(topics));
     }
 
     /// One batch of each partition that has one ready, up to a request's size.
@@ -569,7 +583,7 @@ impl Sender {
         if faulty.is_empty() {
             partition.shrink_batches(held.bytes.bytes().len());
         }
-        let parts = take_apart(held, faulty, &self.shared.env.memory);
+        let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
         partition.replace(&self.inbox, held.ticket, parts);
     }
 

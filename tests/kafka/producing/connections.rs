@@ -1,5 +1,10 @@
 //! Answers that are lost, connections that break, and brokers that restart: each record is in the log once, in order.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test measures time, and waits for what other processes do"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -122,7 +127,10 @@ fn load_while_answers_are_lost(name: &str, in_flight: usize, losses: usize) {
         outcomes.len(),
         again.load(Ordering::Relaxed)
     );
-    assert!(again.load(Ordering::Relaxed) >= losses, "answers were lost, and nothing was sent again");
+    assert!(
+        again.load(Ordering::Relaxed) >= losses,
+        "answers were lost, and nothing was sent again"
+    );
     let logs = all_is_there(&kafka, &topic, &outcomes);
     for partition in 0..3 {
         assert_eq!(logs.producer_ids(partition).len(), 1, "the identity need not change");
@@ -164,7 +172,9 @@ fn answers_that_are_late_and_lost_by_a_reset_leave_one_copy() {
             running.wait_for_more(0, 1);
             let enough = late.load(Ordering::SeqCst) + 3;
             is_late.store(true, Ordering::SeqCst);
-            wait_until("answers that do not come", LONG, || late.load(Ordering::SeqCst) >= enough);
+            wait_until("answers that do not come", LONG, || {
+                late.load(Ordering::SeqCst) >= enough
+            });
             std::thread::sleep(Duration::from_millis(10));
             is_late.store(false, Ordering::SeqCst);
             proxy.reset();
@@ -188,7 +198,9 @@ fn connections_cut_at_any_byte_lose_nothing_and_double_nothing() {
     let proxy = kafka.proxy(1);
     let (builder, again) = counting(quick(&kafka).producer());
     let producer = builder.build().unwrap();
-    let load = Load::new(&producer, &topic, 3).padding(200).pace(12, Duration::from_millis(6));
+    let load = Load::new(&producer, &topic, 3)
+        .padding(200)
+        .pace(12, Duration::from_millis(6));
     let mut random = Random(11);
     let ((), outcomes) = load.during(|running| {
         for _ in 0..cuts {
@@ -255,7 +267,10 @@ fn a_broker_that_cannot_be_reached_is_tried_now_and_then() {
         println!("refused for {seconds:.1} s: {tries} connections tried; on after {back:?}");
         // The sender and whoever asks for metadata, each soon only once a second.
         assert!(tries >= 2, "nobody tried");
-        assert!((tries as f64) < 2.0 * (seconds / 0.7 + 6.0), "{tries} tries in {seconds:.1} s");
+        assert!(
+            (tries as f64) < 2.0 * (seconds / 0.7 + 6.0),
+            "{tries} tries in {seconds:.1} s"
+        );
 
         // Then everything stands still.
         let before = proxy.accepted();
@@ -373,7 +388,11 @@ fn the_first_record_after_an_idle_time_is_sent_once_and_soon() {
     let second = send(1);
     println!("{first:?} at first, {second:?} after an idle time");
     assert!(second < Duration::from_secs(5), "{second:?}");
-    assert_eq!(again.load(Ordering::Relaxed), 0, "sent into a connection that was closed");
+    assert_eq!(
+        again.load(Ordering::Relaxed),
+        0,
+        "sent into a connection that was closed"
+    );
     // Also when both happen at the same time.
     for number in 2..harms(60, 8) as i64 {
         std::thread::sleep(Duration::from_millis(1900 + 40 * (number as u64 % 7)));
@@ -390,7 +409,14 @@ fn a_broker_that_throttles_is_sent_less() {
     const BYTES_PER_SECOND: u64 = 100_000;
     let (kafka, topic) = behind_a_proxy("throttled", 2);
     let quota = format!("producer_byte_rate={BYTES_PER_SECOND}");
-    kafka.config_command(&["--alter", "--add-config", &quota, "--entity-type", "clients", "--entity-default"]);
+    kafka.config_command(&[
+        "--alter",
+        "--add-config",
+        &quota,
+        "--entity-type",
+        "clients",
+        "--entity-default",
+    ]);
     let proxy = kafka.proxy(1);
     let throttled = Arc::new(AtomicUsize::new(0));
     proxy.on_answer({

@@ -9,17 +9,17 @@ use klamm::{Acks, Client, Compression, Delivery, Error, ErrorKind, NewTopic, Pro
 use crate::support::{Direction, Kafka, Proxy, Random, shared, unique, wait_until};
 
 /// No machine is so slow.
-pub const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// A client of the shared broker, and a topic there with these settings.
-pub fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) -> (Client, String) {
+pub(crate) fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) -> (Client, String) {
     let client = Client::connect(&shared().bootstrap()).unwrap();
     let topic = unique(name);
     create(shared(), &client, &topic, partitions, settings);
     (client, topic)
 }
 
-pub fn create(kafka: &Kafka, client: &Client, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+pub(crate) fn create(kafka: &Kafka, client: &Client, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let new = NewTopic::new(topic, partitions, 1);
     let new = settings
         .iter()
@@ -44,7 +44,7 @@ pub fn create(kafka: &Kafka, client: &Client, topic: &str, partitions: i32, sett
 }
 
 /// The begin of each value in the log, by partition and in order.
-pub fn log(client: &Client, topic: &str) -> BTreeMap<i32, Vec<String>> {
+pub(crate) fn log(client: &Client, topic: &str) -> BTreeMap<i32, Vec<String>> {
     let mut log = BTreeMap::<i32, Vec<String>>::new();
     for message in client.reader().topics([topic]).until_end().open().unwrap() {
         let message = message.unwrap();
@@ -57,7 +57,7 @@ pub fn log(client: &Client, topic: &str) -> BTreeMap<i32, Vec<String>> {
 
 /// The error is of this kind, and its sentence says all of this.
 #[track_caller]
-pub fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
+pub(crate) fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
     for part in parts {
@@ -66,7 +66,7 @@ pub fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
 }
 
 #[track_caller]
-pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, parts: &[&str]) {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, parts: &[&str]) {
     says(&result.unwrap_err(), kind, parts);
 }
 
