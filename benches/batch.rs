@@ -96,7 +96,7 @@ fn steps(what: &str, values: &[Vec<u8>], headers: &[(&[u8], Option<&[u8]>)]) {
     let Some(mut encoder) = BatchEncoder::new("none") else {
         return;
     };
-    let mut buffers = vec![Vec::with_capacity(2 << 20); BATCHES];
+    let mut buffers: [Vec<u8>; BATCHES] = std::array::from_fn(|_| Vec::with_capacity(2 << 20));
     measure(&format!("{what}: append"), || {
         for buffer in &mut buffers {
             encoder.append(buffer, black_box(values), headers).unwrap();

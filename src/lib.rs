@@ -11,11 +11,21 @@
 //! # }
 //! ```
 //!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use klamm::{Client, Record};
+//! # fn main() -> klamm::Result<()> {
+//! let producer = Client::connect("localhost:9092")?.producer().build()?;
+//! producer.send(Record::to("orders").key("42").value("two coffees"))?.wait(Duration::from_secs(10))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # A tour
 //!
 //! A [`Client`] knows a cluster and makes everything else: a [`GroupBuilder`], which joins a consumer group, and a
-//! [`ReaderBuilder`], which reads without one, both of which open a [`Stream`] of messages; and an [`Admin`], which creates
-//! and deletes topics and the like. A [`Message`] is a view into the batch it came with: cheap to make, and it keeps that
+//! [`ReaderBuilder`], which reads without one, both of which open a [`Stream`] of messages; a [`Producer`], which writes
+//! [`Record`]s; and an [`Admin`], which creates and deletes topics and the like. A [`Message`] is a view into the batch it came with: cheap to make, and it keeps that
 //! batch in memory; [`Message::detach`] makes a copy that stands for itself.
 //!
 //! ## Groups
@@ -180,6 +190,41 @@
 //! **What happens meanwhile**, a rebalance, a leader that moves or a position that was reset, is told by [`Stream::events`],
 //! what is wrong now by [`Stream::health`], and both by the `log` crate.
 //!
+//! ## Writing
+//!
+//! [`Producer::send`] copies a record into a buffer, and returns a [`Delivery`]: the place to wait for its outcome. Records are
+//! sent in batches, at the latest after [`linger`](ProducerBuilder::linger) (5 ms), at once when somebody waits for them.
+//!
+//! **Who wants to know** whether a record was written waits on its `Delivery`, gives a callback ([`Producer::send_with`]), or
+//! asks for all at once: [`Producer::flush`] waits for everything that was sent, and gives the first failure that nobody was told.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use klamm::{Client, ErrorKind, Record};
+//! # fn main() -> klamm::Result<()> {
+//! # let client = Client::connect("localhost:9092")?;
+//! let producer = client.producer().build()?;
+//! match producer.send_sync(Record::to("orders").value("tea"), Duration::from_secs(10)) {
+//!     Ok(written) => println!("at {:?}", written.offset),
+//!     Err(error) if error.kind() == ErrorKind::OutcomeUnknown => eprintln!("perhaps: {error}"),
+//!     Err(error) => eprintln!("not written: {error}"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Whatever a new try may mend** is tried again until [`delivery_timeout`](ProducerBuilder::delivery_timeout) (120 s) has passed
+//! since a record's batch was begun. An error then means that the record is not in the log; but for
+//! [`OutcomeUnknown`](ErrorKind::OutcomeUnknown): it was sent, and no answer told what became of it. A record that fails takes no
+//! other with it.
+//!
+//! **A full buffer** ([`buffer_bytes`](ProducerBuilder::buffer_bytes), 64 MiB) makes `send` wait, up to
+//! [`max_block`](ProducerBuilder::max_block) (60 s); [`Producer::try_send`] says so instead. The buffer is one for all: records
+//! for a broker that is away may fill it, until their time is over.
+//!
+//! **Partitions**: keys decide, as with the Java client; without a key, one partition gets some 64 KiB, and then another one
+//! that has less to do. See [`Partitioner`], or name one: [`Record::partition`].
+//!
 //! # Threads
 //!
 //! | Thread | How many | Ends |
@@ -190,9 +235,13 @@
 //! | `klamm-keep` | one per stream: metadata by age, new partitions, stalls | with its stream |
 //! | `klamm-group` | one per member of a group: heartbeats, rebalances, commits | when the group is left |
 //! | `klamm-find` | one while a member looks for its group's coordinator | when it is found, or the stream ends |
+//! | `klamm-produce` | one per producer: leaders, producer IDs, the end of a record's time | with its producer |
+//! | `klamm-send-N` | one per producer and broker that it sends to | with its producer |
+//! | `klamm-deliver` | one per producer with callbacks or an observer: they run here | with its producer |
 //! | `klamm-resolve` | one while a name is looked up | with the answer |
 //!
-//! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code, but for its logger.
+//! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code, but for its logger and,
+//! on `klamm-deliver`, what it wants to be called with.
 //!
 //! # Guarantees
 //!
@@ -209,6 +258,8 @@
 //!   retention has removed, are not there to be read.
 //! - A record is given only when the checksum of its batch holds.
 //! - One partition never waits for another one's slow reader, long poll or memory.
+//! - What a producer with [`Acks::All`], the default, was told is written is in the log exactly once, in the order in which it was
+//!   sent to its partition, as long as brokers keep what they have acknowledged. Every outcome comes within `delivery_timeout`.
 //!
 //! # Limits
 //!
@@ -222,7 +273,7 @@
 //!
 //! # Not supported yet
 //!
-//! Producing; TLS and SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
+//! Transactions; TLS and SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
 //! partitions from everybody for a moment; handlers per partition; a thread per partition; one partition at a time
 //! (`checkout`); giving up a partition whose handler is slow (`max.poll.interval.ms`).
 //!

@@ -275,6 +275,7 @@ impl Connection {
         send().map_err(|error| self.shared.context::<R>(error))
     }
 
+    #[cfg(test)]
     /// In which version this broker is asked by a caller that cannot work with those beyond `newest`.
     pub(crate) fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
         let version = self.shared.versions.pick_up_to::<R>(newest);
@@ -503,6 +504,7 @@ impl<R: Request> Pending<R> {
         &self.answer
     }
 
+    #[cfg(test)]
     /// The version that was spoken.
     pub(crate) fn version(&self) -> i16 {
         self.version

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -167,15 +167,14 @@ pub(super) struct Fate {
     deadline: Instant,
     home: Weak<Partition>,
     ledger: Arc<Ledger>,
-    /// Records whose outcome nobody will ask for.
-    unwatched: AtomicU32,
-    has_failed: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
+    /// Records whose outcome nobody will ask for.
+    unwatched: Vec<Range<u32>>,
     outcomes: Vec<(Range<u32>, Outcome)>,
     callbacks: Vec<(u32, i64, Callback)>,
 }
@@ -191,16 +190,16 @@ impl Fate {
             deadline,
             home: Arc::downgrade(home),
             ledger: Arc::clone(ledger),
-            unwatched: AtomicU32::new(0),
-            has_failed: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
         })
     }
 
-    /// Nobody will ask for the outcome of one more record.
-    pub(super) fn unwatch(&self) {
-        self.unwatched.fetch_add(1, Ordering::Relaxed);
+    /// Nobody will ask for the outcome of these records.
+    pub(super) fn unwatch(&self, records: Vec<Range<u32>>) {
+        if !records.is_empty() {
+            self.state.lock().unwatched.extend(records);
+        }
     }
 
     pub(super) fn call_back(&self, index: u32, timestamp: i64, callback: Callback) {
@@ -209,20 +208,19 @@ impl Fate {
 
     /// The outcome of these records; what is to be called with it.
     pub(super) fn settle(&self, records: Range<u32>, outcome: &Outcome) -> Vec<callbacks::Call> {
-        if let Err(error) = outcome {
-            self.has_failed.store(true, Ordering::SeqCst);
-            // A `Delivery` that is dropped from here on sees the failure itself.
-            if self.unwatched.load(Ordering::SeqCst) > 0 {
-                self.ledger.untold(error);
-            }
-        }
         let mut state = self.state.lock();
+        // A `Delivery` that is dropped from here on sees a failure itself.
+        let mut unwatched = state.unwatched.iter();
+        let is_unwatched = unwatched.any(|those| those.start < records.end && records.start < those.end);
         state.outcomes.push((records.clone(), outcome.clone()));
         let (due, later) = std::mem::take(&mut state.callbacks)
             .into_iter()
             .partition(|(index, ..)| records.contains(index));
         state.callbacks = later;
         drop(state);
+        if let Some(error) = outcome.as_ref().err().filter(|_| is_unwatched) {
+            self.untold(error);
+        }
         self.changed.notify_all();
         let call = |(index, timestamp, callback)| {
             let outcome = at(outcome, index - records.start);
@@ -273,13 +271,20 @@ impl Fate {
     }
 
     fn drop_delivery(&self, index: u32) {
-        self.unwatched.fetch_add(1, Ordering::SeqCst);
-        if !self.has_failed.load(Ordering::SeqCst) {
-            return;
+        let mut state = self.state.lock();
+        match find(&state, index) {
+            None => add(&mut state.unwatched, index),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                drop(state);
+                self.untold(&error);
+            }
         }
-        if let Some(Err(error)) = self.outcome(index) {
-            self.ledger.untold(&error);
-        }
+    }
+
+    fn untold(&self, error: &Error) {
+        let error = error.clone().for_partition(&self.topic, self.partition);
+        self.ledger.untold(&error);
     }
 
     fn metadata(&self, outcome: Outcome, timestamp: i64) -> Result<RecordMetadata> {
@@ -290,6 +295,14 @@ impl Fate {
             offset: appended.offset,
             timestamp: system_time(appended.timestamp.unwrap_or(timestamp)),
         })
+    }
+}
+
+/// One more record, as a rule the one behind the last.
+pub(super) fn add(records: &mut Vec<Range<u32>>, index: u32) {
+    match records.last_mut() {
+        Some(last) if last.end == index => last.end += 1,
+        _ => records.push(index..index + 1),
     }
 }
 

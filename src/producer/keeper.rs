@@ -234,6 +234,11 @@ impl Keeper {
 
     fn learn(&mut self, name: &Arc<str>, metadata: &cluster::Metadata) {
         match metadata.topic(name) {
+            Some(told) if told.error == 0 && self.has_shrunk(told) => {
+                let count = told.partitions.len();
+                let message = format!("the topic was deleted, and made anew with fewer partitions: {count}");
+                self.give_up(name, &Error::new(ErrorKind::UnknownTopic, message).for_topic(name));
+            }
             Some(told) if told.error == 0 => {
                 for partition in self.shared.learn(told).all() {
                     let is_used = partition.has_owner() || partition.has_work();
@@ -260,6 +265,12 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Nothing fits any more: neither where keys go, nor what waits for partitions that are gone.
+    fn has_shrunk(&self, told: &cluster::Topic) -> bool {
+        let known = self.shared.topics.known(&told.name);
+        known.is_some_and(|known| known.has_shrunk(told))
     }
 
     /// There is no such topic, or it may not be written to.

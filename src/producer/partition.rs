@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::{
     callbacks::{Callbacks, Job},
     config::ProducerConfig,
-    delivery::{Callback, Delivery, Fate},
+    delivery::{self, Callback, Delivery, Fate},
     inbox::Inbox,
     ledger::{Debt, Ledger},
     memory::{Buffer, Memory, Reservation},
@@ -29,6 +29,9 @@ use crate::{
     stop::Stop,
     wire::batch::{BatchWriter, Flags, HeaderRef, Sequence, record_size},
 };
+
+#[cfg(test)]
+mod tests;
 
 /// What all partitions of a producer have in common.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ struct Open {
     buffer: Buffer,
     writer: BatchWriter,
     fate: Arc<Fate>,
+    /// Records that nobody wants to hear of.
+    detached: Vec<std::ops::Range<u32>>,
     debt: Debt,
     opened: Instant,
     deadline: Instant,
@@ -255,7 +260,7 @@ impl Partition {
             }
             Some(Watch::Delivery) => Some(Delivery::new(Arc::clone(&open.fate), index, record.timestamp)),
             Some(Watch::Nobody) | None => {
-                open.fate.unwatch();
+                delivery::add(&mut open.detached, index);
                 None
             }
         };
@@ -322,6 +327,7 @@ impl Partition {
             buffer,
             writer,
             fate: Fate::new(self, deadline, &self.env.ledger),
+            detached: Vec::new(),
             debt: self.env.ledger.begin(),
             opened,
             deadline,
@@ -338,11 +344,13 @@ impl Partition {
             mut buffer,
             writer,
             fate,
+            detached,
             debt,
             opened,
             deadline,
             ..
         } = open;
+        fate.unwatch(detached);
         let records = writer.records();
         writer.close(buffer.bytes_mut(), Flags::default());
         let size = buffer.bytes().len();
@@ -444,8 +452,8 @@ impl Partition {
     pub(super) fn fail_unsent(self: &Arc<Self>, error: &Error) -> u64 {
         let mut state = self.state.lock();
         self.seal(&mut state);
-        state.queue.fail_unsent(error);
-        let failed = self.tell(&mut state);
+        let failed = state.queue.fail_unsent(error);
+        self.tell(&mut state);
         self.announce(state, true);
         failed
     }

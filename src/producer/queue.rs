@@ -8,15 +8,22 @@
 //! - A batch that a broker may have is sent again under its own sequence only, and given up as
 //!   [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when that cannot go on. It never changes its identity.
 //! - When a batch drops out, the sequences behind it have a gap which no broker accepts. So nothing new is sent under this
-//!   identity; when nothing is left of it, a fresh producer ID begins at 0.
+//!   identity; when nothing is left of it, a fresh producer ID begins at 0. What was sent behind a batch that certainly is
+//!   not in the log is not there either, nor will be, however late its requests arrive: it moves with the rest.
 //!
-//! A partition where nothing was acknowledged yet under its identity has one batch in flight: a broker that knows nothing
-//! of a producer accepts any sequence, also the second batch after it has refused the first.
+//! The last two rest on a broker that knows the producer. One that does not accepts any sequence, also the second batch
+//! after it has refused the first: so a partition where nothing was acknowledged yet under its identity has one batch in
+//! flight. What was acknowledged every later leader knows; not so in a cluster that lost it, where there may be doubles.
+//!
+//! For the same reason nothing is sent so far ahead of a batch without an outcome that a broker could forget that batch: it
+//! remembers the last five of a producer, also when those behind were acknowledged long ago.
 //!
 //! A broker that was restarted remembers of each producer only the last batch, and refuses those before it, which it has, as
 //! out of sequence. But brokers take sequences in order: so when one behind is acknowledged, and its offset leaves room for
 //! those before it, they are in the log too. While one behind may still turn out to be, they are not given up.
 
+#[cfg(test)]
+mod doubt_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -26,6 +33,8 @@ use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
+
+use kafka_protocol::ResponseError;
 
 use super::sequence::{Identity, advance};
 use crate::{
@@ -243,6 +252,10 @@ impl<P> Queue<P> {
         if is_held || flying.count() < self.in_flight || self.in_flight >= self.allowed(now) {
             return Next::Blocked;
         }
+        if self.rules.idempotent && ahead >= self.rules.in_flight {
+            // The first has no outcome yet, and is recognised for as long as it is among the last of the producer.
+            return Next::Blocked;
+        }
         if let Some(at) = self.retry_at.filter(|at| now < *at) {
             return Next::At(at);
         }
@@ -396,6 +409,9 @@ impl<P> Queue<P> {
     }
 
     fn retry(&mut self, at: usize, error: Error, maybe_applied: bool, now: Instant, random: u64) {
+        if is_of_another_log(&error) {
+            self.proven = None;
+        }
         let entry = &mut self.entries[at];
         entry.maybe_applied |= maybe_applied && !entry.void;
         if self.rules.max_retries.is_some_and(|most| entry.attempts > most) {
@@ -481,10 +497,8 @@ impl<P> Queue<P> {
                 break;
             }
             match &entry.stage {
-                Stage::Over(Ok(appended)) => {
-                    if appended.offset.zip(due).is_some_and(|(offset, due)| offset >= due) {
-                        return Trace::Found;
-                    }
+                Stage::Over(Ok(appended)) if appended.offset.zip(due).is_some_and(|(offset, due)| offset >= due) => {
+                    return Trace::Found;
                 }
                 Stage::Waiting | Stage::InFlight(_) if place > at && entry.attempts > 0 && !entry.misplaced => {
                     trace = Trace::Open;
@@ -516,9 +530,10 @@ impl<P> Queue<P> {
         for (place, piece) in pieces.into_iter().enumerate() {
             let id = self.next_id;
             self.next_id += 1;
-            let (payload, records, stage) = match piece {
-                Piece::Kept { payload, records } => (payload, records, Stage::Waiting),
-                Piece::Failed { payload, error } => (payload, 0, Stage::Over(Err(error))),
+            let (payload, records, stage, attempts) = match piece {
+                // It has all of its tries before it: the broker has seen none of them.
+                Piece::Kept { payload, records } => (payload, records, Stage::Waiting, 0),
+                Piece::Failed { payload, error } => (payload, 0, Stage::Over(Err(error)), attempts),
             };
             let own = sequence;
             if let Some(sequence) = &mut sequence {
@@ -593,21 +608,25 @@ impl<P> Queue<P> {
     }
 
     /// Gives up what was never sent; the others go on.
-    pub(super) fn fail_unsent(&mut self, error: &Error) {
+    /// Their records are counted here, since it is told only when those before them are over.
+    pub(super) fn fail_unsent(&mut self, error: &Error) -> u64 {
+        let mut failed = 0;
         for at in 0..self.entries.len() {
             let entry = &self.entries[at];
             if matches!(entry.stage, Stage::Waiting) && entry.sequence.is_none() && !entry.is_in_doubt() {
+                failed += u64::from(entry.records);
                 self.end(at, |_| error.clone());
             }
         }
+        failed
     }
 
     /// Gives up everything.
     pub(super) fn fail_all(&mut self, error: &Error) {
         for at in 0..self.entries.len() {
             self.end(at, |last| match last {
-                Some(last) => error.clone().after_last(last),
-                None => error.clone(),
+                Some(last) if last.reason() != error.reason() => error.clone().after_last(last),
+                _ => error.clone(),
             });
         }
     }
@@ -684,6 +703,15 @@ const FORGOTTEN_PLACE: Appended = Appended {
     timestamp: None,
 };
 
+/// The topic may have been deleted and made anew: then its log begins again, and knows no producer.
+fn is_of_another_log(error: &Error) -> bool {
+    use ResponseError as E;
+    matches!(
+        error.code().and_then(E::try_from_code),
+        Some(E::UnknownTopicId | E::InconsistentTopicId | E::UnknownTopicOrPartition)
+    )
+}
+
 /// A broker forgets a producer that is silent for long (`producer.id.expiration.ms`, a day), and then accepts any sequence.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 
@@ -736,144 +764,5 @@ fn timed_out(last: Option<&Error>, limit: Duration) -> Error {
     match last {
         Some(last) => error.after_last(last),
         None => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(120);
-
-    /// Batches of ten records, of which the first was acknowledged at offset 100 and the others were sent, unanswered.
-    fn unanswered(batches: usize) -> (Queue<usize>, Instant) {
-        #[allow(clippy::disallowed_methods, reason = "some time is needed to start from")]
-        let now = Instant::now();
-        let mut queue = Queue::new(Rules {
-            idempotent: true,
-            in_flight: 5,
-            max_retries: None,
-            backoff: Backoff {
-                min: Duration::from_millis(100),
-                max: Duration::from_secs(1),
-            },
-        });
-        (0..=batches).for_each(|number| queue.push(number, 10, now + LIMIT));
-        assert!(matches!(queue.next(now, false), Next::Identity));
-        queue.identify(Identity {
-            producer_id: 7,
-            epoch: 0,
-        });
-        let first = send(&mut queue, now);
-        assert_eq!(first.len(), 1);
-        queue.settle(first[0], appended(Some(100)), now, 0);
-        assert_eq!(told(&mut queue), [(0, Some(Some(100)))]);
-        for ticket in send(&mut queue, now) {
-            let verdict = Verdict::Retry {
-                error: Error::new(ErrorKind::Io, "cut"),
-                maybe_applied: true,
-            };
-            queue.settle(ticket, verdict, now, 0);
-        }
-        (queue, now)
-    }
-
-    fn send(queue: &mut Queue<usize>, now: Instant) -> Vec<Ticket> {
-        queue.hasten();
-        let mut sent = Vec::new();
-        while let Next::Ready = queue.next(now, false) {
-            sent.push(queue.take().unwrap().0);
-        }
-        sent
-    }
-
-    fn appended(offset: Option<i64>) -> Verdict {
-        Verdict::Appended(Appended {
-            offset,
-            timestamp: None,
-        })
-    }
-
-    fn misplaced() -> Verdict {
-        Verdict::OutOfSequence(Error::refused(45))
-    }
-
-    /// What was told: offsets, or none for an outcome that is unknown.
-    fn told(queue: &mut Queue<usize>) -> Vec<(usize, Option<Option<i64>>)> {
-        let outcome = |outcome: Outcome| match outcome {
-            Ok(appended) => Some(appended.offset),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
-                None
-            }
-        };
-        let finished = queue.finished().into_iter();
-        finished
-            .map(|finished| (finished.payload, outcome(finished.outcome)))
-            .collect()
-    }
-
-    #[test]
-    fn batches_before_an_acknowledged_one_are_in_the_log_whatever_the_broker_remembers() {
-        let (mut queue, now) = unanswered(3);
-        let sent = send(&mut queue, now);
-        assert_eq!(sent.len(), 3);
-        queue.settle(sent[0], misplaced(), now, 0);
-        queue.settle(sent[1], misplaced(), now, 0);
-        queue.settle(sent[2], appended(Some(130)), now, 0);
-        assert_eq!(told(&mut queue), [], "nothing is known of the first");
-        let sent = send(&mut queue, now);
-        assert_eq!(sent.len(), 2);
-        queue.settle(sent[0], misplaced(), now, 0);
-        assert_eq!(told(&mut queue), [(1, Some(None))]);
-        queue.settle(sent[1], misplaced(), now, 0);
-        assert_eq!(told(&mut queue), [(2, Some(None)), (3, Some(Some(130)))]);
-        // And it goes on under the same identity.
-        queue.push(4, 10, now + LIMIT);
-        assert_eq!(send(&mut queue, now).len(), 1);
-    }
-
-    #[test]
-    fn batches_that_are_all_refused_as_out_of_sequence_are_given_up() {
-        let (mut queue, now) = unanswered(3);
-        let mut rounds = 0;
-        let mut all = Vec::new();
-        while !queue.is_empty() {
-            rounds += 1;
-            for ticket in send(&mut queue, now) {
-                queue.settle(ticket, misplaced(), now, 0);
-            }
-            all.extend(told(&mut queue));
-        }
-        assert_eq!(all, [(1, None), (2, None), (3, None)]);
-        assert!(rounds <= 3, "{rounds}");
-        queue.push(4, 10, now + LIMIT);
-        assert!(matches!(queue.next(now, false), Next::Identity));
-    }
-
-    /// As when the log is another, or the broker knew nothing of the producer and took what came first.
-    #[test]
-    fn an_offset_that_leaves_no_room_for_them_proves_nothing() {
-        for offset in [Some(129), Some(110), Some(0), None] {
-            let (mut queue, now) = unanswered(3);
-            let sent = send(&mut queue, now);
-            queue.settle(sent[0], misplaced(), now, 0);
-            queue.settle(sent[1], misplaced(), now, 0);
-            queue.settle(sent[2], appended(offset), now, 0);
-            for _ in 0..2 {
-                for ticket in send(&mut queue, now) {
-                    queue.settle(ticket, misplaced(), now, 0);
-                }
-            }
-            assert_eq!(told(&mut queue), [(1, None), (2, None), (3, Some(offset))]);
-        }
-    }
-
-    #[test]
-    fn the_last_one_in_doubt_is_given_up_at_once() {
-        let (mut queue, now) = unanswered(1);
-        let sent = send(&mut queue, now);
-        queue.settle(sent[0], misplaced(), now, 0);
-        assert_eq!(told(&mut queue), [(1, None)]);
     }
 }

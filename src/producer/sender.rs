@@ -26,7 +26,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{Connection, Pending},
     wire::{
-        batch::{Compression, Compressor, Sequence, compress, stamp},
+        batch::{Compression, Compressor, Decoder, Sequence, compress, stamp},
         produce::{Produce, TOPIC_IDS, TopicBatches},
     },
 };
@@ -63,6 +63,7 @@ struct Sender {
 struct Tools {
     compressor: Compressor,
     scratch: Vec<u8>,
+    decoder: Decoder,
 }
 
 /// A request on its way.
@@ -99,6 +100,8 @@ impl Sender {
         let tools = Tools {
             compressor: Compressor::new(config.compression, config.compression_level)?,
             scratch: Vec::new(),
+            // A batch of our own is as large as the buffer may be, at most.
+            decoder: Decoder::new(shared.env.memory.limit()),
         };
         Ok(Self {
             shared,
@@ -272,7 +275,18 @@ impl Sender {
         }
         if !was_idle {
             self.cool_down();
+            if self.shared.env.config.acks == Acks::None {
+                self.doubt_all();
+            }
         }
+    }
+
+    /// Where nobody answers, a broker that does not lead any more says so by closing the connection.
+    fn doubt_all(&self) {
+        let partitions = self.shared.topics.partitions();
+        let mine = partitions.iter().filter(|partition| partition.is_owned_by(&self.inbox));
+        let topics: HashSet<_> = mine.map(|partition| Arc::clone(&partition.topic)).collect();
+        self.shared.desk.leave(|wants| wants.stale.extend(topics));
     }
 
     /// One batch of each partition that has one ready, up to a request's size.
@@ -514,14 +528,14 @@ impl Sender {
             self.not_before = Some(now() + throttle.min(self.shared.env.config.delivery_timeout));
         }
         let told = by_partition(&flight.ids, answer);
-        let is_news = self.apply_hints(&told, answer);
+        self.apply_hints(&told, answer);
         for sent in flight.batches {
             let key = (&*sent.partition.topic, sent.partition.index);
             let answer = match told.get(&key) {
                 Some(told) => verdict::answer(told, sent.records),
                 None => verdict::left_out(),
             };
-            self.settle(&sent, answer, is_news);
+            self.settle(&sent, answer);
         }
     }
 
@@ -532,11 +546,11 @@ impl Sender {
             self.inbox.broker
         );
         for sent in flight.batches {
-            self.settle(&sent, verdict::unanswered(error.clone()), false);
+            self.settle(&sent, verdict::unanswered(error.clone()));
         }
     }
 
-    fn settle(&mut self, sent: &Sent, answer: Answer, is_news: bool) {
+    fn settle(&mut self, sent: &Sent, answer: Answer) {
         let Answer {
             verdict,
             refresh,
@@ -555,13 +569,14 @@ impl Sender {
             self.take_apart(partition, &held, &faulty);
         }
         if refresh {
-            if !is_news {
+            // A hint may have told who leads now, to this request or to one before it.
+            self.shared.settle_in(partition);
+            if partition.is_owned_by(&self.inbox) {
                 let topic = Arc::clone(&partition.topic);
                 self.shared.desk.leave(|wants| {
                     wants.stale.insert(topic);
                 });
             }
-            self.shared.settle_in(partition);
         }
     }
 
@@ -569,12 +584,12 @@ impl Sender {
         if faulty.is_empty() {
             partition.shrink_batches(held.bytes.bytes().len());
         }
-        let parts = take_apart(held, faulty, &self.shared.env.memory);
+        let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
         partition.replace(&self.inbox, held.ticket, parts);
     }
 
     /// What the answer says about new leaders (KIP-951).
-    fn apply_hints(&self, told: &Told<'_>, answer: &ProduceResponse) -> bool {
+    fn apply_hints(&self, told: &Told<'_>, answer: &ProduceResponse) {
         let hints = told.iter().filter_map(|(&(topic, partition), told)| {
             let leader = &told.current_leader;
             (leader.leader_id.0 >= 0).then_some(LeaderHint {
@@ -586,13 +601,13 @@ impl Sender {
         });
         let hints: Vec<_> = hints.collect();
         if hints.is_empty() {
-            return false;
+            return;
         }
         let endpoints = answer.node_endpoints.iter().map(|node| {
             let rack = node.rack.as_ref().map(|rack| rack.as_str());
             (node.node_id.0, node.host.as_str(), node.port, rack)
         });
-        self.shared.cluster.apply_leader_hints(endpoints, hints)
+        self.shared.cluster.apply_leader_hints(endpoints, hints);
     }
 
     // ---- waiting ----

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use super::memory::Buffer;
 use crate::{
-    Error, ErrorKind, Result,
+    error::{Error, ErrorKind, Result},
     wire::batch::{BatchWriter, Cursor, Decoder, Flags, HeaderRef, Place, RecordView, Span, Walk},
 };
 
@@ -18,8 +19,8 @@ mod tests;
 /// # Errors
 ///
 /// As [`split`].
-pub(super) fn halves(batch: &[u8]) -> Result<Option<u32>> {
-    let records = Records::of(batch)?;
+pub(super) fn halves(batch: &[u8], decoder: &mut Decoder) -> Result<Option<u32>> {
+    let records = Records::of(batch, decoder)?;
     let Span { start, end, .. } = records.span;
     let mut cursor = records.cursor();
     let mut best = None;
@@ -48,9 +49,10 @@ pub(super) fn halves(batch: &[u8]) -> Result<Option<u32>> {
 pub(super) fn split(
     batch: &[u8],
     ranges: &[Range<u32>],
-    mut buffer: impl FnMut(usize) -> Vec<u8>,
-) -> Result<Vec<Vec<u8>>> {
-    let records = Records::of(batch)?;
+    decoder: &mut Decoder,
+    mut buffer: impl FnMut(usize) -> Buffer,
+) -> Result<Vec<Buffer>> {
+    let records = Records::of(batch, decoder)?;
     let mut cursor = records.cursor();
     let mut pieces = Vec::with_capacity(ranges.len());
     let mut index = 0;
@@ -85,15 +87,13 @@ struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    fn of(batch: &'a [u8]) -> Result<Self> {
-        /// No batch is longer than its length field can say.
-        const LONGEST: usize = i32::MAX as usize;
+    fn of(batch: &'a [u8], decoder: &mut Decoder) -> Result<Self> {
         let raw = match Walk::new(batch).next() {
             Some(raw) => raw.map_err(|error| unreadable(&error.to_string()))?,
             None => return Err(unreadable("it is cut off")),
         };
         let mut inflated = Vec::new();
-        let (place, span) = Decoder::new(LONGEST)
+        let (place, span) = decoder
             .decode(batch, &raw, &mut inflated)
             .map_err(|error| unreadable(&error.to_string()))?;
         Ok(Self {
@@ -141,16 +141,17 @@ impl<'a> Records<'a> {
         Ok(size)
     }
 
-    fn write(&self, mut cursor: Cursor, count: usize, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
-        let mut writer = BatchWriter::start(&mut bytes);
+    fn write(&self, mut cursor: Cursor, count: usize, mut buffer: Buffer) -> Result<Buffer> {
+        let bytes = buffer.bytes_mut();
+        let mut writer = BatchWriter::start(bytes);
         let mut headers = Vec::new();
         for _ in 0..count {
             let record = self.next(&mut cursor)?;
             let (key, value) = self.key_and_value(&record, &mut headers);
-            writer.append(&mut bytes, record.timestamp, key, value, &headers)?;
+            writer.append(bytes, record.timestamp, key, value, &headers)?;
         }
-        writer.close(&mut bytes, self.flags);
-        Ok(bytes)
+        writer.close(bytes, self.flags);
+        Ok(buffer)
     }
 
     /// And the headers, into a buffer that is kept from record to record.

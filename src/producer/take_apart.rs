@@ -7,14 +7,22 @@ use super::{
     partition::{Held, Part},
     split::{halves, split},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    wire::batch::Decoder,
+};
 
 /// Without the faulty records, if there are any; in two halves otherwise. If it cannot be read, all of it fails.
-pub(super) fn take_apart(held: &Held, faulty: &[(u32, Error)], memory: &Arc<Memory>) -> Vec<Part> {
+pub(super) fn take_apart(
+    held: &Held,
+    faulty: &[(u32, Error)],
+    memory: &Arc<Memory>,
+    decoder: &mut Decoder,
+) -> Vec<Part> {
     let parts = if faulty.is_empty() {
-        in_halves(held).and_then(|ranges| rewrite(held, &ranges, memory))
+        in_halves(held, decoder).and_then(|ranges| rewrite(held, &ranges, memory, decoder))
     } else {
-        rewrite(held, &between(faulty, held.records), memory)
+        rewrite(held, &between(faulty, held.records), memory, decoder)
     };
     match parts {
         Ok(kept) => merge(kept, faulty),
@@ -22,12 +30,12 @@ pub(super) fn take_apart(held: &Held, faulty: &[(u32, Error)], memory: &Arc<Memo
     }
 }
 
-fn in_halves(held: &Held) -> Result<Vec<Range<u32>>> {
-    match halves(held.bytes.bytes())? {
+fn in_halves(held: &Held, decoder: &mut Decoder) -> Result<Vec<Range<u32>>> {
+    match halves(held.bytes.bytes(), decoder)? {
         Some(middle) => Ok(vec![0..middle, middle..held.records]),
         None => Err(Error::new(
             ErrorKind::TooLarge,
-            "the broker refuses the record as too large",
+            "the broker refuses the record as too large: the topic's max.message.bytes says how long one may be",
         )),
     }
 }
@@ -43,19 +51,16 @@ fn between(faulty: &[(u32, Error)], records: u32) -> Vec<Range<u32>> {
         .collect()
 }
 
-fn rewrite(held: &Held, ranges: &[Range<u32>], memory: &Arc<Memory>) -> Result<Vec<(Range<u32>, Buffer)>> {
-    let pieces = split(held.bytes.bytes(), ranges, Vec::with_capacity)?;
-    let into_buffer = |piece: Vec<u8>| {
-        // Beyond the limit if need be: the batch that it is a piece of goes right after.
-        let mut buffer = memory.buffer(memory.force(piece.len()));
-        buffer.bytes_mut().extend_from_slice(&piece);
-        buffer
-    };
-    Ok(ranges
-        .iter()
-        .cloned()
-        .zip(pieces.into_iter().map(into_buffer))
-        .collect())
+fn rewrite(
+    held: &Held,
+    ranges: &[Range<u32>],
+    memory: &Arc<Memory>,
+    decoder: &mut Decoder,
+) -> Result<Vec<(Range<u32>, Buffer)>> {
+    let buffers = split(held.bytes.bytes(), ranges, decoder, |size| {
+        memory.buffer(memory.force(size))
+    })?;
+    Ok(ranges.iter().cloned().zip(buffers).collect())
 }
 
 /// All parts, in the order of their records.

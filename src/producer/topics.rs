@@ -7,7 +7,8 @@ use std::{
     time::Instant,
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
 
 use super::{
     config::STICKY_BYTES,
@@ -49,6 +50,8 @@ pub(super) struct Topic {
     /// Its partitioner is the program's own code.
     is_custom: bool,
     partitions: RwLock<Vec<Arc<Partition>>>,
+    /// The ID under which the cluster has it, and when that was told.
+    told: Mutex<(Uuid, Instant)>,
     batch_bytes: Arc<AtomicUsize>,
 }
 
@@ -67,19 +70,22 @@ impl Topics {
         topics.iter().flat_map(|topic| topic.all()).collect()
     }
 
-    /// Takes over what the cluster says of a topic: partitions become more, never fewer.
+    /// Takes over what the cluster says of a topic: partitions become more, never fewer. (The keeper forgets a topic that
+    /// [`has_shrunk`](Topic::has_shrunk).)
     pub(super) fn learn(&self, told: &cluster::Topic, env: &Arc<Env>, seed: u64) -> Arc<Topic> {
         let topic = match self.known(&told.name) {
             Some(topic) => topic,
             None => {
                 let mut table = self.table.write();
-                let new = || Arc::new(Topic::new(Arc::clone(&told.name), env, seed));
+                let new = || Arc::new(Topic::new(told, env, seed));
                 let topic = Arc::clone(table.all.entry(Arc::clone(&told.name)).or_insert_with(new));
                 table.choose_few();
                 topic
             }
         };
-        topic.grow(told.partitions.len(), env);
+        if !topic.has_shrunk(told) {
+            topic.take_over(told, env);
+        }
         topic
     }
 
@@ -93,18 +99,32 @@ impl Topics {
 }
 
 impl Topic {
-    fn new(name: Arc<str>, env: &Env, seed: u64) -> Self {
+    fn new(told: &cluster::Topic, env: &Env, seed: u64) -> Self {
         let config = &env.config;
         Self {
-            name,
+            name: Arc::clone(&told.name),
             is_custom: matches!(config.partitioner, Partitioner::Custom(_)),
             chooser: Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed),
             partitions: RwLock::default(),
+            told: Mutex::new((told.id, told.fetched_at)),
             batch_bytes: Arc::new(AtomicUsize::new(config.batch_bytes)),
         }
     }
 
-    fn grow(&self, count: usize, env: &Arc<Env>) {
+    /// Whether it was deleted and made anew with fewer partitions: those of one topic only become more.
+    pub(super) fn has_shrunk(&self, told: &cluster::Topic) -> bool {
+        let (id, at) = *self.told.lock();
+        told.id != id && told.fetched_at >= at && told.partitions.len() < self.partitions.read().len()
+    }
+
+    fn take_over(&self, told: &cluster::Topic, env: &Arc<Env>) {
+        {
+            let mut known = self.told.lock();
+            if told.fetched_at >= known.1 {
+                *known = (told.id, told.fetched_at);
+            }
+        }
+        let count = told.partitions.len();
         if self.partitions.read().len() >= count {
             return;
         }

@@ -28,6 +28,14 @@ fn nothing_is_lost_without_idempotence_either() {
     each_history(|seed| Plan::new(seed, false));
 }
 
+#[test]
+fn brokers_that_forget_a_producer_stop_nothing_and_lose_nothing() {
+    each_history(|seed| Plan {
+        is_amnesiac: true,
+        ..Plan::new(seed, true)
+    });
+}
+
 /// One that failed can be looked at alone: `KLAMM_TEST_SEED=17`.
 fn each_history(plan: impl Fn(u64) -> Plan) {
     let only = std::env::var("KLAMM_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
@@ -56,6 +64,8 @@ struct Plan {
     loses_tails: bool,
     /// A broker that was restarted, or cut its log, knows the last batch of a producer only.
     forgets: bool,
+    /// It knows nothing of any producer any more, as when it was silent for too long: Kafka's promise is off then.
+    is_amnesiac: bool,
     /// Requests of dead connections come within this many steps, or whenever they like.
     latest: Option<u32>,
     /// Batches may be too large, and records invalid.
@@ -82,6 +92,7 @@ impl Plan {
             delivery_timeout: Duration::from_millis([300, 1_500, 10_000, 100_000][below(4) as usize]),
             loses_tails: idempotent && below(2) == 0,
             forgets: below(3) == 0,
+            is_amnesiac: false,
             latest: [None, Some(20), Some(200)][below(3) as usize],
             refuses: below(2) == 0,
             cuts: [0, 1, 4][below(3) as usize],
@@ -163,6 +174,10 @@ struct World {
     producers: i64,
     /// Something was acknowledged under the identity.
     is_proven: bool,
+    /// Something that was sent under the identity is not coming any more.
+    has_gap: bool,
+    /// Under which sequence each record was sent, by producer.
+    sent_as: HashMap<(i64, u32), i32>,
 
     // ---- the cluster ----
     leader: usize,
@@ -204,6 +219,8 @@ impl World {
             is_nameless: false,
             producers: 0,
             is_proven: false,
+            has_gap: false,
+            sent_as: HashMap::new(),
             leader: 0,
             log: Vec::new(),
             committed: 0,
@@ -280,7 +297,7 @@ impl World {
             }
             91..93 => self.haunt(),
             93 if self.plan.refuses => self.largest = [1, 2, 4, u32::MAX][self.below(4) as usize],
-            94 if self.plan.forgets => self.restart(),
+            94 if self.plan.forgets || self.plan.is_amnesiac => self.restart(),
             95..97 => self.place(),
             97 if self.chance(cuts * 25) => self.cut(broker),
             98 if self.chance(moves * 25) => self.move_leader(broker),
@@ -370,6 +387,9 @@ impl World {
             !is_behind,
             "{records:?} was sent while something behind it is in flight"
         );
+        if self.plan.idempotent {
+            self.remember_sent(sequence, &records);
+        }
         let most = if self.is_proven { self.plan.in_flight } else { 1 };
         let most = if self.plan.idempotent { most } else { 1 };
         assert!(self.queue.in_flight() <= most, "{} in flight", self.queue.in_flight());
@@ -379,6 +399,24 @@ impl World {
             sequence,
             records,
         });
+    }
+
+    /// A record keeps its sequence for as long as it goes under the same producer ID, under which nothing new is sent once
+    /// one is missing.
+    fn remember_sent(&mut self, sequence: Sequence, records: &Records) {
+        let mut number = sequence.base_sequence;
+        for record in records.clone() {
+            let before = self.sent_as.insert((sequence.producer_id, record), number);
+            assert!(
+                before.is_none_or(|before| before == number),
+                "record {record} went as {before:?}, now as {number}"
+            );
+            assert!(
+                before.is_some() || !self.has_gap,
+                "record {record} is sent behind a gap"
+            );
+            number = advance(number, 1);
+        }
     }
 
     /// What senders have in hand is sent, unless it need not be any more.
@@ -521,6 +559,7 @@ impl World {
             "it was asked for, and is not taken"
         );
         self.is_proven = false;
+        self.has_gap = false;
     }
 
     /// The client learns who leads, or that nobody is known to.
@@ -562,6 +601,9 @@ impl World {
                 self.outcomes.len(),
                 "told out of order, or twice"
             );
+            if let (Err(_), Some(Identity { producer_id, .. })) = (&outcome, self.queue.identity) {
+                self.has_gap |= self.sent_as.contains_key(&(producer_id, payload.records.start));
+            }
             for behind in 0..payload.records.end - payload.records.start {
                 self.outcomes.push(match &outcome {
                     Ok(appended) => Ok(appended.offset.map(|first| first + i64::from(behind))),
@@ -767,11 +809,14 @@ impl World {
 
     fn restart(&mut self) {
         self.tell(|| "the leader is restarted".to_owned());
-        self.remember(1);
+        self.remember(if self.plan.is_amnesiac { 0 } else { 1 });
     }
 
     fn remember(&mut self, most: usize) {
         self.remembered.clear();
+        if most == 0 {
+            return;
+        }
         for (at, logged) in self.log.iter().enumerate() {
             let known = self.remembered.entry(logged.sequence.producer_id).or_default();
             known.push_back(at);
@@ -794,7 +839,7 @@ impl World {
             let at = places.get(&(record as u32)).map_or(&[][..], Vec::as_slice);
             let is_certain = outcome.as_ref().is_err_and(|kind| *kind != ErrorKind::OutcomeUnknown);
             assert!(
-                !is_certain || at.is_empty(),
+                !is_certain || at.is_empty() || self.plan.is_amnesiac,
                 "record {record} is in the log at {at:?}, but {outcome:?}"
             );
             if let Ok(offset) = outcome {
@@ -809,7 +854,7 @@ impl World {
                     );
                 }
             }
-            if self.plan.idempotent {
+            if self.plan.idempotent && !self.plan.is_amnesiac {
                 assert!(at.len() <= 1, "record {record} ({outcome:?}) is in the log at {at:?}");
                 if outcome.is_ok() {
                     assert!(

@@ -221,9 +221,29 @@ fn one_batch_is_in_flight_until_something_was_acknowledged_and_then_as_many_as_a
     let first = bench.take();
     assert!(bench.is_blocked());
     bench.appended(first, 0);
+    assert_eq!(bench.told(), [("a", Ok(Some(0)))]);
     assert_eq!(bench.take_all().len(), 5);
     assert!(bench.is_blocked());
     assert_eq!(bench.queue.in_flight(), 5);
+}
+
+#[test]
+fn a_partition_whose_topic_was_made_anew_proves_itself_again() {
+    for code in [3, 100, 103] {
+        let mut bench = Bench::proven();
+        bench.push(&["a", "b", "c"]);
+        for ticket in bench.take_all() {
+            let error = Error::refused(code);
+            let maybe_applied = false;
+            bench.settle(ticket, Verdict::Retry { error, maybe_applied });
+        }
+        bench.pause();
+        // The new log would take the second also when it has refused the first.
+        let first = bench.take();
+        assert!(bench.is_blocked(), "{code}");
+        bench.appended(first, 0);
+        assert_eq!(bench.take_all().len(), 2);
+    }
 }
 
 #[test]
@@ -510,8 +530,14 @@ fn the_first_batch_out_of_sequence_never_moves_if_a_broker_may_have_it() {
     bench.pause();
     let [a, b] = [bench.take(), bench.take()];
     bench.out_of_sequence(a);
+    assert_eq!(bench.told(), [], "b may still tell of it");
+    bench.out_of_sequence(b);
+    bench.pause();
+    let a = bench.take();
+    bench.out_of_sequence(a);
     assert_eq!(bench.told(), [("a", UNKNOWN)]);
-    // The broker may remember b alone, as after it was restarted.
+    bench.pause();
+    let b = bench.take();
     bench.appended(b, 4);
     assert_eq!(bench.told(), [("b", Ok(Some(4)))]);
     bench.push(&["c"]);
@@ -525,6 +551,10 @@ fn a_fresh_identity_waits_for_all_that_is_left_of_the_old_one() {
     let [a, b] = [bench.take(), bench.take()];
     bench.lost(a);
     bench.lost(b);
+    bench.pause();
+    let [a, b] = [bench.take(), bench.take()];
+    bench.out_of_sequence(a);
+    bench.out_of_sequence(b);
     bench.pause();
     let a = bench.take();
     bench.out_of_sequence(a);
@@ -620,7 +650,12 @@ fn only_what_certainly_is_nowhere_fails_unsent() {
     let mut bench = Bench::proven();
     bench.push(&["a", "b"]);
     let a = bench.take();
-    bench.queue.fail_unsent(&Error::closed("door"));
+    assert_eq!(bench.queue.fail_unsent(&Error::closed("door")), 2, "of b alone");
+    assert_eq!(
+        bench.queue.fail_unsent(&Error::closed("door")),
+        0,
+        "they are counted once"
+    );
     assert_eq!(bench.told(), [], "outcomes are told in order");
     bench.appended(a, 2);
     assert_eq!(bench.told(), [("a", Ok(Some(2))), ("b", CLOSED)]);
@@ -704,6 +739,21 @@ fn an_answer_to_an_earlier_try_does_not_end_the_one_on_its_way() {
     assert_eq!(bench.queue.in_flight(), 1);
     bench.appended(new, 2);
     assert_eq!(bench.told(), [("a", Ok(Some(2)))]);
+}
+
+#[test]
+fn an_answer_to_an_earlier_try_does_not_end_the_wait_for_one_that_was_given_up() {
+    let mut bench = Bench::proven();
+    bench.push(&["a"]);
+    let old = bench.take();
+    bench.queue.abandon();
+    let new = bench.take();
+    bench.pass(LIMIT);
+    bench.expire();
+    bench.lost(old);
+    assert_eq!(bench.queue.in_flight(), 1);
+    bench.lost(new);
+    assert_eq!(bench.queue.in_flight(), 0);
 }
 
 #[test]
@@ -794,6 +844,23 @@ fn a_failed_piece_is_told_in_its_turn() {
     let a1 = bench.take();
     bench.appended(a1, 2);
     assert_eq!(bench.told(), [("a1", Ok(Some(2))), ("a2", FORBIDDEN)]);
+}
+
+#[test]
+fn a_piece_may_be_retried_as_often_as_a_whole_batch() {
+    let mut bench = Bench::with(|rules| rules.max_retries = Some(1));
+    bench.identify();
+    bench.push(&["a"]);
+    let a = bench.take();
+    bench.hold(a);
+    bench.queue.replace(a, vec![kept("a1"), kept("a2")]);
+    let a1 = bench.take();
+    bench.put_off(a1);
+    assert_eq!(bench.told(), []);
+    bench.pause();
+    let a1 = bench.take();
+    bench.put_off(a1);
+    assert_eq!(bench.told(), [("a1", Err(ErrorKind::Refused))]);
 }
 
 #[test]

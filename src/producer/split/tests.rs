@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::memory::Memory, *};
 use crate::wire::batch::{
     Compression, Compressor, Sequence, stamp,
     tests::{Owned, TestBatch, any_record, compressors, read, write},
@@ -23,22 +23,34 @@ fn record(timestamp: i64, length: usize) -> Owned {
     }
 }
 
-/// Splits, and sees to it that each piece lies in the buffer that it was given, and fills it.
+fn decoder() -> Decoder {
+    Decoder::new(1 << 20)
+}
+
+fn cut_of(batch: &[u8]) -> Option<u32> {
+    halves(batch, &mut decoder()).unwrap()
+}
+
+/// Splits, and sees to it that each piece fills the buffer that it was given, and needs no more.
 fn pieces(batch: &[u8], ranges: &[Range<u32>]) -> Vec<Vec<u8>> {
+    let memory = Memory::new(1 << 20, || {});
     let mut given = Vec::new();
-    let mut pieces = split(batch, ranges, |size| {
-        let mut buffer = Vec::with_capacity(size);
-        buffer.extend_from_slice(b"old"); // what a buffer holds is of no account
+    let pieces = split(batch, ranges, &mut decoder(), |size| {
+        let mut buffer = memory.buffer(memory.force(size));
         given.push((size, buffer.as_ptr()));
+        buffer.bytes_mut().push(7); // what a buffer holds is of no account
         buffer
     })
     .unwrap();
     let filled: Vec<_> = pieces.iter().map(|piece| (piece.len(), piece.as_ptr())).collect();
     assert_eq!(filled, given);
-    for piece in &mut pieces {
-        stamp(piece, Sequence::NONE);
-    }
-    pieces
+    assert_eq!(memory.held(), given.iter().map(|(size, _)| size).sum::<usize>());
+    let stamped = |piece: &Buffer| {
+        let mut piece = piece.to_vec();
+        stamp(&mut piece, Sequence::NONE);
+        piece
+    };
+    pieces.iter().map(stamped).collect()
 }
 
 fn i64_at(batch: &[u8], at: usize) -> i64 {
@@ -102,7 +114,7 @@ proptest! {
         let longer = |cut: usize| ends[cut - 1].max(total - ends[cut - 1]);
         let least = (1..lengths.len()).map(longer).min();
         let batch = batch.finish(0, Flags::default(), &mut plain());
-        let cut = halves(&batch).unwrap();
+        let cut = cut_of(&batch);
         prop_assert_eq!(cut.map(|cut| longer(cut as usize)), least);
         prop_assert_eq!(cut.is_none(), lengths.len() == 1);
     }
@@ -164,7 +176,7 @@ fn half_of_a_batch_is_half_of_its_bytes() {
     let cut = |lengths: &[usize]| {
         let records: Vec<_> = lengths.iter().map(|&length| record(5, length)).collect();
         let cuts: Vec<_> = compressors()
-            .map(|mut compressor| halves(&write(&records, 0, &mut compressor)).unwrap())
+            .map(|mut compressor| cut_of(&write(&records, 0, &mut compressor)))
             .collect();
         assert!(cuts.iter().all(|cut| *cut == cuts[0]), "a codec changes nothing");
         cuts[0]
@@ -185,7 +197,7 @@ fn halves_of_halves_end_at_single_records() {
     let mut single = Vec::new();
     while let Some(batch) = left.pop() {
         let count = read(&batch).unwrap().len() as u32;
-        match halves(&batch).unwrap() {
+        match cut_of(&batch) {
             Some(cut) => left.extend(pieces(&batch, &[0..cut, cut..count]).into_iter().rev()),
             None => single.extend(read(&batch).unwrap()),
         }
@@ -197,7 +209,7 @@ fn halves_of_halves_end_at_single_records() {
 fn what_cannot_be_split_is_refused_before_a_buffer_is_asked_for() {
     let batch = write(&[record(5, 10), record(5, 20), record(5, 30)], 0, &mut plain());
     let refused = |batch: &[u8], ranges: &[Range<u32>]| {
-        let error = split(batch, ranges, |_| panic!("a buffer is asked for")).unwrap_err();
+        let error = split(batch, ranges, &mut decoder(), |_| panic!("a buffer is asked for")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal);
         error.to_string()
     };
@@ -218,5 +230,5 @@ fn what_cannot_be_split_is_refused_before_a_buffer_is_asked_for() {
     *damaged.last_mut().unwrap() ^= 1;
     assert!(refused(&damaged, &[0..1, 1..3]).contains("checksum does not hold"));
     assert!(refused(&batch[..batch.len() - 1], &[0..1]).ends_with("it is cut off"));
-    assert!(halves(&damaged).is_err() && halves(&[]).is_err());
+    assert!(halves(&damaged, &mut decoder()).is_err() && halves(&[], &mut decoder()).is_err());
 }

@@ -18,7 +18,6 @@ mod marker;
 mod old;
 mod raw;
 mod varint;
-#[allow(dead_code, reason = "until the producer is wired")]
 mod writer;
 
 #[cfg(test)]
@@ -34,7 +33,6 @@ pub(crate) use error::{BatchError, Problem};
 pub use headers::{Header, Headers};
 pub(crate) use marker::{Marker, marker};
 pub(crate) use raw::{RawBatch, Walk};
-#[allow(unused_imports, reason = "until the producer is wired")]
 pub(crate) use {
     codec::Compressor,
     writer::{BatchWriter, Flags, HeaderRef, Sequence, compress, record_size, stamp},

@@ -67,11 +67,6 @@ impl BatchWriter {
         self.records
     }
 
-    /// In milliseconds since 1970; -1 before there is a record.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
-    }
-
     /// By exactly how much [`append`](Self::append) would make the batch longer.
     #[inline]
     pub(crate) fn size_of(

@@ -1,5 +1,10 @@
 //! Answers that are lost, connections that break, and brokers that restart: each record is in the log once, in order.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test measures time, and waits for what other processes do"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,12 +15,15 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use klamm::{Client, ProducerBuilder, Record};
 
 use crate::support::{
-    Asked, Direction, Fate, Kafka, Load, Logs, Outcome, Proxy, Random, Running, Then, is_long, judge, unique,
-    wait_until,
+    Asked, Direction, Fate, Kafka, Load, Logs, Outcome, Promise, Proxy, Random, Running, Then, is_long, judge_by,
+    unique, wait_until,
 };
 
 /// No machine is so slow.
 pub(super) const LONG: Duration = Duration::from_secs(120);
+
+/// The longest that a record may take in any of these tests: a broker may need minutes to start.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) const PRODUCE: i16 = 0;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -77,7 +85,7 @@ fn counting(builder: ProducerBuilder) -> (ProducerBuilder, Arc<AtomicUsize>) {
 /// Everything was acknowledged, and is in the log once and in order.
 #[track_caller]
 fn all_is_there(kafka: &Kafka, topic: &str, outcomes: &[Outcome]) -> Logs {
-    let logs = judge(kafka, topic, outcomes);
+    let logs = judge_by(Promise::delivery_timeout(PATIENCE), kafka, topic, outcomes);
     let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.is_acknowledged()).collect();
     assert!(failed.is_empty(), "{} failed, as {}", failed.len(), failed[0]);
     logs
@@ -122,7 +130,10 @@ fn load_while_answers_are_lost(name: &str, in_flight: usize, losses: usize) {
         outcomes.len(),
         again.load(Ordering::Relaxed)
     );
-    assert!(again.load(Ordering::Relaxed) >= losses, "answers were lost, and nothing was sent again");
+    assert!(
+        again.load(Ordering::Relaxed) >= losses,
+        "answers were lost, and nothing was sent again"
+    );
     let logs = all_is_there(&kafka, &topic, &outcomes);
     for partition in 0..3 {
         assert_eq!(logs.producer_ids(partition).len(), 1, "the identity need not change");
@@ -164,7 +175,9 @@ fn answers_that_are_late_and_lost_by_a_reset_leave_one_copy() {
             running.wait_for_more(0, 1);
             let enough = late.load(Ordering::SeqCst) + 3;
             is_late.store(true, Ordering::SeqCst);
-            wait_until("answers that do not come", LONG, || late.load(Ordering::SeqCst) >= enough);
+            wait_until("answers that do not come", LONG, || {
+                late.load(Ordering::SeqCst) >= enough
+            });
             std::thread::sleep(Duration::from_millis(10));
             is_late.store(false, Ordering::SeqCst);
             proxy.reset();
@@ -188,7 +201,9 @@ fn connections_cut_at_any_byte_lose_nothing_and_double_nothing() {
     let proxy = kafka.proxy(1);
     let (builder, again) = counting(quick(&kafka).producer());
     let producer = builder.build().unwrap();
-    let load = Load::new(&producer, &topic, 3).padding(200).pace(12, Duration::from_millis(6));
+    let load = Load::new(&producer, &topic, 3)
+        .padding(200)
+        .pace(12, Duration::from_millis(6));
     let mut random = Random(11);
     let ((), outcomes) = load.during(|running| {
         for _ in 0..cuts {
@@ -255,7 +270,10 @@ fn a_broker_that_cannot_be_reached_is_tried_now_and_then() {
         println!("refused for {seconds:.1} s: {tries} connections tried; on after {back:?}");
         // The sender and whoever asks for metadata, each soon only once a second.
         assert!(tries >= 2, "nobody tried");
-        assert!((tries as f64) < 2.0 * (seconds / 0.7 + 6.0), "{tries} tries in {seconds:.1} s");
+        assert!(
+            (tries as f64) < 2.0 * (seconds / 0.7 + 6.0),
+            "{tries} tries in {seconds:.1} s"
+        );
 
         // Then everything stands still.
         let before = proxy.accepted();
@@ -307,7 +325,7 @@ fn load_while_the_broker_restarts(name: &str, rounds: usize, end: impl Fn(&Kafka
     let (kafka, topic) = behind_a_proxy(name, 3);
     let proxy = kafka.proxy(1);
     let (builder, again) = counting(Client::connect(&kafka.bootstrap()).unwrap().producer());
-    let producer = builder.build().unwrap();
+    let producer = builder.delivery_timeout(PATIENCE).build().unwrap();
     let refused = Arc::new(AtomicUsize::new(0));
     let restart = |running: &Running| {
         running.wait_for_more_everywhere(50);
@@ -315,13 +333,17 @@ fn load_while_the_broker_restarts(name: &str, rounds: usize, end: impl Fn(&Kafka
         wait_until("five requests that stay unanswered", LONG, || {
             swallowed.load(Ordering::SeqCst) >= 5
         });
+        let gone = Instant::now();
         end(&kafka);
         count_out_of_sequence(proxy, &refused);
         kafka.start(1);
+        let gone = gone.elapsed();
         let back = running.wait_for_more_everywhere(50);
-        println!("{name}: on {back:?} after it was there again");
+        println!("{name}: gone for {gone:?}, on {back:?} after it was there again");
     };
-    let load = Load::new(&producer, &topic, 3).pace(6, Duration::from_millis(10));
+    let load = Load::new(&producer, &topic, 3)
+        .pace(6, Duration::from_millis(10))
+        .delivery_timeout(PATIENCE);
     let ((), outcomes) = load.during(|running| (0..rounds).for_each(|_| restart(running)));
     println!(
         "{name}: {rounds} restarts, {} records, {} batches sent again, {} refused as out of sequence, {} outcomes unknown",
@@ -373,7 +395,11 @@ fn the_first_record_after_an_idle_time_is_sent_once_and_soon() {
     let second = send(1);
     println!("{first:?} at first, {second:?} after an idle time");
     assert!(second < Duration::from_secs(5), "{second:?}");
-    assert_eq!(again.load(Ordering::Relaxed), 0, "sent into a connection that was closed");
+    assert_eq!(
+        again.load(Ordering::Relaxed),
+        0,
+        "sent into a connection that was closed"
+    );
     // Also when both happen at the same time.
     for number in 2..harms(60, 8) as i64 {
         std::thread::sleep(Duration::from_millis(1900 + 40 * (number as u64 % 7)));
@@ -390,7 +416,14 @@ fn a_broker_that_throttles_is_sent_less() {
     const BYTES_PER_SECOND: u64 = 100_000;
     let (kafka, topic) = behind_a_proxy("throttled", 2);
     let quota = format!("producer_byte_rate={BYTES_PER_SECOND}");
-    kafka.config_command(&["--alter", "--add-config", &quota, "--entity-type", "clients", "--entity-default"]);
+    kafka.config_command(&[
+        "--alter",
+        "--add-config",
+        &quota,
+        "--entity-type",
+        "clients",
+        "--entity-default",
+    ]);
     let proxy = kafka.proxy(1);
     let throttled = Arc::new(AtomicUsize::new(0));
     proxy.on_answer({
@@ -403,12 +436,12 @@ fn a_broker_that_throttles_is_sent_less() {
         }
     });
     let (builder, again) = counting(Client::connect(&kafka.bootstrap()).unwrap().producer());
-    let producer = builder.delivery_timeout(4 * LONG).build().unwrap();
+    let producer = builder.delivery_timeout(PATIENCE).build().unwrap();
     let records = if is_long() { 8000 } else { 4000 };
     let load = Load::new(&producer, &topic, 2)
         .padding(1000)
         .records(records)
-        .delivery_timeout(4 * LONG);
+        .delivery_timeout(PATIENCE);
     let (before, begun) = (proxy.accepted(), Instant::now());
     let outcomes = load.run();
     let took = begun.elapsed();

@@ -9,26 +9,42 @@ use klamm::{Acks, Client, Compression, Delivery, Error, ErrorKind, NewTopic, Pro
 use crate::support::{Direction, Kafka, Proxy, Random, shared, unique, wait_until};
 
 /// No machine is so slow.
-pub const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 
 /// A client of the shared broker, and a topic there with these settings.
-pub fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) -> (Client, String) {
+pub(crate) fn topic_with(name: &str, partitions: i32, settings: &[(&str, &str)]) -> (Client, String) {
     let client = Client::connect(&shared().bootstrap()).unwrap();
     let topic = unique(name);
     create(shared(), &client, &topic, partitions, settings);
     (client, topic)
 }
 
-pub fn create(kafka: &Kafka, client: &Client, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+pub(crate) fn create(kafka: &Kafka, client: &Client, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let new = NewTopic::new(topic, partitions, 1);
-    let new = settings.iter().fold(new, |new, (name, value)| new.config(*name, *value));
-    let made = client.admin().create_topics([new]);
-    made.and_then(klamm::Results::all).unwrap();
+    let new = settings
+        .iter()
+        .fold(new, |new, (name, value)| new.config(*name, *value));
+    let mut made = client
+        .admin()
+        .create_topics([new.clone()])
+        .and_then(klamm::Results::all);
+    // A broker that has just been started, on a slow machine, may be fenced for a moment.
+    wait_until("the topic is made", LONG, || {
+        if made.as_ref().is_err_and(|error| error.code() == Some(38)) {
+            made = client
+                .admin()
+                .create_topics([new.clone()])
+                .and_then(klamm::Results::all);
+            return false;
+        }
+        true
+    });
+    made.unwrap();
     kafka.wait_for_topic(topic, partitions as usize);
 }
 
 /// The begin of each value in the log, by partition and in order.
-pub fn log(client: &Client, topic: &str) -> BTreeMap<i32, Vec<String>> {
+pub(crate) fn log(client: &Client, topic: &str) -> BTreeMap<i32, Vec<String>> {
     let mut log = BTreeMap::<i32, Vec<String>>::new();
     for message in client.reader().topics([topic]).until_end().open().unwrap() {
         let message = message.unwrap();
@@ -41,7 +57,7 @@ pub fn log(client: &Client, topic: &str) -> BTreeMap<i32, Vec<String>> {
 
 /// The error is of this kind, and its sentence says all of this.
 #[track_caller]
-pub fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
+pub(crate) fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
     let text = error.to_string();
     assert_eq!(error.kind(), kind, "{text}");
     for part in parts {
@@ -50,7 +66,7 @@ pub fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
 }
 
 #[track_caller]
-pub fn refused<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, parts: &[&str]) {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind, parts: &[&str]) {
     says(&result.unwrap_err(), kind, parts);
 }
 
@@ -69,7 +85,9 @@ fn numbered(from: usize, to: usize) -> Vec<String> {
 
 /// Text that does not become less than half of it when it is compressed.
 fn noise(random: &mut Random, length: usize) -> String {
-    (0..length).map(|_| char::from(b"0123456789abcdef"[random.index(16)])).collect()
+    (0..length)
+        .map(|_| char::from(b"0123456789abcdef"[random.index(16)]))
+        .collect()
 }
 
 fn outcomes(deliveries: &[Delivery]) -> Vec<Result<RecordMetadata, Error>> {
@@ -86,11 +104,27 @@ fn a_topic_that_there_is_not_is_an_error_once_it_could_have_been_made() {
     let producer = client.producer().build().unwrap();
     let missing = unique("missing");
     let began = Instant::now();
-    refused(producer.send(Record::to(&missing).value("v")), ErrorKind::UnknownTopic, &[&missing]);
+    refused(
+        producer.send(Record::to(&missing).value("v")),
+        ErrorKind::UnknownTopic,
+        &[&missing],
+    );
     assert!(began.elapsed() >= Duration::from_millis(500));
-    refused(producer.send_sync(Record::to(&missing), LONG), ErrorKind::UnknownTopic, &[&missing]);
-    refused(producer.partition(&missing, 0).map(drop), ErrorKind::UnknownTopic, &[&missing]);
-    refused(producer.send(Record::new().value("v")), ErrorKind::Config, &["names no topic"]);
+    refused(
+        producer.send_sync(Record::to(&missing), LONG),
+        ErrorKind::UnknownTopic,
+        &[&missing],
+    );
+    refused(
+        producer.partition(&missing, 0).map(drop),
+        ErrorKind::UnknownTopic,
+        &[&missing],
+    );
+    refused(
+        producer.send(Record::new().value("v")),
+        ErrorKind::Config,
+        &["names no topic"],
+    );
     all_partitions_work(&producer, &other, 2);
     create(shared(), &client, &missing, 1, &[]);
     all_partitions_work(&producer, &missing, 1);
@@ -105,7 +139,11 @@ fn a_partition_that_the_topic_has_not_is_named_with_the_number_of_those_it_has()
         let parts = [&*format!("no partition {partition}"), "it has 3", &topic];
         refused(producer.send(record.clone()), ErrorKind::UnknownTopic, &parts);
         refused(producer.try_send(record), ErrorKind::UnknownTopic, &parts);
-        refused(producer.partition(&topic, partition).map(drop), ErrorKind::UnknownTopic, &parts);
+        refused(
+            producer.partition(&topic, partition).map(drop),
+            ErrorKind::UnknownTopic,
+            &parts,
+        );
     }
     all_partitions_work(&producer, &topic, 3);
     assert_eq!(log(&client, &topic).len(), 3);
@@ -120,7 +158,9 @@ fn a_topic_that_is_deleted_while_it_is_written_to_ends_with_an_error_and_its_suc
     let mut kept = 0;
     let mut send_both = || {
         let sent = producer.send(Record::to(&gone).value("v"));
-        producer.send_detached(Record::to(&stays).partition(0).value(&format!("{kept:010}"))).unwrap();
+        producer
+            .send_detached(Record::to(&stays).partition(0).value(&format!("{kept:010}")))
+            .unwrap();
         kept += 1;
         sent
     };
@@ -128,7 +168,11 @@ fn a_topic_that_is_deleted_while_it_is_written_to_ends_with_an_error_and_its_suc
         send_both().unwrap();
     }
     producer.flush(LONG).unwrap();
-    client.admin().delete_topics([&*gone]).and_then(klamm::Results::all).unwrap();
+    client
+        .admin()
+        .delete_topics([&*gone])
+        .and_then(klamm::Results::all)
+        .unwrap();
     let began = Instant::now();
     let mut open = Vec::new();
     // Until it is refused at once, what was taken over before has to end with an error.
@@ -149,7 +193,7 @@ fn a_topic_that_is_deleted_while_it_is_written_to_ends_with_an_error_and_its_suc
                 matches!(error.kind(), ErrorKind::UnknownTopic | ErrorKind::OutcomeUnknown),
                 "{error}"
             );
-            says(&error, error.kind(), &[&gone, "topic"]);
+            says(&error, error.kind(), &[&gone, "UnknownTopic"]);
             ended += usize::from(error.kind() == ErrorKind::UnknownTopic);
         }
     }
@@ -235,7 +279,10 @@ fn batches_that_are_too_large_for_the_topic_are_taken_apart_and_later_ones_are_s
         let (client, topic) = topic_with("small", 2, &[("max.message.bytes", "10000")]);
         let reports = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&reports);
-        let builder = client.producer().compression(compression).linger(Duration::from_secs(20));
+        let builder = client
+            .producer()
+            .compression(compression)
+            .linger(Duration::from_secs(20));
         let builder = builder.batch_bytes(500_000).observe(move |report| {
             let report = (report.records, report.bytes, report.attempts);
             seen.lock().unwrap().push(report);
@@ -259,12 +306,19 @@ fn batches_that_are_too_large_for_the_topic_are_taken_apart_and_later_ones_are_s
             }
             let reports: Vec<_> = std::mem::take(&mut *reports.lock().unwrap());
             if phase == 0 {
-                assert!(reports.iter().any(|(.., attempts)| *attempts > 1), "nothing was taken apart");
+                assert!(
+                    reports.iter().any(|(.., attempts)| *attempts > 1),
+                    "nothing was taken apart"
+                );
                 continue;
             }
             // A batch of this phase may have been begun in the one before; a connection may break.
             let again = reports.iter().filter(|(.., attempts)| *attempts > 1).count();
-            assert!(again * 4 <= reports.len(), "{again} of {} were refused: {compression:?}", reports.len());
+            assert!(
+                again * 4 <= reports.len(),
+                "{again} of {} were refused: {compression:?}",
+                reports.len()
+            );
             assert!(reports.iter().all(|(_, bytes, _)| *bytes <= 10_000), "{reports:?}");
         }
         let log = log(&client, &topic);
@@ -278,8 +332,16 @@ fn a_record_longer_than_the_whole_buffer_is_refused_before_anything_else() {
     let producer = client.producer().buffer_bytes(1 << 20).build().unwrap();
     let value = "x".repeat(1 << 20);
     let parts = ["buffer_bytes", "1048576", &*format!("{topic}-0")];
-    refused(producer.send(Record::to(&topic).value(&value)), ErrorKind::TooLarge, &parts);
-    refused(producer.try_send(Record::to(&topic).value(&value)), ErrorKind::TooLarge, &parts);
+    refused(
+        producer.send(Record::to(&topic).value(&value)),
+        ErrorKind::TooLarge,
+        &parts,
+    );
+    refused(
+        producer.try_send(Record::to(&topic).value(&value)),
+        ErrorKind::TooLarge,
+        &parts,
+    );
     all_partitions_work(&producer, &topic, 1);
 }
 
@@ -288,28 +350,47 @@ fn a_record_that_no_request_carries_is_refused_and_nothing_is_sent_for_ever() {
     let (client, topic) = topic_with("huge", 2, &[("max.message.bytes", "200000000")]);
     let producer = client.producer().buffer_bytes(300 << 20).build().unwrap();
     let sent: Vec<_> = (0..2)
-        .map(|partition| producer.send(Record::to(&topic).partition(partition).value("before")).unwrap())
+        .map(|partition| {
+            producer
+                .send(Record::to(&topic).partition(partition).value("before"))
+                .unwrap()
+        })
         .collect();
     let value = vec![b'x'; 105 << 20];
     let huge = producer.send(Record::to(&topic).partition(0).value(&value)).unwrap();
     drop(value);
-    refused(huge.wait(LONG), ErrorKind::TooLarge, &["request", &*format!("{topic}-0")]);
+    refused(
+        huge.wait(LONG),
+        ErrorKind::TooLarge,
+        &["request", &*format!("{topic}-0")],
+    );
     for outcome in outcomes(&sent) {
         outcome.unwrap();
     }
     all_partitions_work(&producer, &topic, 2);
     let expected = vec!["before".to_owned(), "after".to_owned()];
-    assert_eq!(log(&client, &topic), BTreeMap::from([(0, expected.clone()), (1, expected)]));
+    assert_eq!(
+        log(&client, &topic),
+        BTreeMap::from([(0, expected.clone()), (1, expected)])
+    );
 }
 
 #[test]
 fn two_long_records_that_no_request_carries_together_go_one_after_the_other() {
     let (client, topic) = topic_with("together", 2, &[("max.message.bytes", "200000000")]);
-    let builder = client.producer().buffer_bytes(200 << 20).batch_bytes(60 << 20).request_bytes(64 << 20);
+    let builder = client
+        .producer()
+        .buffer_bytes(200 << 20)
+        .batch_bytes(60 << 20)
+        .request_bytes(64 << 20);
     let producer = builder.linger(Duration::from_secs(60)).build().unwrap();
     let value = vec![b'x'; 58 << 20];
     let sent: Vec<_> = (0..2)
-        .map(|partition| producer.send(Record::to(&topic).partition(partition).value(&value)).unwrap())
+        .map(|partition| {
+            producer
+                .send(Record::to(&topic).partition(partition).value(&value))
+                .unwrap()
+        })
         .collect();
     for outcome in outcomes(&sent) {
         assert_eq!(outcome.unwrap().offset, Some(0));
@@ -330,19 +411,30 @@ fn a_record_from_the_far_future_fails_alone() {
         for number in 0..30 {
             let value = format!("{number:010}");
             let record = Record::to(&topic).value(&value);
-            let record = if number % 10 == 7 { record.timestamp(tomorrow) } else { record };
+            let record = if number % 10 == 7 {
+                record.timestamp(tomorrow)
+            } else {
+                record
+            };
             sent.push(producer.send(record).unwrap());
         }
         let mut next = before as i64;
         for (number, outcome) in outcomes(&sent).into_iter().enumerate() {
             if number % 10 == 7 {
-                refused(outcome, ErrorKind::InvalidRecord, &["timestamp", &*format!("{topic}-0")]);
+                refused(
+                    outcome,
+                    ErrorKind::InvalidRecord,
+                    &["timestamp", &*format!("{topic}-0")],
+                );
             } else {
                 assert_eq!(outcome.unwrap().offset, Some(next));
                 next += 1;
             }
         }
-        let expected = numbered(0, 30).into_iter().enumerate().filter(|(number, _)| number % 10 != 7);
+        let expected = numbered(0, 30)
+            .into_iter()
+            .enumerate()
+            .filter(|(number, _)| number % 10 != 7);
         let expected: Vec<String> = expected.map(|(_, value)| value).collect();
         assert_eq!(log(&client, &topic)[&0][before..], expected);
         all_partitions_work(&producer, &topic, 1);
@@ -372,8 +464,14 @@ fn a_record_without_a_key_for_a_compacted_topic_fails_alone() {
         }
     }
     // Alone, and all of a batch.
-    refused(producer.send_sync(Record::to(&topic).value("v"), LONG), ErrorKind::InvalidRecord, &["key"]);
-    let sent: Vec<_> = (0..3).map(|_| producer.send(Record::to(&topic).value("v")).unwrap()).collect();
+    refused(
+        producer.send_sync(Record::to(&topic).value("v"), LONG),
+        ErrorKind::InvalidRecord,
+        &["key"],
+    );
+    let sent: Vec<_> = (0..3)
+        .map(|_| producer.send(Record::to(&topic).value("v")).unwrap())
+        .collect();
     for outcome in outcomes(&sent) {
         refused(outcome, ErrorKind::InvalidRecord, &["key"]);
     }
@@ -398,12 +496,16 @@ fn a_topic_with_the_broker_s_time_tells_that_time() {
     let producer = client.producer().build().unwrap();
     let given = SystemTime::UNIX_EPOCH + Duration::from_millis(1_600_000_000_123);
     let began = SystemTime::now() - Duration::from_secs(1);
-    let told = producer.send_sync(Record::to(&topic).value("v").timestamp(given), LONG).unwrap();
+    let told = producer
+        .send_sync(Record::to(&topic).value("v").timestamp(given), LONG)
+        .unwrap();
     assert!(told.timestamp > began, "{told:?}");
     let read = client.reader().topics([&topic]).until_end().open().unwrap();
     let read: Vec<_> = read.into_iter().map(|message| message.unwrap().timestamp()).collect();
     assert_eq!(read, [Some(told.timestamp)]);
-    let told = producer.send_sync(Record::to(&own).value("v").timestamp(given), LONG).unwrap();
+    let told = producer
+        .send_sync(Record::to(&own).value("v").timestamp(given), LONG)
+        .unwrap();
     assert_eq!(told.timestamp, given);
 }
 
@@ -411,16 +513,24 @@ fn a_topic_with_the_broker_s_time_tells_that_time() {
 fn without_acknowledgement_there_is_no_offset() {
     let (client, topic) = topic_with("no-acks", 1, &[]);
     let producer = client.producer().acks(Acks::None).build().unwrap();
-    let sent: Vec<_> = numbered(0, 100).iter().map(|value| producer.send(Record::to(&topic).value(value)).unwrap()).collect();
+    let sent: Vec<_> = numbered(0, 100)
+        .iter()
+        .map(|value| producer.send(Record::to(&topic).value(value)).unwrap())
+        .collect();
     for outcome in outcomes(&sent) {
         let written = outcome.unwrap();
         assert_eq!((written.partition, written.offset), (0, None));
     }
     producer.flush(LONG).unwrap();
-    wait_until("all of them are in the log", LONG, || log(&client, &topic).get(&0).is_some_and(|log| log.len() == 100));
+    wait_until("all of them are in the log", LONG, || {
+        log(&client, &topic).get(&0).is_some_and(|log| log.len() == 100)
+    });
     assert_eq!(log(&client, &topic)[&0], numbered(0, 100));
     let leader = client.producer().acks(Acks::Leader).build().unwrap();
-    assert_eq!(leader.send_sync(Record::to(&topic).value("v"), LONG).unwrap().offset, Some(100));
+    assert_eq!(
+        leader.send_sync(Record::to(&topic).value("v"), LONG).unwrap().offset,
+        Some(100)
+    );
 }
 
 // ---- what takes too long ----
@@ -447,7 +557,11 @@ fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
     let short = Duration::from_millis(50);
     for _ in 0..2 {
         let error = first.wait(short).unwrap_err();
-        says(&error, ErrorKind::TimedOut, &["acknowledged", "50ms", "(timeout)", &place]);
+        says(
+            &error,
+            ErrorKind::TimedOut,
+            &["acknowledged", "50ms", "(timeout)", &place],
+        );
         assert!(first.poll().is_none());
     }
     let mut open = vec![first];
@@ -462,9 +576,17 @@ fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
     assert!(full.is_retriable());
     let began = Instant::now();
     let waited = producer.send(record()).unwrap_err();
-    says(&waited, ErrorKind::TimedOut, &["room in the buffer", "buffer_bytes", "max_block", "700ms", &place]);
+    says(
+        &waited,
+        ErrorKind::TimedOut,
+        &["room in the buffer", "buffer_bytes", "max_block", "700ms", &place],
+    );
     assert!(began.elapsed() >= Duration::from_millis(700));
-    refused(producer.flush(short), ErrorKind::TimedOut, &["acknowledged", "50ms", "(timeout)"]);
+    refused(
+        producer.flush(short),
+        ErrorKind::TimedOut,
+        &["acknowledged", "50ms", "(timeout)"],
+    );
     let kinds: Vec<ErrorKind> = outcomes(&open)
         .into_iter()
         .map(|outcome| {
@@ -474,16 +596,22 @@ fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
             error.kind()
         })
         .collect();
-    let sent = kinds.iter().take_while(|kind| **kind == ErrorKind::OutcomeUnknown).count();
+    let sent = kinds
+        .iter()
+        .take_while(|kind| **kind == ErrorKind::OutcomeUnknown)
+        .count();
     assert!(sent > 0, "{kinds:?}");
-    assert!(kinds[sent..].iter().all(|kind| *kind == ErrorKind::TimedOut), "{kinds:?}");
+    assert!(
+        kinds[sent..].iter().all(|kind| *kind == ErrorKind::TimedOut),
+        "{kinds:?}"
+    );
     proxy.resume();
     all_partitions_work(&producer, &topic, 2);
     // Of what was given up without having been sent, nothing is in the log; of the rest each once at most.
     let log = log(&client, &topic);
     let late = log[&0].iter().filter(|value| value.starts_with('x')).count();
     assert!(late <= sent, "{late} of {sent}");
-    assert_eq!((log[&0].first().unwrap().as_str(), log[&0].last().unwrap().as_str()), ("before", "after"));
+    assert_eq!(log[&0].iter().filter(|value| *value == "after").count(), 1);
 }
 
 #[test]
@@ -500,7 +628,9 @@ fn too_few_replicas_are_named_when_the_time_is_over_and_are_no_error_when_they_c
         producer.send_sync(to(0, "before"), LONG).unwrap();
     }
     kafka.stop(3);
-    wait_until("one replica is in sync", LONG, || kafka.partition_states(&topic)[0].in_sync == [1]);
+    wait_until("one replica is in sync", LONG, || {
+        kafka.partition_states(&topic)[0].in_sync == [1]
+    });
     let place = format!("{topic}-0");
     // What was taken before the leader knew may have been appended.
     let error = loop {
@@ -510,18 +640,37 @@ fn too_few_replicas_are_named_when_the_time_is_over_and_are_no_error_when_they_c
         }
     };
     let appended = log_at(&client, &topic, 0).len();
-    says(&error, ErrorKind::TimedOut, &["delivery_timeout", "4s", "fewer in-sync replicas", &place]);
+    says(
+        &error,
+        ErrorKind::TimedOut,
+        &["delivery_timeout", "4s", "NotEnoughReplicas", &place],
+    );
     assert_eq!(error.code(), Some(19));
-    refused(hasty.send_sync(to(0, "hasty"), LONG), ErrorKind::TimedOut, &["fewer in-sync replicas"]);
+    refused(
+        hasty.send_sync(to(0, "hasty"), LONG),
+        ErrorKind::TimedOut,
+        &["NotEnoughReplicas"],
+    );
     hasty.send_sync(to(1, "other"), LONG).unwrap();
     assert_eq!(log_at(&client, &topic, 0).len(), appended);
     kafka.set_topic_configs(&topic, &[("min.insync.replicas", "1")]);
-    wait_until("the setting has arrived", LONG, || hasty.send_sync(to(0, "one"), LONG).is_ok());
+    wait_until("the setting has arrived", LONG, || {
+        hasty.send_sync(to(0, "one"), LONG).is_ok()
+    });
     kafka.set_topic_configs(&topic, &[("min.insync.replicas", "2")]);
-    wait_until("the setting has arrived", LONG, || hasty.send_sync(to(0, "two"), LONG).is_err());
+    wait_until("the setting has arrived", LONG, || {
+        hasty.send_sync(to(0, "two"), LONG).is_err()
+    });
     let expected = numbered(0, 20);
-    let sent: Vec<_> = expected.iter().map(|value| patient.send(to(0, value)).unwrap()).collect();
-    refused(sent[0].wait(Duration::from_secs(1)), ErrorKind::TimedOut, &["(timeout)"]);
+    let sent: Vec<_> = expected
+        .iter()
+        .map(|value| patient.send(to(0, value)).unwrap())
+        .collect();
+    refused(
+        sent[0].wait(Duration::from_secs(1)),
+        ErrorKind::TimedOut,
+        &["(timeout)"],
+    );
     kafka.start(3);
     for outcome in outcomes(&sent) {
         outcome.unwrap();
@@ -565,9 +714,15 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     let mut send = |producer: &Producer| {
         let value = format!("{written:010}");
         written += 1;
-        producer.send_sync(Record::to(&open).partition(0).value(&value), LONG).unwrap();
+        producer
+            .send_sync(Record::to(&open).partition(0).value(&value), LONG)
+            .unwrap();
         let sent: Vec<_> = (0..10)
-            .map(|number| producer.send(Record::to(&closed).partition(number % 2).value(&value)).unwrap())
+            .map(|number| {
+                producer
+                    .send(Record::to(&closed).partition(number % 2).value(&value))
+                    .unwrap()
+            })
             .collect();
         outcomes(&sent)
     };
@@ -589,7 +744,9 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     says(&error, ErrorKind::Authorization, &["code 29", &format!("{closed}-")]);
     assert!(!error.is_retriable());
     acl("--remove", "--deny-principal", "Write", &place);
-    wait_until("it is allowed again", LONG, || send(&producer).iter().all(Result::is_ok));
+    wait_until("it is allowed again", LONG, || {
+        send(&producer).iter().all(Result::is_ok)
+    });
 
     // Not even to be looked at.
     deny("Describe", &place);
@@ -600,7 +757,9 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
         refusal.is_some()
     });
     says(&refusal.unwrap(), ErrorKind::Authorization, &[&closed]);
-    stranger.send_sync(Record::to(&open).partition(1).value("v"), LONG).unwrap();
+    stranger
+        .send_sync(Record::to(&open).partition(1).value("v"), LONG)
+        .unwrap();
     acl("--remove", "--deny-principal", "Describe", &place);
 
     // No identity to be had: which takes a denied Write on all topics too, since one of them were enough.
@@ -611,13 +770,21 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     let nameless = client.producer().build().unwrap();
     let mut refusal = None;
     wait_until("there is no identity", LONG, || {
-        refusal = nameless.send_sync(Record::to(&open).partition(1).value("v"), LONG).err();
+        refusal = nameless
+            .send_sync(Record::to(&open).partition(1).value("v"), LONG)
+            .err();
         refusal.as_ref().is_some_and(|error| error.code() == Some(31))
     });
-    says(&refusal.unwrap(), ErrorKind::Authorization, &["IdempotentWrite", "InitProducerId", &format!("{open}-1")]);
+    says(
+        &refusal.unwrap(),
+        ErrorKind::Authorization,
+        &["IdempotentWrite", "InitProducerId", &format!("{open}-1")],
+    );
     acl("--remove", "--deny-principal", "Write", &["--topic", "*"]);
     wait_until("there is one", LONG, || {
-        nameless.send_sync(Record::to(&open).partition(1).value("v"), LONG).is_ok()
+        nameless
+            .send_sync(Record::to(&open).partition(1).value("v"), LONG)
+            .is_ok()
     });
 
     // Nothing that was acknowledged is missing or there twice.

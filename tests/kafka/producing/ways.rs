@@ -15,7 +15,12 @@ use crate::support::{Kafka, unique, wait_until};
 const FOR_EVER: Duration = Duration::from_secs(100);
 
 fn lingering(client: &Client) -> Producer {
-    client.producer().linger(FOR_EVER).delivery_timeout(LONG).build().unwrap()
+    client
+        .producer()
+        .linger(FOR_EVER)
+        .delivery_timeout(LONG)
+        .build()
+        .unwrap()
 }
 
 fn number(value: &str) -> usize {
@@ -32,7 +37,11 @@ fn what_was_handed_over_is_read_as_it_was() {
         Record::to(&topic),
         Record::to(&topic).key("").value(""),
         Record::to(&topic).key("k").timestamp(time),
-        Record::to(&topic).value("v").header("h", b"1").header("h", b"2").header("", b""),
+        Record::to(&topic)
+            .value("v")
+            .header("h", b"1")
+            .header("h", b"2")
+            .header("", b""),
     ];
     for result in producer.send_all_sync(records, LONG) {
         result.unwrap();
@@ -51,7 +60,10 @@ fn what_was_handed_over_is_read_as_it_was() {
     );
     assert_eq!(read[2].timestamp(), Some(time));
     assert!(read[0].timestamp().unwrap() >= began);
-    let headers: Vec<_> = read[3].headers().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect();
+    let headers: Vec<_> = read[3]
+        .headers()
+        .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+        .collect();
     let header = |name: &str, value: &str| (name.as_bytes().to_vec(), Some(value.as_bytes().to_vec()));
     assert_eq!(headers, [header("h", "1"), header("h", "2"), header("", "")]);
 }
@@ -84,7 +96,9 @@ fn callbacks_are_called_once_each_in_the_order_of_their_partition_and_a_panic_ha
         producer
             .send_with(record, move |outcome| {
                 let written = outcome.unwrap();
-                told.lock().unwrap().push((written.partition, written.offset.unwrap(), number));
+                told.lock()
+                    .unwrap()
+                    .push((written.partition, written.offset.unwrap(), number));
                 assert!(number % 100 != 0, "a panic that has to be there: {number}");
             })
             .unwrap();
@@ -97,7 +111,10 @@ fn callbacks_are_called_once_each_in_the_order_of_their_partition_and_a_panic_ha
     let mut next = [0, 0, 0];
     for (partition, offset, number) in &*told {
         let expected = next[*partition as usize];
-        assert_eq!((*offset, *number), (expected, expected as usize * 3 + *partition as usize));
+        assert_eq!(
+            (*offset, *number),
+            (expected, expected as usize * 3 + *partition as usize)
+        );
         next[*partition as usize] += 1;
     }
 }
@@ -122,7 +139,11 @@ fn in_a_callback_sending_does_not_wait_and_what_waits_says_that_it_would_for_eve
                 Delivery::wait_all([&sent], LONG).remove(0).map(drop),
                 within.flush(LONG),
                 within.send_sync(record(), LONG).map(drop),
-                within.partition(&name, 0).unwrap().send_sync(Record::new(), LONG).map(drop),
+                within
+                    .partition(&name, 0)
+                    .unwrap()
+                    .send_sync(Record::new(), LONG)
+                    .map(drop),
             ]
             .into();
             // An outcome that is there is told here too.
@@ -184,7 +205,11 @@ fn a_slow_callback_holds_up_senders_and_no_more_is_held_than_the_buffer() {
             }
         });
         // It stands still when the buffer is full of what is in the log already.
-        let full = || producer.try_send(Record::to(&topic).value(&value)).is_err_and(|error| error.kind() == ErrorKind::BufferFull);
+        let full = || {
+            producer
+                .try_send(Record::to(&topic).value(&value))
+                .is_err_and(|error| error.kind() == ErrorKind::BufferFull)
+        };
         wait_until("the buffer is full", LONG, full);
         let mut seen = usize::MAX;
         wait_until("senders wait", LONG, || {
@@ -221,7 +246,11 @@ fn each_of_many_records_has_a_result_of_its_own() {
     assert_eq!(next().unwrap().wait(LONG).unwrap().offset, Some(0));
     refused(next().map(drop), ErrorKind::UnknownTopic, &["no partition 2", &topic]);
     assert_eq!(next().unwrap().wait(LONG).unwrap().offset, Some(0));
-    refused(next().unwrap().wait(LONG), ErrorKind::TooLarge, &["max.message.bytes", &small]);
+    refused(
+        next().unwrap().wait(LONG),
+        ErrorKind::TooLarge,
+        &["max.message.bytes", &small],
+    );
     assert_eq!(next().unwrap().wait(LONG).unwrap().offset, Some(0));
 
     let results = producer.send_all_sync(records(), LONG);
@@ -289,7 +318,12 @@ fn a_flush_covers_what_any_thread_has_sent_before_it() {
         });
         producer.flush(LONG).unwrap();
         let ends: i64 = (0..3)
-            .map(|partition| client.offset_for(&topic, partition, klamm::StartAt::Latest).unwrap().unwrap())
+            .map(|partition| {
+                client
+                    .offset_for(&topic, partition, klamm::StartAt::Latest)
+                    .unwrap()
+                    .unwrap()
+            })
             .sum();
         assert_eq!(ends, round * 200);
     }
@@ -315,7 +349,7 @@ fn a_flush_tells_the_first_failure_that_nobody_was_told_and_tells_it_once() {
     let good = || Record::to(&topic).key("k").value("v");
     let bad = || Record::to(&topic).value("no key");
     let untold = |producer: &Producer| {
-        refused(producer.flush(LONG), ErrorKind::InvalidRecord, &["key"]);
+        refused(producer.flush(LONG), ErrorKind::InvalidRecord, &["key", &topic]);
         producer.flush(LONG).unwrap();
     };
     // Detached.
@@ -363,12 +397,19 @@ fn a_delivery_that_is_dropped_early_loses_nothing() {
     let producer = client.producer().build().unwrap();
     for number in 0..1_000 {
         let value = number.to_string();
-        drop(producer.send(Record::to(&topic).partition(number % 2).value(&value)).unwrap());
+        drop(
+            producer
+                .send(Record::to(&topic).partition(number % 2).value(&value))
+                .unwrap(),
+        );
     }
     producer.flush(LONG).unwrap();
     for (partition, log) in log(&client, &topic) {
         let numbers: Vec<_> = log.iter().map(|value| number(value)).collect();
-        assert_eq!(numbers, (0..500).map(|n| n * 2 + partition as usize).collect::<Vec<_>>());
+        assert_eq!(
+            numbers,
+            (0..500).map(|n| n * 2 + partition as usize).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -392,18 +433,47 @@ fn a_handle_writes_to_its_partition_and_nowhere_else() {
     let producer = client.producer().build().unwrap();
     let handle = producer.partition(&topic, 2).unwrap();
     assert_eq!((handle.topic(), handle.index()), (&*topic, 2));
-    assert_eq!(handle.send(Record::new().key("k").value("0")).unwrap().wait(LONG).unwrap().partition, 2);
-    assert_eq!(handle.try_send(Record::to(&topic).value("1")).unwrap().wait(LONG).unwrap().offset, Some(1));
+    assert_eq!(
+        handle
+            .send(Record::new().key("k").value("0"))
+            .unwrap()
+            .wait(LONG)
+            .unwrap()
+            .partition,
+        2
+    );
+    assert_eq!(
+        handle
+            .try_send(Record::to(&topic).value("1"))
+            .unwrap()
+            .wait(LONG)
+            .unwrap()
+            .offset,
+        Some(1)
+    );
     handle.send_detached(Record::new().value("2")).unwrap();
-    assert_eq!(handle.send_sync(Record::new().partition(2).value("3"), LONG).unwrap().offset, Some(3));
-    for elsewhere in [Record::to("another"), Record::to(&topic).partition(1), Record::new().partition(0)] {
+    assert_eq!(
+        handle
+            .send_sync(Record::new().partition(2).value("3"), LONG)
+            .unwrap()
+            .offset,
+        Some(3)
+    );
+    for elsewhere in [
+        Record::to("another"),
+        Record::to(&topic).partition(1),
+        Record::new().partition(0),
+    ] {
         let parts = ["another place", &*format!("{topic}-2")];
         refused(handle.send(elsewhere.clone()).map(drop), ErrorKind::Config, &parts);
         refused(handle.try_send(elsewhere.clone()).map(drop), ErrorKind::Config, &parts);
         refused(handle.send_detached(elsewhere.clone()), ErrorKind::Config, &parts);
         refused(handle.send_sync(elsewhere, LONG), ErrorKind::Config, &parts);
     }
-    assert_eq!(log(&client, &topic), BTreeMap::from([(2, ["0", "1", "2", "3"].map(String::from).into())]));
+    assert_eq!(
+        log(&client, &topic),
+        BTreeMap::from([(2, ["0", "1", "2", "3"].map(String::from).into())])
+    );
 }
 
 #[test]
@@ -426,7 +496,9 @@ fn purging_takes_out_what_was_never_sent_and_leaves_the_rest() {
     for number in 0..100 {
         sent.push(producer.send(to(number % 2).value(&value)).unwrap());
         let tell = tell.clone();
-        producer.send_with(to(number % 2).value(&value), move |outcome| drop(tell.send(outcome))).unwrap();
+        producer
+            .send_with(to(number % 2).value(&value), move |outcome| drop(tell.send(outcome)))
+            .unwrap();
     }
     drop(tell);
     // What can be on its way is.
@@ -451,7 +523,12 @@ fn purging_takes_out_what_was_never_sent_and_leaves_the_rest() {
     assert_eq!(all, written.len() + 4);
     let offsets: BTreeSet<_> = written
         .iter()
-        .map(|written| written.as_ref().map(|written| (written.partition, written.offset.unwrap())).unwrap())
+        .map(|written| {
+            written
+                .as_ref()
+                .map(|written| (written.partition, written.offset.unwrap()))
+                .unwrap()
+        })
         .collect();
     assert_eq!(offsets.len(), written.len());
 }
@@ -474,7 +551,10 @@ fn an_observer_is_told_of_every_batch_and_the_counts_add_up() {
         let record = if number % 1_000 == 500 { record } else { record.key("k") };
         sent.push(producer.send(record).unwrap());
     }
-    let failed = Delivery::wait_all(&sent, LONG).iter().filter(|outcome| outcome.is_err()).count();
+    let failed = Delivery::wait_all(&sent, LONG)
+        .iter()
+        .filter(|outcome| outcome.is_err())
+        .count();
     assert_eq!(failed, 3);
     drop(sent);
     // One that is never sent.
@@ -492,7 +572,10 @@ fn an_observer_is_told_of_every_batch_and_the_counts_add_up() {
         assert!(report.took <= began.elapsed());
         assert!(report.attempts > 0);
         if report.error.is_none() {
-            assert!(report.bytes > report.records as usize * 100 && report.bytes <= 5_000, "{report:?}");
+            assert!(
+                report.bytes > report.records as usize * 100 && report.bytes <= 5_000,
+                "{report:?}"
+            );
         }
     }
     for partition in 0..3 {
@@ -504,7 +587,12 @@ fn an_observer_is_told_of_every_batch_and_the_counts_add_up() {
 #[test]
 fn eight_threads_share_a_producer_and_each_has_its_order() {
     let (client, topic) = topic_with("eight", 3, &[]);
-    let producer = client.producer().batch_bytes(8_000).buffer_bytes(200_000).build().unwrap();
+    let producer = client
+        .producer()
+        .batch_bytes(8_000)
+        .buffer_bytes(200_000)
+        .build()
+        .unwrap();
     const EACH: usize = 6_000;
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -544,4 +632,3 @@ fn eight_threads_share_a_producer_and_each_has_its_order() {
     }
     assert_eq!(seen, 8 * EACH);
 }
-

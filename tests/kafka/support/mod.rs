@@ -51,6 +51,6 @@ pub use process::Process;
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
 pub use soak::{Random, is_long};
-pub use tools::{Described, dump_log_segments, fast_java_tool, java_tool};
+pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, fast_java_tool, java_tool};
 pub use wait::{unique, wait_until};
 pub use written::{Load, Log, Logged, LoggedBatch, Logs, Outcome, Promise, Running, complaints, judge, judge_by};

@@ -42,7 +42,7 @@ fn closed(records: &[Owned], flags: Flags) -> Vec<u8> {
         assert_eq!((bytes.as_ptr(), bytes.capacity()), (place, capacity));
         assert_eq!(writer.records(), at as u32 + 1);
         let timestamps = records[..=at].iter().map(|record| record.timestamp);
-        assert_eq!(writer.max_timestamp(), timestamps.max().unwrap());
+        assert_eq!(writer.max_timestamp, timestamps.max().unwrap());
     }
     writer.close(&mut bytes, flags);
     bytes
@@ -167,7 +167,7 @@ fn timestamps_count_from_the_first_and_the_highest_is_told() {
     for timestamp in [500, 300, 900, -1] {
         writer.append(&mut bytes, timestamp, None, None, &[]).unwrap();
     }
-    assert_eq!(writer.max_timestamp(), 900);
+    assert_eq!(writer.max_timestamp, 900);
     writer.close(&mut bytes, Flags::default());
     assert_eq!(i64::from_be_bytes(field(&bytes, 27)), 500);
     assert_eq!(i64::from_be_bytes(field(&bytes, 35)), 900);
@@ -180,7 +180,7 @@ fn the_highest_timestamp_may_be_below_none() {
     for timestamp in [-7, i64::MIN] {
         writer.append(&mut bytes, timestamp, None, None, &[]).unwrap();
     }
-    assert_eq!(writer.max_timestamp(), -7);
+    assert_eq!(writer.max_timestamp, -7);
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_record_beyond_two_gib_is_refused_and_nothing_of_it_is_written() {
     assert!(writer.size_of(9, None, None, &headers) > i32::MAX as usize);
     let error = writer.append(&mut bytes, 9, None, None, &headers).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLarge);
-    assert_eq!((bytes, writer.records(), writer.max_timestamp()), (before, 1, 5));
+    assert_eq!((bytes, writer.records(), writer.max_timestamp), (before, 1, 5));
     assert!(capacity < 1 << 20, "and no memory is asked for");
 }
 

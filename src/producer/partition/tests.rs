@@ -1,0 +1,478 @@
+//! A partition between its callers, senders of old and new leaders, and the keeper: whoever comes when.
+
+use super::*;
+use crate::{
+    cluster::Backoff,
+    error::ErrorKind,
+    producer::{config::Acks, queue::Appended, sequence::Identity},
+    wire::batch::stamp,
+};
+
+struct Bench {
+    env: Arc<Env>,
+    partition: Arc<Partition>,
+    old: Arc<Inbox>,
+    new: Arc<Inbox>,
+    identities: i64,
+}
+
+impl Bench {
+    /// Led by the broker of `old`, with an identity if it is to have one.
+    fn new() -> Self {
+        Self::with(ProducerConfig::default())
+    }
+
+    fn with(config: ProducerConfig) -> Self {
+        let config = ProducerConfig {
+            linger: Duration::ZERO,
+            ..config
+        };
+        let rules = Rules {
+            idempotent: config.is_idempotent(),
+            in_flight: config.in_flight_per_partition(),
+            max_retries: None,
+            backoff: Backoff {
+                min: Duration::ZERO,
+                max: Duration::ZERO,
+            },
+        };
+        let env = Arc::new(Env {
+            rules,
+            memory: Memory::new(config.buffer_bytes, || ()),
+            ledger: Arc::default(),
+            callbacks: Callbacks::new(None),
+            closing: Stop::new("producer"),
+            config,
+        });
+        let batch_bytes = Arc::new(AtomicUsize::new(env.config.batch_bytes));
+        let partition = Partition::new(Arc::from("t"), 3, Arc::clone(&env), batch_bytes);
+        let (old, new) = (Inbox::new(1), Inbox::new(2));
+        assert!(partition.place(1, Some(&old)));
+        let mut bench = Self {
+            env,
+            partition,
+            old,
+            new,
+            identities: 0,
+        };
+        if bench.env.rules.idempotent {
+            bench.identify();
+        }
+        bench
+    }
+
+    /// One whose identity is known to the broker: several batches may be in flight.
+    fn proven() -> Self {
+        let bench = Self::new();
+        let first = bench.put("first");
+        let sent = bench.send(&bench.old);
+        bench.appended(sent, 0);
+        assert_eq!(outcome(&first), Some(Ok(Some(0))));
+        bench
+    }
+
+    fn identify(&mut self) {
+        self.identities += 1;
+        self.partition.identify(Identity {
+            producer_id: self.identities,
+            epoch: 0,
+        });
+    }
+
+    /// Into the batch that is being filled.
+    fn put(&self, value: &str) -> Delivery {
+        let parts = Parts {
+            timestamp: 7,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+        };
+        match self.partition.put(parts, &mut Some(Watch::Delivery), &mut None) {
+            Ok(Put::Written {
+                delivery: Some(delivery),
+                ..
+            }) => delivery,
+            Ok(_) => panic!("no room, or no delivery"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// In a batch of its own.
+    fn put_alone(&self, value: &str) -> Delivery {
+        let delivery = self.put(value);
+        self.partition
+            .seal_older_than(Duration::ZERO, now() + Duration::from_secs(1));
+        delivery
+    }
+
+    fn poll(&self, sender: &Arc<Inbox>) -> Poll {
+        self.partition.poll(sender, now())
+    }
+
+    fn take(&self, sender: &Arc<Inbox>) -> Taken {
+        assert!(matches!(self.poll(sender), Poll::Ready), "{:?}", self.poll(sender));
+        self.partition.take(sender, now()).unwrap()
+    }
+
+    /// What a sender does with what it has taken: says whether it is to be sent.
+    fn give_back(&self, taken: Taken) -> bool {
+        let bytes = match taken.body {
+            Body::Closed(mut buffer) => {
+                stamp(buffer.bytes_mut(), taken.sequence);
+                Arc::new(buffer)
+            }
+            Body::Stamped(bytes, _) => bytes,
+            other => panic!("{other:?}"),
+        };
+        self.partition.give_back(taken.ticket, &bytes, taken.sequence)
+    }
+
+    fn send(&self, sender: &Arc<Inbox>) -> Ticket {
+        let taken = self.take(sender);
+        let ticket = taken.ticket;
+        assert!(self.give_back(taken));
+        ticket
+    }
+
+    fn appended(&self, ticket: Ticket, offset: i64) {
+        let appended = Appended {
+            offset: Some(offset),
+            timestamp: None,
+        };
+        assert!(
+            self.partition
+                .settle(&self.old, ticket, Verdict::Appended(appended), 0)
+                .is_none()
+        );
+    }
+
+    fn lost(&self, ticket: Ticket) {
+        let verdict = Verdict::Retry {
+            error: Error::closed("connection"),
+            maybe_applied: true,
+        };
+        assert!(self.partition.settle(&self.old, ticket, verdict, 0).is_none());
+    }
+
+    fn hold(&self, ticket: Ticket) -> Held {
+        let verdict = Verdict::TakeApart(Error::refused(10));
+        self.partition.settle(&self.old, ticket, verdict, 0).unwrap()
+    }
+
+    fn expire(&self) {
+        self.partition.expire(now() + self.env.config.delivery_timeout);
+    }
+
+    fn piece(&self, records: std::ops::Range<u32>) -> Part {
+        let memory = &self.env.memory;
+        let mut buffer = memory.buffer(memory.force(1 << 10));
+        let mut writer = BatchWriter::start(buffer.bytes_mut());
+        for _ in records.clone() {
+            writer.append(buffer.bytes_mut(), 7, None, None, &[]).unwrap();
+        }
+        writer.close(buffer.bytes_mut(), Flags::default());
+        Part::Kept(buffer, records)
+    }
+
+    /// Nothing is owed any more, and nothing is held.
+    fn assert_settled(&self) {
+        assert!(!self.partition.has_work());
+        assert!(self.env.ledger.is_settled());
+        assert_eq!(self.env.memory.held(), 0);
+    }
+}
+
+fn outcome(delivery: &Delivery) -> Option<std::result::Result<Option<i64>, ErrorKind>> {
+    let outcome = delivery.poll()?;
+    Some(outcome.map(|told| told.offset).map_err(|error| error.kind()))
+}
+
+#[test]
+fn a_batch_goes_to_its_sender_and_leaves_nothing_behind() {
+    let bench = Bench::new();
+    let [a, b] = [bench.put("a"), bench.put("b")];
+    assert!(matches!(bench.poll(&bench.new), Poll::Gone));
+    assert!(bench.partition.take(&bench.new, now()).is_none());
+    let sent = bench.send(&bench.old);
+    assert!(outcome(&a).is_none());
+    bench.appended(sent, 40);
+    assert_eq!([outcome(&a), outcome(&b)], [Some(Ok(Some(40))), Some(Ok(Some(41)))]);
+    assert!(matches!(bench.poll(&bench.old), Poll::Idle));
+    bench.assert_settled();
+}
+
+#[test]
+fn an_identity_is_asked_for_once() {
+    let mut bench = Bench::new();
+    let _a = bench.put("a");
+    let sent = bench.send(&bench.old);
+    let verdict = Verdict::Refused {
+        error: Error::refused(29),
+        maybe_applied: false,
+    };
+    bench.partition.settle(&bench.old, sent, verdict, 0);
+    let b = bench.put("b");
+    assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
+    assert!(matches!(bench.poll(&bench.old), Poll::Nameless(false)));
+    assert!(bench.partition.take(&bench.old, now()).is_none());
+    bench.identify();
+    let taken = bench.take(&bench.old);
+    assert_eq!((taken.sequence.producer_id, taken.sequence.base_sequence), (2, 0));
+    assert!(outcome(&b).is_none());
+}
+
+#[test]
+fn what_is_given_up_while_a_sender_prepares_it_is_not_sent_and_the_next_batch_is() {
+    let mut bench = Bench::new();
+    let a = bench.put("a");
+    let taken = bench.take(&bench.old);
+    bench.expire();
+    assert_eq!(outcome(&a), Some(Err(ErrorKind::OutcomeUnknown)));
+    let b = bench.put("b");
+    assert!(!bench.give_back(taken));
+    assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
+    bench.identify();
+    let sent = bench.send(&bench.old);
+    bench.appended(sent, 1);
+    assert_eq!(outcome(&b), Some(Ok(Some(1))));
+    bench.assert_settled();
+}
+
+#[test]
+fn what_the_old_sender_has_in_hand_is_sent_by_the_new_one_once_it_is_given_back() {
+    let bench = Bench::new();
+    let a = bench.put("a");
+    let taken = bench.take(&bench.old);
+    let sequence = taken.sequence;
+    bench.partition.place(2, Some(&bench.new));
+    assert_eq!(bench.new.take().len(), 1);
+    assert!(matches!(bench.poll(&bench.old), Poll::Gone));
+    assert!(matches!(bench.poll(&bench.new), Poll::Blocked));
+    assert!(bench.partition.take(&bench.new, now()).is_none());
+    bench.new.bell().quiet();
+    assert!(!bench.give_back(taken));
+    assert!(!bench.new.bell().signal().is_empty(), "nobody woke the new sender");
+    let taken = bench.take(&bench.new);
+    assert_eq!(taken.sequence, sequence);
+    assert!(matches!(&taken.body, Body::Stamped(_, stamped) if *stamped == sequence));
+    let ticket = taken.ticket;
+    assert!(bench.give_back(taken));
+    bench.appended(ticket, 0);
+    assert_eq!(outcome(&a), Some(Ok(Some(0))));
+    bench.assert_settled();
+}
+
+#[test]
+fn what_the_old_sender_gives_back_after_its_end_is_dropped() {
+    let bench = Bench::new();
+    let a = bench.put("a");
+    let taken = bench.take(&bench.old);
+    bench.partition.place(2, Some(&bench.new));
+    bench.expire();
+    assert_eq!(outcome(&a), Some(Err(ErrorKind::OutcomeUnknown)));
+    assert!(!bench.give_back(taken));
+    bench.assert_settled();
+}
+
+#[test]
+fn a_late_success_from_the_old_leader_counts() {
+    let bench = Bench::proven();
+    let [a, b] = [bench.put_alone("a"), bench.put_alone("b")];
+    let [first, second] = [bench.send(&bench.old), bench.send(&bench.old)];
+    bench.partition.place(2, Some(&bench.new));
+    bench.appended(first, 1);
+    assert_eq!(outcome(&a), Some(Ok(Some(1))));
+    let again = bench.send(&bench.new);
+    // What it is told while the new leader has it, that one will say too.
+    bench.appended(second, 2);
+    assert_eq!(outcome(&b), None);
+    bench.appended(again, 2);
+    assert_eq!(outcome(&b), Some(Ok(Some(2))));
+    bench.assert_settled();
+}
+
+#[test]
+fn an_answer_to_an_earlier_try_does_nothing_to_what_a_sender_has_in_hand() {
+    let bench = Bench::proven();
+    let a = bench.put("a");
+    let first = bench.send(&bench.old);
+    bench.partition.place(2, Some(&bench.new));
+    let taken = bench.take(&bench.new);
+    bench.lost(first);
+    assert!(
+        bench
+            .partition
+            .settle(&bench.old, first, Verdict::TakeApart(Error::refused(10)), 0)
+            .is_none()
+    );
+    bench.appended(first, 1);
+    let ticket = taken.ticket;
+    assert!(bench.give_back(taken));
+    bench.appended(ticket, 1);
+    assert_eq!(outcome(&a), Some(Ok(Some(1))));
+    bench.assert_settled();
+}
+
+#[test]
+fn a_partition_without_a_leader_keeps_what_it_has() {
+    let bench = Bench::proven();
+    let a = bench.put("a");
+    let first = bench.send(&bench.old);
+    bench.old.take();
+    assert!(!bench.partition.place(-1, None));
+    assert!(matches!(bench.poll(&bench.old), Poll::Gone));
+    let b = bench.put("b");
+    bench.lost(first);
+    assert!(bench.partition.place(1, Some(&bench.old)));
+    assert_eq!(bench.old.take().len(), 1, "nobody told the sender");
+    for offset in [1, 2] {
+        let sent = bench.send(&bench.old);
+        bench.appended(sent, offset);
+    }
+    assert_eq!([outcome(&a), outcome(&b)], [Some(Ok(Some(1))), Some(Ok(Some(2)))]);
+    bench.assert_settled();
+}
+
+#[test]
+fn without_idempotence_the_answer_is_awaited_before_the_new_leader_gets_anything() {
+    let bench = Bench::with(ProducerConfig {
+        acks: Acks::Leader,
+        ..ProducerConfig::default()
+    });
+    let [a, b] = [bench.put_alone("a"), bench.put_alone("b")];
+    let first = bench.send(&bench.old);
+    assert!(bench.partition.place(2, Some(&bench.new)));
+    assert!(matches!(bench.poll(&bench.new), Poll::Gone));
+    assert!(matches!(bench.poll(&bench.old), Poll::Blocked));
+    bench.appended(first, 0);
+    bench.partition.place(2, Some(&bench.new));
+    let second = bench.send(&bench.new);
+    bench.appended(second, 0);
+    assert_eq!([outcome(&a), outcome(&b)], [Some(Ok(Some(0))), Some(Ok(Some(0)))]);
+    bench.assert_settled();
+}
+
+// ---- taking apart ----
+
+#[test]
+fn the_pieces_of_a_batch_answer_for_their_own_records() {
+    let mut bench = Bench::proven();
+    let deliveries = ["a", "b", "c", "d"].map(|value| bench.put(value));
+    let sent = bench.send(&bench.old);
+    let held = bench.hold(sent);
+    assert_eq!(held.records, 4);
+    assert!(matches!(bench.poll(&bench.old), Poll::Idle));
+    let failed = Part::Failed(Error::refused(87), 1..2);
+    let parts = vec![bench.piece(0..1), failed, bench.piece(2..4)];
+    bench.partition.replace(&bench.old, held.ticket, parts);
+    drop(held);
+    assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
+    bench.identify();
+    for offset in [1, 2] {
+        let sent = bench.send(&bench.old);
+        bench.appended(sent, offset);
+    }
+    let outcomes = deliveries.each_ref().map(|delivery| outcome(delivery).unwrap());
+    assert_eq!(
+        outcomes,
+        [Ok(Some(1)), Err(ErrorKind::InvalidRecord), Ok(Some(2)), Ok(Some(3))]
+    );
+    bench.assert_settled();
+}
+
+#[test]
+fn a_batch_may_be_given_up_while_it_is_taken_apart() {
+    let bench = Bench::proven();
+    let [a, b] = [bench.put("a"), bench.put("b")];
+    let sent = bench.send(&bench.old);
+    let held = bench.hold(sent);
+    bench.expire();
+    assert_eq!(
+        [outcome(&a), outcome(&b)],
+        [Some(Err(ErrorKind::TimedOut)), Some(Err(ErrorKind::TimedOut))]
+    );
+    bench
+        .partition
+        .replace(&bench.old, held.ticket, vec![bench.piece(0..1), bench.piece(1..2)]);
+    drop(held);
+    bench.assert_settled();
+}
+
+#[test]
+fn the_leader_may_move_while_a_batch_is_taken_apart() {
+    let bench = Bench::proven();
+    let [a, b] = [bench.put("a"), bench.put("b")];
+    let sent = bench.send(&bench.old);
+    let held = bench.hold(sent);
+    bench.partition.place(2, Some(&bench.new));
+    assert!(matches!(bench.poll(&bench.new), Poll::Idle));
+    bench.new.bell().quiet();
+    bench
+        .partition
+        .replace(&bench.old, held.ticket, vec![bench.piece(0..1), bench.piece(1..2)]);
+    drop(held);
+    assert!(!bench.new.bell().signal().is_empty(), "nobody woke the new sender");
+    let [first, second] = [bench.take(&bench.new), bench.take(&bench.new)];
+    assert_eq!([first.sequence.base_sequence, second.sequence.base_sequence], [1, 2]);
+    for (taken, offset) in [(first, 1), (second, 2)] {
+        let ticket = taken.ticket;
+        assert!(bench.give_back(taken));
+        bench.appended(ticket, offset);
+    }
+    assert_eq!([outcome(&a), outcome(&b)], [Some(Ok(Some(1))), Some(Ok(Some(2)))]);
+    bench.assert_settled();
+}
+
+// ---- the end ----
+
+#[test]
+fn what_is_being_filled_has_its_time_too() {
+    let bench = Bench::new();
+    let a = bench.put("a");
+    assert!(bench.partition.deadline().is_some());
+    bench.expire();
+    assert_eq!(outcome(&a), Some(Err(ErrorKind::TimedOut)));
+    assert!(bench.partition.deadline().is_none());
+    bench.assert_settled();
+}
+
+#[test]
+fn the_end_takes_everything_out_and_nothing_in() {
+    let bench = Bench::proven();
+    let [a, b] = [bench.put_alone("a"), bench.put_alone("b")];
+    let c = bench.put("c");
+    let sent = bench.send(&bench.old);
+    let error = Error::closed("producer");
+    assert_eq!(bench.partition.end(&error), 3);
+    assert_eq!(bench.partition.end(&error), 3);
+    assert_eq!(outcome(&a), Some(Err(ErrorKind::OutcomeUnknown)));
+    assert_eq!(
+        [outcome(&b), outcome(&c)],
+        [Some(Err(ErrorKind::Closed)), Some(Err(ErrorKind::Closed))]
+    );
+    let parts = Parts {
+        timestamp: 7,
+        key: None,
+        value: None,
+        headers: &[],
+    };
+    assert!(bench.partition.put(parts, &mut None, &mut None).is_err());
+    bench.appended(sent, 1);
+    assert_eq!(outcome(&a), Some(Err(ErrorKind::OutcomeUnknown)));
+    bench.assert_settled();
+}
+
+#[test]
+fn what_was_not_sent_is_taken_out_and_what_was_goes_on() {
+    let bench = Bench::proven();
+    let a = bench.put_alone("a");
+    let sent = bench.send(&bench.old);
+    let b = bench.put("b");
+    bench.partition.fail_unsent(&Error::closed("door"));
+    bench.appended(sent, 1);
+    assert_eq!(
+        [outcome(&a), outcome(&b)],
+        [Some(Ok(Some(1))), Some(Err(ErrorKind::Closed))]
+    );
+    bench.assert_settled();
+}
