@@ -153,7 +153,7 @@ fn contenders<'a>(all: &[&'a str]) -> Vec<&'a str> {
     let asked = asked.as_ref().map(|names| names.split(',').collect::<Vec<_>>());
     let takes_part = |name: &&str| {
         let named = asked.as_ref().is_ok_and(|names| names.contains(name));
-        *name == "floor" || asked.is_err() || named
+        name.starts_with("floor") || asked.is_err() || named
     };
     all.iter().copied().filter(takes_part).collect()
 }

@@ -40,6 +40,14 @@ impl Connection {
         }
     }
 
+    /// The same connection for another thread: one writes, the other reads.
+    pub(crate) fn other_half(&self) -> Self {
+        Self {
+            socket: self.socket.try_clone().expect("a socket has many handles"),
+            buffer: Vec::new(),
+        }
+    }
+
     pub(crate) fn partitions(&mut self, topic: &str) -> usize {
         let topic = MetadataRequestTopic::default().with_name(Some(name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![topic]));
