@@ -587,8 +587,8 @@ impl Partition {
         Some(open.opened + self.env.config.linger).filter(|at| now < *at)
     }
 
-    /// The next batch, if one is ready.
-    pub(super) fn take(&self, me: &Arc<Inbox>, now: Instant) -> Option<Taken> {
+    /// The next batch, if one is ready and not longer than `room`.
+    pub(super) fn take(&self, me: &Arc<Inbox>, now: Instant, room: usize) -> Option<Taken> {
         let mut state = self.state.lock();
         if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
             return None;
@@ -597,9 +597,9 @@ impl Partition {
             return None;
         }
         match state.queue.waiting() {
-            Some(load) if matches!(load.body, Body::Lent) => return None,
+            Some(load) if matches!(load.body, Body::Lent) || load.body.len() > room => return None,
             Some(_) => {}
-            None if self.lingers_until(&state, now).is_some() => return None,
+            None if state.filled() > room || self.lingers_until(&state, now).is_some() => return None,
             None => self.seal(&mut state),
         }
         let (ticket, sequence, load) = state.queue.take()?;
@@ -737,6 +737,17 @@ impl Partition {
         }
         self.backlog.store(state.queue.len(), Ordering::Relaxed);
         failed
+    }
+}
+
+impl Body {
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Closed(buffer) => buffer.bytes().len(),
+            Self::Stamped(bytes, _) => bytes.bytes().len(),
+            Self::Lent | Self::Gone => 0,
+        }
     }
 }
 

@@ -289,29 +289,25 @@ impl Sender {
         self.shared.desk.leave(|wants| wants.stale.extend(topics));
     }
 
-    /// One batch of each partition that has one ready, up to a request's size.
+    /// One batch of each partition that has one ready, as many as a request holds. What does not fit is the first of one of
+    /// the next, and then fits, however long it is.
     fn assemble(&mut self) -> Vec<(Arc<Partition>, Taken)> {
         let now = now();
-        let most = self.shared.env.config.request_bytes;
-        let mut size = 0;
+        let mut room = self.shared.env.config.request_bytes;
         let mut batches = Vec::new();
-        let count = self.active.len();
-        for step in 0..count {
-            let partition = &self.active[(self.turn + step) % count];
-            let Some(taken) = partition.take(&self.inbox, now) else {
+        let (later, sooner) = self.active.split_at(self.turn % self.active.len().max(1));
+        for partition in sooner.iter().chain(later) {
+            let allowed = if batches.is_empty() { usize::MAX } else { room };
+            let Some(taken) = partition.take(&self.inbox, now, allowed) else {
                 continue;
             };
-            size += match &taken.body {
-                Body::Closed(buffer) => buffer.bytes().len(),
-                Body::Stamped(bytes, _) => bytes.bytes().len(),
-                Body::Lent | Body::Gone => 0,
-            };
+            room = room.saturating_sub(taken.body.len());
             batches.push((Arc::clone(partition), taken));
-            if size >= most {
-                self.turn = (self.turn + step + 1) % count;
+            if room == 0 {
                 break;
             }
         }
+        self.turn = self.turn.wrapping_add(1);
         batches
     }
 

@@ -111,7 +111,7 @@ impl Bench {
 
     fn take(&self, sender: &Arc<Inbox>) -> Taken {
         assert!(matches!(self.poll(sender), Poll::Ready), "{:?}", self.poll(sender));
-        self.partition.take(sender, now()).unwrap()
+        self.partition.take(sender, now(), usize::MAX).unwrap()
     }
 
     /// What a sender does with what it has taken: says whether it is to be sent.
@@ -188,11 +188,27 @@ fn outcome(delivery: &Delivery) -> Option<std::result::Result<Option<i64>, Error
 }
 
 #[test]
+fn a_batch_longer_than_the_room_that_is_left_stays_where_it_is() {
+    let bench = Bench::new();
+    let open = bench.put("0123456789");
+    assert!(bench.partition.take(&bench.old, now(), HEADER + 10).is_none());
+    let whole = HEADER + record_size(None, Some(b"0123456789"), &[]);
+    let taken = bench.partition.take(&bench.old, now(), whole).unwrap();
+    let ticket = taken.ticket;
+    assert!(bench.give_back(taken));
+    bench.appended(ticket, 0);
+    let closed = bench.put_alone("0123456789");
+    assert!(bench.partition.take(&bench.old, now(), HEADER + 10).is_none());
+    assert!(bench.partition.take(&bench.old, now(), whole).is_some());
+    assert!(outcome(&open).is_some() && outcome(&closed).is_none());
+}
+
+#[test]
 fn a_batch_goes_to_its_sender_and_leaves_nothing_behind() {
     let bench = Bench::new();
     let [a, b] = [bench.put("a"), bench.put("b")];
     assert!(matches!(bench.poll(&bench.new), Poll::Gone));
-    assert!(bench.partition.take(&bench.new, now()).is_none());
+    assert!(bench.partition.take(&bench.new, now(), usize::MAX).is_none());
     let sent = bench.send(&bench.old);
     assert!(outcome(&a).is_none());
     bench.appended(sent, 40);
@@ -214,7 +230,7 @@ fn an_identity_is_asked_for_once() {
     let b = bench.put("b");
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(false)));
-    assert!(bench.partition.take(&bench.old, now()).is_none());
+    assert!(bench.partition.take(&bench.old, now(), usize::MAX).is_none());
     bench.identify();
     let taken = bench.take(&bench.old);
     assert_eq!((taken.sequence.producer_id, taken.sequence.base_sequence), (2, 0));
@@ -248,7 +264,7 @@ fn what_the_old_sender_has_in_hand_is_sent_by_the_new_one_once_it_is_given_back(
     assert_eq!(bench.new.take().len(), 1);
     assert!(matches!(bench.poll(&bench.old), Poll::Gone));
     assert!(matches!(bench.poll(&bench.new), Poll::Blocked));
-    assert!(bench.partition.take(&bench.new, now()).is_none());
+    assert!(bench.partition.take(&bench.new, now(), usize::MAX).is_none());
     bench.new.bell().quiet();
     assert!(!bench.give_back(taken));
     assert!(!bench.new.bell().signal().is_empty(), "nobody woke the new sender");
