@@ -3,6 +3,8 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod values;
+
 use std::{
     alloc::System,
     hint::black_box,
@@ -11,6 +13,7 @@ use std::{
 
 use klamm::internals::{BatchEncoder, BatchReader};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use values::text;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -93,7 +96,7 @@ fn steps(what: &str, values: &[Vec<u8>], headers: &[(&[u8], Option<&[u8]>)]) {
     let Some(mut encoder) = BatchEncoder::new("none") else {
         return;
     };
-    let mut buffers = vec![Vec::with_capacity(2 << 20); BATCHES];
+    let mut buffers: [Vec<u8>; BATCHES] = std::array::from_fn(|_| Vec::with_capacity(2 << 20));
     measure(&format!("{what}: append"), || {
         for buffer in &mut buffers {
             encoder.append(buffer, black_box(values), headers).unwrap();
@@ -154,24 +157,4 @@ fn measure(what: &str, mut round: impl FnMut()) {
         best.as_nanos() as f64 / RECORDS,
         allocations / (RECORDS * f64::from(rounds)),
     );
-}
-
-/// Repetitive as events are, with something new in each.
-fn text(i: usize) -> Vec<u8> {
-    let noise = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut text = format!(
-        r#"{{"id":"{noise:016x}","type":"order.created","customer":{},"amount":{}.{:02},"currency":"EUR","items":[{{"sku":"SKU-{:05}","quantity":{}}}],"note":"#,
-        noise >> 40,
-        noise % 997,
-        noise % 100,
-        noise % 100_000,
-        1 + noise % 7
-    );
-    text.push_str("\"please ring twice at the door\"");
-    while text.len() < 199 {
-        text.push(' ');
-    }
-    text.truncate(199);
-    text.push('}');
-    text.into_bytes()
 }

@@ -13,19 +13,21 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod bare;
 #[path = "throughput/floor.rs"]
 mod floor;
+mod race;
 #[path = "../tests/kafka/support/mod.rs"]
 mod support;
 
 use std::{
     env,
     hint::black_box,
-    process::Command,
     time::{Duration, Instant},
 };
 
 use klamm::{Client, StartAt, Stream};
+use race::{median, median_of, number, peak_megabytes, processor_seconds, ratios};
 
 const VALUE_BYTES: usize = 100;
 const SETTINGS: &[&str] = &["acks=1", "batch.size=65536", "linger.ms=5"];
@@ -124,21 +126,6 @@ fn batches(bootstrap: &str, topic: &str, records: usize) -> Read {
     }
 }
 
-/// Of this process, in user and system mode. The kernel counts hundredths of a second.
-fn processor_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux tells about processes");
-    let behind_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = behind_name.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
-}
-
-fn peak_megabytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux tells about processes");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1024.0
-}
-
 // ---- all runs ----
 
 fn compare() {
@@ -150,7 +137,7 @@ fn compare() {
         let topic = format!("klamm-bench-{partitions}-{records}");
         fill(kafka, &topic, partitions, records);
         println!("\n{partitions} partitions");
-        race(&kafka.bootstrap(), &topic, records, rounds);
+        compete(&kafka.bootstrap(), &topic, records, rounds);
     }
 }
 
@@ -188,35 +175,23 @@ struct Run {
     first: f64,
 }
 
-fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
+fn compete(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
     let this = env::current_exe().expect("this program has a path");
     let mut contenders: Vec<_> = CONTENDERS.iter().map(|&name| (name, name, this.clone())).collect();
     if let Some(other) = env::var_os("KLAMM_BENCH_OTHER") {
         contenders.push(("other", "klamm", other.into()));
     }
-    let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
-    // The first round fills the page cache and warms the broker, and counts nothing.
-    for round in 0..=rounds {
-        for (at, (_, contender, program)) in contenders.iter().enumerate() {
-            let run = start(program, &[contender, bootstrap, topic, &records.to_string()], records);
-            if round > 0 {
-                runs[at].push(run);
-            }
-        }
-    }
+    let runs = race::rounds(rounds, contenders.len(), |at| {
+        let (_, contender, program) = &contenders[at];
+        start(program, &[contender, bootstrap, topic, &records.to_string()], records)
+    });
     println!(
         "{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
         "", "M/s", "CPU s/M", "peak MB", "first ms", "then M/s"
     );
     for ((name, ..), mine) in contenders.iter().zip(&runs) {
-        let of = |what: fn(&Run) -> f64| median(mine.iter().map(what).collect());
-        let ratios = |what: fn(&Run) -> f64| -> Vec<f64> {
-            mine.iter()
-                .zip(&runs[0])
-                .map(|(mine, floor)| what(mine) / what(floor))
-                .collect()
-        };
-        let (rates, processor) = (ratios(|run| run.rate), ratios(|run| run.processor));
+        let rates = ratios(mine, &runs[0], |run| run.rate);
+        let processor = ratios(mine, &runs[0], |run| run.processor);
         let each: Vec<_> = rates
             .iter()
             .zip(&processor)
@@ -224,13 +199,13 @@ fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
             .collect();
         println!(
             "{name:<16}{:>10.2}{:>10.4}{:>10.1}{:>10.1}{:>10.2}   {:.2} {:.2}; {}",
-            of(|run| run.rate),
-            of(|run| run.processor),
-            of(|run| run.peak),
-            of(|run| run.first * 1000.0),
-            of(|run| run.rate_behind_first),
-            median(rates.clone()),
-            median(processor.clone()),
+            median_of(mine, |run| run.rate),
+            median_of(mine, |run| run.processor),
+            median_of(mine, |run| run.peak),
+            median_of(mine, |run| run.first * 1000.0),
+            median_of(mine, |run| run.rate_behind_first),
+            median(rates),
+            median(processor),
             each.join(" "),
         );
     }
@@ -239,33 +214,15 @@ fn race(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
         let at = CONTENDERS.iter().position(|&contender| contender == name);
         &runs[at.expect("a contender")]
     });
-    let ratios: Vec<f64> = member
-        .iter()
-        .zip(reader)
-        .map(|(member, reader)| member.rate_behind_first / reader.rate_behind_first)
-        .collect();
     println!(
         "a group's loop, of the reader's, from the first message on: {:.3}",
-        median(ratios)
+        median(ratios(member, reader, |run| run.rate_behind_first))
     );
 }
 
 fn start(program: &std::path::Path, args: &[&str], records: usize) -> Run {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("the bench starts itself");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = said
-        .split_whitespace()
-        .filter_map(|number| number.parse().ok())
-        .collect();
-    let &[seconds, processor, peak, first] = &numbers[..] else {
-        panic!("{args:?} said {said:?}:\n{}", String::from_utf8_lossy(&output.stderr));
-    };
+    let [seconds, processor, peak, first] = race::numbers_of_program(program, args);
     let millions = records as f64 / 1e6;
-    // What a run leaves in the broker is over before the next one begins.
-    std::thread::sleep(Duration::from_millis(50));
     Run {
         rate: millions / seconds,
         rate_behind_first: millions / (seconds - first),
@@ -273,13 +230,4 @@ fn start(program: &std::path::Path, args: &[&str], records: usize) -> Run {
         peak,
         first,
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn number(variable: &str, default: usize) -> usize {
-    env::var(variable).map_or(default, |given| given.parse().expect("a number"))
 }

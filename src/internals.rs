@@ -181,6 +181,32 @@ impl BatchEncoder {
     pub fn stamp(&self, buffer: &mut [u8]) {
         batch::stamp(buffer, Sequence::NONE);
     }
+
+    /// One batch of as many records, keys and values, as have room in `limit` bytes before they are compressed; tells
+    /// their number.
+    pub fn fill<'a>(
+        &mut self,
+        timestamp: i64,
+        limit: usize,
+        records: impl Iterator<Item = (Option<&'a [u8]>, &'a [u8])>,
+    ) -> Result<(Vec<u8>, usize)> {
+        let mut buffer = Vec::new();
+        self.writer = BatchWriter::start(&mut buffer);
+        let mut count = 0;
+        for (key, value) in records {
+            let size = self.writer.size_of(timestamp, key, Some(value), &[]);
+            if buffer.len() + size > limit {
+                break;
+            }
+            self.writer
+                .append_sized(&mut buffer, size, timestamp, key, Some(value), &[])?;
+            count += 1;
+        }
+        self.close(&mut buffer);
+        self.compress(&mut buffer)?;
+        self.stamp(&mut buffer);
+        Ok((buffer, count))
+    }
 }
 
 /// Without looking at the bytes themselves.

@@ -255,7 +255,6 @@ impl Connection {
     /// # Errors
     ///
     /// As [`send_frame`](Self::send_frame).
-    #[allow(dead_code, reason = "until the producer is wired")]
     pub(crate) fn send_unanswered<R: Request, F: Pieces>(
         &self,
         newest: i16,
@@ -276,8 +275,8 @@ impl Connection {
         send().map_err(|error| self.shared.context::<R>(error))
     }
 
+    #[cfg(test)]
     /// In which version this broker is asked by a caller that cannot work with those beyond `newest`.
-    #[allow(dead_code, reason = "until the producer is wired")]
     pub(crate) fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
         let version = self.shared.versions.pick_up_to::<R>(newest);
         version.map_err(|error| self.shared.context::<R>(error))
@@ -505,8 +504,8 @@ impl<R: Request> Pending<R> {
         &self.answer
     }
 
+    #[cfg(test)]
     /// The version that was spoken.
-    #[allow(dead_code, reason = "until the producer is wired")]
     pub(crate) fn version(&self) -> i16 {
         self.version
     }

@@ -1,5 +1,7 @@
 //! Connections to brokers that behave, and to those that do not.
 
+mod large;
+
 use std::{
     net::{TcpListener, TcpStream},
     time::Duration,

@@ -67,7 +67,14 @@ pub(super) fn append(
         headers: &record.headers,
     };
     if let Some(home) = home {
-        return put(shared, home, parts, watch, patience);
+        let result = put(shared, home, parts, watch, patience);
+        if result.is_ok() || !home.has_ended() || shared.env.closing.is_stopped() {
+            return result;
+        }
+        // There was no such topic any more; there may be one again.
+        let topic = known_topic(shared, &home.topic, patience)?;
+        let home = self::partition(shared, &topic, home.index, patience)?;
+        return put(shared, &home, parts, watch, patience);
     }
     let name = record
         .topic
@@ -75,7 +82,7 @@ pub(super) fn append(
     let topic = known_topic(shared, name, patience)?;
     let partition = match record.partition {
         Some(index) => self::partition(shared, &topic, index, patience)?,
-        None => topic.choose(record.key, record.value, Partition::whole(&parts))?,
+        None => topic.choose(record.key, record.value, rough_size(&parts))?,
     };
     put(shared, &partition, parts, watch, patience)
 }
@@ -169,6 +176,12 @@ fn put(
         }
         room = Some(memory.reserve(needed, &patience.deadline(shared)).map_err(context)?);
     }
+}
+
+/// What partitions get their shares by. Headers are not worth their counting.
+fn rough_size(record: &Parts<'_>) -> usize {
+    const OVERHEAD: usize = 8;
+    OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
 }
 
 fn milliseconds_now() -> i64 {

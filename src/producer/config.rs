@@ -260,7 +260,7 @@ impl ProducerConfig {
 
     fn check_compression(&self) -> Result<()> {
         if let Some(level) = self.compression_level {
-            let Some(levels) = levels(self.compression) else {
+            let Some(levels) = self.compression.levels() else {
                 return Err(Error::config(format!(
                     "compression_level and compression {:?} exclude each other: it has no levels, as Gzip and Zstd have",
                     self.compression
@@ -276,14 +276,6 @@ impl ProducerConfig {
             }
         }
         Compressor::new(self.compression, self.compression_level).map(drop)
-    }
-}
-
-fn levels(compression: Compression) -> Option<RangeInclusive<i32>> {
-    match compression {
-        Compression::Gzip => Some(1..=9),
-        Compression::Zstd => Some(-131_072..=22),
-        Compression::None | Compression::Snappy | Compression::Lz4 => None,
     }
 }
 

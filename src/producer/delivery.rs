@@ -41,7 +41,6 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "what became of the record is told here; `send_detached` is for those who do not want to know"]
 pub struct Delivery {
     fate: Arc<Fate>,
     index: u32,

@@ -36,6 +36,8 @@ pub(super) struct Keeper {
     refreshed: Instant,
     /// When a broker that owes something was last doubted.
     doubted: HashMap<i32, Instant>,
+    /// When spare buffers go, unless there is something to fill them with before that.
+    spares_until: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -67,6 +69,7 @@ impl Keeper {
             identities: Pause::default(),
             refreshed: now(),
             doubted: HashMap::new(),
+            spares_until: None,
         }
     }
 
@@ -153,11 +156,18 @@ impl Keeper {
         }
     }
 
-    fn wait(&self) {
+    fn wait(&mut self) {
         let config = self.shared.cluster.config();
         let mut until = self.next_deadline().min(self.refreshed + config.metadata_max_age);
         let is_idle = self.shared.env.ledger.is_settled();
-        if !is_idle {
+        if is_idle {
+            if self.spares_until.is_some_and(|at| at <= now()) {
+                self.shared.env.memory.drop_spares();
+                self.spares_until = None;
+            }
+            until = until.min(self.spares_until.unwrap_or(until));
+        } else {
+            self.spares_until = Some(now() + SPARED);
             until = until.min(now() + TICK);
         }
         if !self.stale.is_empty() || !self.homeless.is_empty() {
@@ -311,7 +321,11 @@ impl Keeper {
             .with_transaction_timeout_ms(i32::MAX);
         let answer = self.shared.cluster.call_any(&request, &self.deadline())?;
         if answer.error_code != 0 {
-            return Err(Error::refused(answer.error_code).in_api("InitProducerId"));
+            let error = Error::refused(answer.error_code).in_api("InitProducerId");
+            return Err(match error.kind() {
+                ErrorKind::Authorization => error.explained(PERMISSION),
+                _ => error,
+            });
         }
         if answer.producer_id.0 < 0 || answer.producer_epoch < 0 {
             let message = format!(
@@ -331,9 +345,13 @@ fn has_work(topic: &Topic) -> bool {
     topic.all().iter().any(|partition| partition.has_work())
 }
 
+/// What somebody has to grant.
+const PERMISSION: &str = "acks All takes IdempotentWrite on the cluster, or Write on any topic";
 /// A broker that owes an answer for longer is doubted.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// While something is owed, the keeper looks this often.
 const TICK: Duration = Duration::from_secs(1);
+/// A producer that has had nothing to do for so long may not have for much longer.
+const SPARED: Duration = Duration::from_secs(10);
 /// However close the end of some batch's time is, a question gets this long.
 const LEAST: Duration = Duration::from_millis(50);

@@ -295,6 +295,7 @@ impl Buffer {
         self.bytes.capacity() - self.bytes.len()
     }
 
+    #[cfg(test)]
     /// What is reserved for it.
     pub(super) fn reserved(&self) -> usize {
         self.room.bytes

@@ -25,7 +25,7 @@ use super::{
     sequence::Identity,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     stop::Stop,
     wire::batch::{BatchWriter, Flags, HeaderRef, Sequence, record_size},
 };
@@ -219,45 +219,38 @@ impl Partition {
         if let Some(error) = &state.ended {
             return Err(error.clone());
         }
+        // With the lock: whoever closes looks here afterwards.
+        if self.env.closing.is_stopped() {
+            return Err(self.env.closing.error());
+        }
         let mut news = false;
-        if !state.fits(&record, self.limit()) {
+        let mut size = state.open.as_ref().map(|open| open.size_of(&record));
+        if size.is_some_and(|size| state.filled() + size > self.limit()) {
             self.seal(&mut state);
+            (size, news) = (None, true);
+        }
+        if size.is_none() {
+            let need = Self::whole(&record);
+            let Some(room) = self.first_room(need, state.hint, room) else {
+                return Ok(self.needs_room(state, news, need));
+            };
+            let open = self.open(room);
+            size = Some(open.size_of(&record));
+            state.open = Some(open);
             news = true;
         }
-        let size = match &mut state.open {
-            Some(open) => {
-                let size = open
-                    .writer
-                    .size_of(record.timestamp, record.key, record.value, record.headers);
-                if let Some(missing) = size.checked_sub(open.buffer.room()).filter(|missing| *missing > 0) {
-                    match self.more_room(missing, open.buffer.bytes().capacity(), room) {
-                        Some(more) => open.buffer.grow(more),
-                        None => return Ok(self.needs_room(state, news, Self::whole(&record))),
-                    }
-                }
-                size
-            }
-            None => {
-                let need = Self::whole(&record);
-                let Some(room) = self.first_room(need, state.hint, room) else {
-                    return Ok(self.needs_room(state, news, need));
-                };
-                news = true;
-                state.open = Some(self.open(room));
-                let open = state.open.as_ref().map(|open| {
-                    open.writer
-                        .size_of(record.timestamp, record.key, record.value, record.headers)
-                });
-                open.unwrap_or(need)
-            }
+        let (Some(open), Some(size)) = (&mut state.open, size) else {
+            return Err(Error::new(ErrorKind::Internal, "a batch to write to is missing"));
         };
-        let Some(open) = &mut state.open else {
-            return Ok(self.needs_room(state, news, size));
-        };
+        if size > open.buffer.room() {
+            let missing = size - open.buffer.room();
+            let Some(more) = self.more_room(missing, open.buffer.bytes().capacity(), room) else {
+                return Ok(self.needs_room(state, news, Self::whole(&record)));
+            };
+            open.buffer.grow(more);
+        }
         let index = open.writer.records();
-        let bytes = open.buffer.bytes_mut();
-        open.writer
-            .append(bytes, record.timestamp, record.key, record.value, record.headers)?;
+        open.append(&record, size)?;
         let delivery = match watch.take() {
             Some(Watch::Callback(callback)) => {
                 open.fate.call_back(index, record.timestamp, callback);
@@ -385,6 +378,18 @@ impl Partition {
         owner.wake();
     }
 
+    /// The same for what a sender has found out itself: it looks again anyway, unless another one has the partition now.
+    fn announce_from(self: &Arc<Self>, me: &Arc<Inbox>, mut state: parking_lot::MutexGuard<'_, State>) {
+        if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
+            return self.announce(state, true);
+        }
+        let is_new = !std::mem::replace(&mut state.is_listed, true);
+        drop(state);
+        if is_new {
+            me.list(self);
+        }
+    }
+
     /// Somebody waits for a record of this batch.
     pub(super) fn hasten(self: &Arc<Self>, fate: &Fate) {
         let mut state = self.state.lock();
@@ -442,8 +447,8 @@ impl Partition {
     pub(super) fn fail_unsent(self: &Arc<Self>, error: &Error) -> u64 {
         let mut state = self.state.lock();
         self.seal(&mut state);
-        state.queue.fail_unsent(error);
-        let failed = self.tell(&mut state);
+        let failed = state.queue.fail_unsent(error);
+        self.tell(&mut state);
         self.announce(state, true);
         failed
     }
@@ -456,6 +461,10 @@ impl Partition {
         state.queue.fail_all(error);
         state.lost += self.tell(&mut state);
         state.lost
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.lock().ended.is_some()
     }
 
     // ---- for the partitioner ----
@@ -491,13 +500,6 @@ impl Partition {
         let has_work = state.open.is_some() || !state.queue.is_empty();
         self.announce(state, has_work && !is_same);
         has_owner
-    }
-
-    /// A try was put off, and need not be.
-    pub(super) fn hurry(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        state.queue.hasten();
-        self.announce(state, true);
     }
 
     pub(super) fn has_owner(&self) -> bool {
@@ -619,15 +621,21 @@ impl Partition {
         is_current
     }
 
-    pub(super) fn not_sent(self: &Arc<Self>, ticket: Ticket, error: Error, random: u64) {
+    pub(super) fn not_sent(self: &Arc<Self>, me: &Arc<Inbox>, ticket: Ticket, error: Error, random: u64) {
         let mut state = self.state.lock();
         state.queue.not_sent(ticket, error, now(), random);
         self.tell(&mut state);
-        self.announce(state, true);
+        self.announce_from(me, state);
     }
 
     /// What an attempt came to; gives the batch that is to be taken apart, if it is.
-    pub(super) fn settle(self: &Arc<Self>, ticket: Ticket, verdict: Verdict, random: u64) -> Option<Held> {
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        me: &Arc<Inbox>,
+        ticket: Ticket,
+        verdict: Verdict,
+        random: u64,
+    ) -> Option<Held> {
         let mut state = self.state.lock();
         let is_held = state.queue.settle(ticket, verdict, now(), random);
         let held = is_held.then(|| state.queue.payload(ticket)).flatten();
@@ -640,12 +648,12 @@ impl Partition {
             _ => None,
         });
         self.tell(&mut state);
-        self.announce(state, true);
+        self.announce_from(me, state);
         held
     }
 
     /// The parts of a batch that was held, in their order; together they are all of it.
-    pub(super) fn replace(self: &Arc<Self>, ticket: Ticket, parts: Vec<Part>) {
+    pub(super) fn replace(self: &Arc<Self>, me: &Arc<Inbox>, ticket: Ticket, parts: Vec<Part>) {
         let mut state = self.state.lock();
         let Some(load) = state.queue.payload(ticket) else {
             return;
@@ -674,7 +682,7 @@ impl Partition {
         let pieces: Vec<_> = pieces.collect();
         state.queue.replace(ticket, pieces);
         self.tell(&mut state);
-        self.announce(state, true);
+        self.announce_from(me, state);
     }
 
     /// Outcomes, in their order. Gives the number of records that failed.
@@ -697,10 +705,14 @@ impl Partition {
             if outcome.is_err() {
                 failed += u64::from(records);
             }
-            let room = match body {
-                Body::Closed(buffer) => Some(Arc::new(buffer)),
-                Body::Stamped(bytes, _) => Some(bytes),
-                Body::Lent | Body::Gone => None,
+            let (room, bytes) = match body {
+                // It was never sent.
+                Body::Closed(buffer) => (Some(Arc::new(buffer)), 0),
+                Body::Stamped(buffer, _) => {
+                    let bytes = buffer.bytes().len();
+                    (Some(buffer), bytes)
+                }
+                Body::Lent | Body::Gone => (None, 0),
             };
             let calls = fate.settle(first..first + records, &outcome);
             let callbacks = &self.env.callbacks;
@@ -708,7 +720,7 @@ impl Partition {
                 topic: self.topic.to_string(),
                 partition: self.index,
                 records,
-                bytes: room.as_ref().map_or(0, |room| room.bytes().len()),
+                bytes,
                 attempts,
                 took: now().saturating_duration_since(opened),
                 error: outcome.err(),
@@ -724,15 +736,34 @@ impl Partition {
 }
 
 impl State {
-    /// Whether the record may go into the batch that is being filled, if there is one.
-    fn fits(&self, record: &Parts<'_>, limit: usize) -> bool {
-        let Some(open) = &self.open else {
-            return true;
-        };
-        let size = open
-            .writer
-            .size_of(record.timestamp, record.key, record.value, record.headers);
-        open.buffer.bytes().len() + size <= limit
+    /// What the batch that is being filled has become.
+    fn filled(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.buffer.bytes().len())
+    }
+}
+
+impl Open {
+    /// By how much the record makes it longer.
+    fn size_of(&self, record: &Parts<'_>) -> usize {
+        let Parts {
+            timestamp,
+            key,
+            value,
+            headers,
+        } = *record;
+        self.writer.size_of(timestamp, key, value, headers)
+    }
+
+    /// `size` is what `size_of` has said.
+    fn append(&mut self, record: &Parts<'_>, size: usize) -> Result<()> {
+        let Parts {
+            timestamp,
+            key,
+            value,
+            headers,
+        } = *record;
+        let bytes = self.buffer.bytes_mut();
+        self.writer.append_sized(bytes, size, timestamp, key, value, headers)
     }
 }
 

@@ -79,7 +79,7 @@ impl Producer {
             backoff: cluster.config().retry_backoff,
         };
         let shared = Arc::new_cyclic(|shared: &std::sync::Weak<Shared>| {
-            let shared = shared.clone();
+            let shared = std::sync::Weak::clone(shared);
             let memory = Memory::new(config.buffer_bytes, move || {
                 if let Some(shared) = shared.upgrade() {
                     shared.wake_senders();
@@ -267,6 +267,7 @@ impl Producer {
     /// - [`TimedOut`](ErrorKind::TimedOut) when that takes longer than `timeout`.
     /// - The first failure since the last flush that nobody was told: of a record that was sent detached, or whose
     ///   [`Delivery`] was dropped.
+    /// - [`Closed`](ErrorKind::Closed) when the producer or its client was closed.
     /// - [`WouldDeadlock`](ErrorKind::WouldDeadlock) in a delivery callback.
     pub fn flush(&self, timeout: Duration) -> Result<()> {
         if thread::is_ours() {
@@ -276,6 +277,8 @@ impl Producer {
         self.wait_for_all(&deadline)?;
         match self.shared.env.ledger.take_untold() {
             Some(error) => Err(error),
+            // What was not delivered by then has failed.
+            None if self.shared.ended.is_stopped() => Err(self.shared.ended.error()),
             None => Ok(()),
         }
     }

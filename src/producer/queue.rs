@@ -14,6 +14,13 @@
 //! The last two rest on a broker that knows the producer. One that does not accepts any sequence, also the second batch
 //! after it has refused the first: so a partition where nothing was acknowledged yet under its identity has one batch in
 //! flight. What was acknowledged every later leader knows; not so in a cluster that lost it, where there may be doubles.
+//!
+//! For the same reason nothing is sent so far ahead of a batch without an outcome that a broker could forget that batch: it
+//! remembers the last five of a producer, also when those behind were acknowledged long ago.
+//!
+//! A broker that was restarted remembers of each producer only the last batch, and refuses those before it, which it has, as
+//! out of sequence. But brokers take sequences in order: so when one behind is acknowledged, and its offset leaves room for
+//! those before it, they are in the log too. While one behind may still turn out to be, they are not given up.
 
 use std::{
     collections::VecDeque,
@@ -27,6 +34,8 @@ use crate::{
     wire::batch::Sequence,
 };
 
+#[cfg(test)]
+mod doubt_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
@@ -54,6 +63,8 @@ pub(super) struct Queue<P> {
     next_sequence: i32,
     /// When something was last acknowledged under this identity.
     proven: Option<Instant>,
+    /// Where the log is known to have reached behind what was told last.
+    reached: Option<i64>,
     /// A sequence is missing: nothing new under this identity.
     renew: bool,
     /// Failures in a row, and how long they make the partition wait.
@@ -76,6 +87,8 @@ struct Entry<P> {
     maybe_applied: bool,
     /// No broker ever accepts its sequence, since one before it will not come.
     void: bool,
+    /// It was refused as out of sequence, behind one whose outcome was open.
+    misplaced: bool,
     last_error: Option<Error>,
 }
 
@@ -172,6 +185,7 @@ impl<P> Queue<P> {
             identity: None,
             next_sequence: 0,
             proven: None,
+            reached: None,
             renew: false,
             failures: 0,
             retry_at: None,
@@ -211,6 +225,7 @@ impl<P> Queue<P> {
             attempts: 0,
             maybe_applied: false,
             void: false,
+            misplaced: false,
             last_error: None,
         });
     }
@@ -233,6 +248,10 @@ impl<P> Queue<P> {
             .take(ahead)
             .any(|entry| matches!(entry.stage, Stage::Held));
         if is_held || flying.count() < self.in_flight || self.in_flight >= self.allowed(now) {
+            return Next::Blocked;
+        }
+        if self.rules.idempotent && ahead >= self.rules.in_flight {
+            // The first has no outcome yet, and is recognised for as long as it is among the last of the producer.
             return Next::Blocked;
         }
         if let Some(at) = self.retry_at.filter(|at| now < *at) {
@@ -381,7 +400,12 @@ impl<P> Queue<P> {
             return;
         };
         match self.entries[at].stage {
-            Stage::Waiting => self.appended(at, appended, now),
+            // It may have gone under another identity than what goes now: of that it proves nothing.
+            Stage::Waiting => {
+                let proven = self.proven;
+                self.appended(at, appended, now);
+                self.proven = proven;
+            }
             // The attempt that is on its way will be answered as a double; until then the rest waits for it.
             _ => {}
         }
@@ -446,16 +470,46 @@ impl<P> Queue<P> {
         let is_first = self.entries.iter().take(at).all(|entry| !entry.is_open());
         if !is_first {
             // It came before the one that is missing, which will be sent again.
+            self.entries[at].misplaced = true;
             return self.wait(at, error, now, random);
         }
         if self.entries[at].is_in_doubt() {
             // Either it is not in the log, or the broker has forgotten that it is.
-            return self.refused(at, error, false);
+            return match self.trace(at) {
+                Trace::Found => self.appended(at, FORGOTTEN_PLACE, now),
+                Trace::Open => self.wait(at, error, now, random),
+                Trace::None => self.refused(at, error, false),
+            };
         }
         self.renew = true;
         self.void_behind(at);
         self.entries[at].void = true;
         self.wait(at, error, now, random);
+    }
+
+    /// What those behind a batch, under the same identity, tell about whether it is in the log.
+    fn trace(&self, at: usize) -> Trace {
+        // When one was given up, who knows what the others behind it are in order with.
+        let mut due = self.reached.filter(|_| !self.renew);
+        let mut trace = Trace::None;
+        for (place, entry) in self.entries.iter().enumerate().skip(at) {
+            if entry.sequence.is_none() || entry.void {
+                break;
+            }
+            match &entry.stage {
+                Stage::Over(Ok(appended)) => {
+                    if appended.offset.zip(due).is_some_and(|(offset, due)| offset >= due) {
+                        return Trace::Found;
+                    }
+                }
+                Stage::Waiting | Stage::InFlight(_) if place > at && entry.attempts > 0 && !entry.misplaced => {
+                    trace = Trace::Open;
+                }
+                _ => {}
+            }
+            due = due.map(|due| due + i64::from(entry.records));
+        }
+        trace
     }
 
     /// Puts pieces in the place of a batch that was held; those that are kept are sent before what lay behind it.
@@ -499,6 +553,7 @@ impl<P> Queue<P> {
                     attempts,
                     maybe_applied: false,
                     void: false,
+                    misplaced: false,
                     last_error: last_error.clone(),
                 },
             );
@@ -513,6 +568,7 @@ impl<P> Queue<P> {
             if entry.attempt().is_some() {
                 entry.maybe_applied |= !entry.void;
             }
+            entry.misplaced = false;
             if let Stage::InFlight(_) = entry.stage {
                 entry.stage = Stage::Waiting;
                 entry.leave_void_sequence();
@@ -554,21 +610,25 @@ impl<P> Queue<P> {
     }
 
     /// Gives up what was never sent; the others go on.
-    pub(super) fn fail_unsent(&mut self, error: &Error) {
+    /// Their records are counted here, since it is told only when those before them are over.
+    pub(super) fn fail_unsent(&mut self, error: &Error) -> u64 {
+        let mut failed = 0;
         for at in 0..self.entries.len() {
             let entry = &self.entries[at];
             if matches!(entry.stage, Stage::Waiting) && entry.sequence.is_none() && !entry.is_in_doubt() {
+                failed += u64::from(entry.records);
                 self.end(at, |_| error.clone());
             }
         }
+        failed
     }
 
     /// Gives up everything.
     pub(super) fn fail_all(&mut self, error: &Error) {
         for at in 0..self.entries.len() {
             self.end(at, |last| match last {
-                Some(last) => error.clone().after_last(last),
-                None => error.clone(),
+                Some(last) if last.reason() != error.reason() => error.clone().after_last(last),
+                _ => error.clone(),
             });
         }
     }
@@ -610,6 +670,10 @@ impl<P> Queue<P> {
                 }
                 Stage::Over(outcome) => {
                     let outcome = outcome.clone();
+                    if let Ok(appended) = &outcome {
+                        self.reached = appended.offset.or(self.reached);
+                        self.reached = self.reached.map(|reached| reached + i64::from(entry.records));
+                    }
                     if let Some(payload) = entry.payload.take() {
                         told.push(Finished {
                             payload,
@@ -625,6 +689,21 @@ impl<P> Queue<P> {
         told
     }
 }
+
+/// Whether a batch that is refused as out of sequence is in the log all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trace {
+    Found,
+    /// That of one behind it is still open.
+    Open,
+    None,
+}
+
+/// Of a batch that a broker has, and does not know any more where.
+const FORGOTTEN_PLACE: Appended = Appended {
+    offset: None,
+    timestamp: None,
+};
 
 /// A broker forgets a producer that is silent for long (`producer.id.expiration.ms`, a day), and then accepts any sequence.
 const FORGOTTEN: Duration = Duration::from_secs(600);

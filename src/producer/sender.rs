@@ -55,6 +55,7 @@ struct Sender {
     not_before: Option<Instant>,
     /// To connect or to stay connected, in a row.
     failures: u32,
+    connected_at: Option<Instant>,
     tools: Tools,
 }
 
@@ -99,7 +100,8 @@ impl Sender {
         let tools = Tools {
             compressor: Compressor::new(config.compression, config.compression_level)?,
             scratch: Vec::new(),
-            decoder: Decoder::new(shared.env.memory.limit().max(64 << 20)),
+            // A batch of our own is as large as the buffer may be, at most.
+            decoder: Decoder::new(shared.env.memory.limit()),
         };
         Ok(Self {
             shared,
@@ -111,6 +113,7 @@ impl Sender {
             flights: VecDeque::new(),
             not_before: None,
             failures: 0,
+            connected_at: None,
             tools,
         })
     }
@@ -118,8 +121,8 @@ impl Sender {
     fn run(&mut self) {
         while !self.shared.ended.is_stopped() {
             self.inbox.bell().quiet();
-            self.adopt();
             self.take_answers();
+            self.adopt();
             let wake_at = self.send_ready();
             self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
             self.wait(wake_at);
@@ -166,8 +169,8 @@ impl Sender {
                 continue;
             }
             self.transmit(batches);
-            self.adopt();
             self.take_answers();
+            self.adopt();
         }
     }
 
@@ -225,6 +228,7 @@ impl Sender {
         match Connection::open(&address, cluster.net_config(), &deadline) {
             Ok(connection) => {
                 self.connection = Some(connection);
+                self.connected_at = Some(now());
                 self.not_before = None;
                 true
             }
@@ -264,9 +268,25 @@ impl Sender {
             .take()
             .and_then(|connection| connection.ended())
             .is_none_or(|ended| ended.was_idle);
+        let longest = self.shared.cluster.config().reconnect_backoff.max;
+        let lived = self.connected_at.take().map(|at| now().saturating_duration_since(at));
+        if lived.is_some_and(|lived| lived > longest) {
+            self.failures = 0;
+        }
         if !was_idle {
             self.cool_down();
+            if self.shared.env.config.acks == Acks::None {
+                self.doubt_all();
+            }
         }
+    }
+
+    /// Where nobody answers, a broker that does not lead any more says so by closing the connection.
+    fn doubt_all(&self) {
+        let partitions = self.shared.topics.partitions();
+        let mine = partitions.iter().filter(|partition| partition.is_owned_by(&self.inbox));
+        let topics: HashSet<_> = mine.map(|partition| Arc::clone(&partition.topic)).collect();
+        self.shared.desk.leave(|wants| wants.stale.extend(topics));
     }
 
     /// One batch of each partition that has one ready, up to a request's size.
@@ -297,6 +317,7 @@ impl Sender {
 
     fn transmit(&mut self, batches: Vec<(Arc<Partition>, Taken)>) {
         let mut outgoing = Vec::with_capacity(batches.len());
+        let mut size = 0;
         for (partition, taken) in batches {
             let Taken {
                 ticket,
@@ -307,6 +328,11 @@ impl Sender {
             match self.prepare(body, sequence) {
                 Ok(bytes) => {
                     if partition.give_back(ticket, &bytes, sequence) {
+                        if size + bytes.bytes().len() > LARGEST_REQUEST {
+                            self.send(std::mem::take(&mut outgoing));
+                            size = 0;
+                        }
+                        size += bytes.bytes().len();
                         let sent = Sent {
                             partition,
                             ticket,
@@ -320,10 +346,14 @@ impl Sender {
                         error,
                         maybe_applied: false,
                     };
-                    partition.settle(ticket, verdict, self.shared.cluster.random());
+                    partition.settle(&self.inbox, ticket, verdict, self.shared.cluster.random());
                 }
             }
         }
+        self.send(outgoing);
+    }
+
+    fn send(&mut self, outgoing: Vec<Outgoing>) {
         if outgoing.is_empty() {
             return;
         }
@@ -368,6 +398,12 @@ impl Sender {
             }
             Body::Lent | Body::Gone => return Err(Error::new(ErrorKind::Internal, "a batch without bytes was sent")),
         };
+        let size = buffer.bytes().len();
+        if size > LARGEST_BATCH {
+            let message =
+                format!("the record makes a batch of {size} bytes, more than a request carries ({LARGEST_BATCH})");
+            return Err(Error::new(ErrorKind::TooLarge, message));
+        }
         stamp(buffer.bytes_mut(), sequence);
         Ok(Arc::new(buffer))
     }
@@ -434,7 +470,12 @@ impl Sender {
                 offset: None,
                 timestamp: None,
             };
-            partition.settle(ticket, Verdict::Appended(appended), self.shared.cluster.random());
+            partition.settle(
+                &self.inbox,
+                ticket,
+                Verdict::Appended(appended),
+                self.shared.cluster.random(),
+            );
         }
     }
 
@@ -448,9 +489,9 @@ impl Sender {
                     error: error.clone(),
                     maybe_applied: false,
                 };
-                partition.settle(ticket, verdict, random);
+                partition.settle(&self.inbox, ticket, verdict, random);
             } else {
-                partition.not_sent(ticket, error.clone(), random);
+                partition.not_sent(&self.inbox, ticket, error.clone(), random);
             }
         }
     }
@@ -481,7 +522,6 @@ impl Sender {
     }
 
     fn answered(&mut self, flight: Flight, answer: &ProduceResponse) {
-        self.failures = 0;
         if answer.throttle_time_ms > 0 {
             let throttle = Duration::from_millis(answer.throttle_time_ms.unsigned_abs().into());
             log::debug!("broker {} throttles for {throttle:?}", self.inbox.broker);
@@ -524,7 +564,7 @@ impl Sender {
                 partition.index
             );
         }
-        let held = partition.settle(sent.ticket, verdict, self.shared.cluster.random());
+        let held = partition.settle(&self.inbox, sent.ticket, verdict, self.shared.cluster.random());
         if let Some(held) = held {
             self.take_apart(partition, &held, &faulty);
         }
@@ -544,7 +584,7 @@ impl Sender {
             partition.shrink_batches(held.bytes.bytes().len());
         }
         let parts = take_apart(held, faulty, &self.shared.env.memory, &mut self.tools.decoder);
-        partition.replace(held.ticket, parts);
+        partition.replace(&self.inbox, held.ticket, parts);
     }
 
     /// What the answer says about new leaders (KIP-951).
@@ -602,6 +642,11 @@ impl Sender {
         }
     }
 }
+
+/// Brokers end the connection on a longer request (`socket.request.max.bytes`), and would do so each time it comes again.
+const LARGEST_REQUEST: usize = (100 << 20) - (64 << 10);
+/// Only a single record becomes so long.
+const LARGEST_BATCH: usize = 90 << 20;
 
 type Told<'a> = HashMap<(&'a str, i32), &'a PartitionProduceResponse>;
 

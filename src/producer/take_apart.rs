@@ -35,7 +35,7 @@ fn in_halves(held: &Held, decoder: &mut Decoder) -> Result<Vec<Range<u32>>> {
         Some(middle) => Ok(vec![0..middle, middle..held.records]),
         None => Err(Error::new(
             ErrorKind::TooLarge,
-            "the broker refuses the record as too large",
+            "the broker refuses the record as too large: the topic's max.message.bytes says how long one may be",
         )),
     }
 }

@@ -18,7 +18,28 @@ use crate::{cluster, error::Result};
 
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    table: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    table: RwLock<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    all: HashMap<Arc<str>, Arc<Topic>>,
+    /// Of those, the first few, in which a name is found sooner than by its hash.
+    few: Vec<Arc<Topic>>,
+}
+
+/// How many names are compared before one is hashed.
+const FEW: usize = 4;
+
+impl Table {
+    fn find(&self, name: &str) -> Option<&Arc<Topic>> {
+        let few = self.few.iter().find(|topic| *topic.name == *name);
+        few.or_else(|| self.all.get(name))
+    }
+
+    fn choose_few(&mut self) {
+        self.few = self.all.values().take(FEW).cloned().collect();
+    }
 }
 
 /// A topic that is written to.
@@ -33,11 +54,11 @@ pub(super) struct Topic {
 
 impl Topics {
     pub(super) fn known(&self, name: &str) -> Option<Arc<Topic>> {
-        self.table.read().get(name).cloned()
+        self.table.read().find(name).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Topic>> {
-        self.table.read().values().cloned().collect()
+        self.table.read().all.values().cloned().collect()
     }
 
     /// Every partition there is.
@@ -53,7 +74,9 @@ impl Topics {
             None => {
                 let mut table = self.table.write();
                 let new = || Arc::new(Topic::new(Arc::clone(&told.name), env, seed));
-                Arc::clone(table.entry(Arc::clone(&told.name)).or_insert_with(new))
+                let topic = Arc::clone(table.all.entry(Arc::clone(&told.name)).or_insert_with(new));
+                table.choose_few();
+                topic
             }
         };
         topic.grow(told.partitions.len(), env);
@@ -62,7 +85,10 @@ impl Topics {
 
     /// It is asked for anew when somebody writes to it again.
     pub(super) fn forget(&self, name: &str) -> Option<Arc<Topic>> {
-        self.table.write().remove(name)
+        let mut table = self.table.write();
+        let forgotten = table.all.remove(name);
+        table.choose_few();
+        forgotten
     }
 }
 

@@ -53,6 +53,10 @@ pub(super) fn answer(told: &PartitionProduceResponse, records: u32) -> Answer {
             | E::InvalidProducerIdMapping,
         ) => Answer::plain(Verdict::OutOfSequence(error)),
         Some(E::MessageTooLarge | E::RecordListTooLarge) if records > 1 => Answer::plain(Verdict::TakeApart(error)),
+        Some(E::MessageTooLarge | E::RecordListTooLarge) => Answer::plain(Verdict::Refused {
+            error: error.explained("the topic's max.message.bytes says how long a record may be"),
+            maybe_applied: false,
+        }),
         Some(E::InvalidRecord | E::InvalidTimestamp) => {
             let faulty = faulty(told, records, code);
             let is_part = !faulty.is_empty() && faulty.len() < records as usize;

@@ -6,7 +6,6 @@ pub(crate) mod fetch;
 pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod membership;
-#[allow(dead_code, reason = "until the producer is wired")]
 pub(crate) mod produce;
 pub(crate) mod request;
 pub(crate) mod versions;

@@ -122,6 +122,7 @@ impl<'a, B: AsRef<[u8]>> Produce<'_, 'a, B> {
 }
 
 impl ProduceFrame<'_> {
+    #[cfg(test)]
     /// Bytes, the length in front included.
     pub(crate) fn len(&self) -> usize {
         self.pieces().map(<[u8]>::len).sum()

@@ -1,5 +1,16 @@
 //! Writing to a real Kafka.
 
+mod batching;
+mod closing;
+mod connections;
+mod errors;
+mod java;
+mod judge;
+mod leaders;
+mod lies;
+mod partitions;
+mod ways;
+
 use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
@@ -7,7 +18,7 @@ use klamm::{Client, NewTopic, Record};
 use crate::support::{self, unique};
 
 /// A topic of this name begin, with one copy of each partition, and a client of the shared broker.
-pub fn topic(name: &str, partitions: i32) -> (Client, String) {
+pub(crate) fn topic(name: &str, partitions: i32) -> (Client, String) {
     let kafka = support::shared();
     let client = Client::connect(&kafka.bootstrap()).unwrap();
     let topic = unique(name);

@@ -24,7 +24,7 @@ use crate::{
         partition::Ends,
     },
     offset::TopicPartition,
-    wire::batch::{BatchWriter, Compression, Compressor, Flags, Sequence},
+    wire::batch::{Compression, Compressor, Flags, tests::TestBatch},
 };
 
 const BROKER: i32 = 1;
@@ -102,14 +102,12 @@ impl World {
             let State { partitions, budget, .. } = &mut *state;
             let partition = partitions.get_mut(&self.slot).unwrap();
             let from = partition.position;
-            let mut writer = BatchWriter::new(Vec::new());
+            let mut writer = TestBatch::new();
             for offset in from..from + records {
-                writer.append(offset, None, Some(b"value"), &[]).unwrap();
+                writer.append(offset, None, Some(b"value"), &[]);
             }
             let mut compressor = Compressor::new(Compression::None, None).unwrap();
-            let bytes = writer
-                .finish(Sequence::NONE, from, Flags::default(), &mut compressor)
-                .unwrap();
+            let bytes = writer.finish(from, Flags::default(), &mut compressor);
             budget.change(&mut partition.account, |account| account.raw += bytes.len());
             partition.position = from + records;
             Raw {

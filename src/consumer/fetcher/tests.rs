@@ -24,7 +24,7 @@ use crate::{
         partition::{Ends, Partition},
     },
     offset::TopicPartition,
-    wire::batch::{BatchWriter, Compression, Compressor, Flags, Sequence},
+    wire::batch::{Compression, Compressor, Flags, tests::TestBatch},
 };
 
 const BROKERS: [i32; 2] = [1, 2];
@@ -98,10 +98,10 @@ impl Log {
 
     fn append(&mut self, gap: u8, records: u8, compressed: bool) {
         let base = self.end + i64::from(gap);
-        let mut writer = BatchWriter::new(Vec::new());
+        let mut writer = TestBatch::new();
         for at in 0..i64::from(records) {
             let value = format!("{}:{}", self.version, base + at).into_bytes();
-            writer.append(base + at, None, Some(&value), &[]).unwrap();
+            writer.append(base + at, None, Some(&value), &[]);
             self.records.insert(base + at, value);
         }
         let codec = if compressed {
@@ -110,9 +110,7 @@ impl Log {
             Compression::None
         };
         let mut compressor = Compressor::new(codec, None).unwrap();
-        let bytes = writer
-            .finish(Sequence::NONE, base, Flags::default(), &mut compressor)
-            .unwrap();
+        let bytes = writer.finish(base, Flags::default(), &mut compressor);
         self.end = base + i64::from(records);
         self.batches.insert(base, (bytes, self.end));
     }

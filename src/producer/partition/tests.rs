@@ -134,12 +134,16 @@ impl Bench {
         ticket
     }
 
+    fn settle(&self, ticket: Ticket, verdict: Verdict) -> Option<Held> {
+        self.partition.settle(&self.old, ticket, verdict, 0)
+    }
+
     fn appended(&self, ticket: Ticket, offset: i64) {
         let appended = Appended {
             offset: Some(offset),
             timestamp: None,
         };
-        assert!(self.partition.settle(ticket, Verdict::Appended(appended), 0).is_none());
+        assert!(self.settle(ticket, Verdict::Appended(appended)).is_none());
     }
 
     fn lost(&self, ticket: Ticket) {
@@ -147,12 +151,12 @@ impl Bench {
             error: Error::closed("connection"),
             maybe_applied: true,
         };
-        assert!(self.partition.settle(ticket, verdict, 0).is_none());
+        assert!(self.settle(ticket, verdict).is_none());
     }
 
     fn hold(&self, ticket: Ticket) -> Held {
         let verdict = Verdict::TakeApart(Error::refused(10));
-        self.partition.settle(ticket, verdict, 0).unwrap()
+        self.settle(ticket, verdict).unwrap()
     }
 
     fn expire(&self) {
@@ -206,7 +210,7 @@ fn an_identity_is_asked_for_once() {
         error: Error::refused(29),
         maybe_applied: false,
     };
-    bench.partition.settle(sent, verdict, 0);
+    assert!(bench.settle(sent, verdict).is_none());
     let b = bench.put("b");
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(false)));
@@ -295,12 +299,7 @@ fn an_answer_to_an_earlier_try_does_nothing_to_what_a_sender_has_in_hand() {
     bench.partition.place(2, Some(&bench.new));
     let taken = bench.take(&bench.new);
     bench.lost(first);
-    assert!(
-        bench
-            .partition
-            .settle(first, Verdict::TakeApart(Error::refused(10)), 0)
-            .is_none()
-    );
+    assert!(bench.settle(first, Verdict::TakeApart(Error::refused(10))).is_none());
     bench.appended(first, 1);
     let ticket = taken.ticket;
     assert!(bench.give_back(taken));
@@ -360,7 +359,7 @@ fn the_pieces_of_a_batch_answer_for_their_own_records() {
     assert!(matches!(bench.poll(&bench.old), Poll::Idle));
     let failed = Part::Failed(Error::refused(87), 1..2);
     let parts = vec![bench.piece(0..1), failed, bench.piece(2..4)];
-    bench.partition.replace(held.ticket, parts);
+    bench.partition.replace(&bench.old, held.ticket, parts);
     drop(held);
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
     bench.identify();
@@ -389,7 +388,7 @@ fn a_batch_may_be_given_up_while_it_is_taken_apart() {
     );
     bench
         .partition
-        .replace(held.ticket, vec![bench.piece(0..1), bench.piece(1..2)]);
+        .replace(&bench.old, held.ticket, vec![bench.piece(0..1), bench.piece(1..2)]);
     drop(held);
     bench.assert_settled();
 }
@@ -405,7 +404,7 @@ fn the_leader_may_move_while_a_batch_is_taken_apart() {
     bench.new.bell().quiet();
     bench
         .partition
-        .replace(held.ticket, vec![bench.piece(0..1), bench.piece(1..2)]);
+        .replace(&bench.old, held.ticket, vec![bench.piece(0..1), bench.piece(1..2)]);
     drop(held);
     assert!(!bench.new.bell().signal().is_empty(), "nobody woke the new sender");
     let [first, second] = [bench.take(&bench.new), bench.take(&bench.new)];

@@ -393,9 +393,9 @@ mod tests {
         // at worst, and here and there by one that was late.
         let looked = moving.looked.load(Ordering::Relaxed);
         assert!(looked < 3 * THREADS * RECORDS, "{looked}");
-        // They go on as before when nothing moves.
-        let now = sticky.choose(100, &led(18));
-        assert_eq!(sticky.choose(100, &led(18)), now);
+        // They go on as before when nothing moves: 500 records to a share, and the first may be the last of one.
+        let runs = runs((0..400).map(|_| sticky.choose(100, &led(18))));
+        assert!(runs.len() <= 2, "{runs:?}");
     }
 
     proptest! {

@@ -42,6 +42,11 @@ impl Cursor {
         }
     }
 
+    /// Where the next record begins.
+    pub(crate) fn position(&self) -> u32 {
+        self.at
+    }
+
     /// The next record, if it is of the common shape: of a batch of today, with short fields. None says nothing but
     /// that [`next`](Self::next) has to look; the cursor has not moved then.
     // Always: the caller's loop is the hot path, and a record that is returned through memory costs more than to read it.

@@ -21,7 +21,7 @@ mod varint;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use codec::Compression;
 #[cfg(feature = "unstable-internals")]
@@ -33,7 +33,6 @@ pub(crate) use error::{BatchError, Problem};
 pub use headers::{Header, Headers};
 pub(crate) use marker::{Marker, marker};
 pub(crate) use raw::{RawBatch, Walk};
-#[allow(unused_imports, reason = "until the producer is wired")]
 pub(crate) use {
     codec::Compressor,
     writer::{BatchWriter, Flags, HeaderRef, Sequence, compress, record_size, stamp},

@@ -8,16 +8,16 @@ const LIMIT: usize = 4 << 20;
 
 /// A record as values, to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Owned {
-    offset: i64,
-    timestamp: i64,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+pub(crate) struct Owned {
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 /// Everything in fetched bytes, or the first thing that is wrong with them.
-fn read(bytes: &[u8]) -> Result<Vec<Owned>, BatchError> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Vec<Owned>, BatchError> {
     read_with(&mut Decoder::new(LIMIT), bytes)
 }
 
@@ -61,25 +61,82 @@ fn owned(record: &RecordView, data: &[u8]) -> Owned {
 }
 
 /// The codecs whose features are on.
-fn compressors() -> impl Iterator<Item = Compressor> {
+pub(crate) fn compressors() -> impl Iterator<Item = Compressor> {
     use Compression::{Gzip, Lz4, None, Snappy, Zstd};
     [None, Gzip, Snappy, Lz4, Zstd]
         .into_iter()
         .filter_map(|codec| Compressor::new(codec, Option::None).ok())
 }
 
-fn finished(writer: BatchWriter, base_offset: i64, flags: Flags) -> Vec<u8> {
+/// A batch that is written record by record, to be read as if it had been fetched.
+#[derive(Debug, Clone)]
+pub(crate) struct TestBatch {
+    bytes: Vec<u8>,
+    writer: BatchWriter,
+}
+
+impl TestBatch {
+    pub(crate) fn new() -> Self {
+        let mut bytes = b"an old buffer".to_vec();
+        let writer = BatchWriter::start(&mut bytes);
+        Self { bytes, writer }
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) {
+        self.writer
+            .append(&mut self.bytes, timestamp, key, value, headers)
+            .unwrap();
+    }
+
+    pub(crate) fn append_owned(&mut self, record: &Owned) {
+        let headers: Vec<HeaderRef<'_>> = record
+            .headers
+            .iter()
+            .map(|(key, value)| (&key[..], value.as_deref()))
+            .collect();
+        self.append(
+            record.timestamp,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &headers,
+        );
+    }
+
+    /// What it takes if nothing is added or compressed.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Compressed even where that makes it longer.
+    pub(crate) fn finish(self, base_offset: i64, flags: Flags, compressor: &mut Compressor) -> Vec<u8> {
+        let Self { mut bytes, writer } = self;
+        writer.close(&mut bytes, flags);
+        let mut payload = Vec::new();
+        compressor.compress(&bytes[61..], &mut payload).unwrap();
+        bytes.truncate(61);
+        bytes.append(&mut payload);
+        bytes[22] |= compressor.compression() as u8;
+        bytes[43..57].fill(0xff);
+        with_field(bytes, 0, &base_offset.to_be_bytes())
+    }
+}
+
+fn finished(batch: TestBatch, base_offset: i64, flags: Flags) -> Vec<u8> {
     let mut compressor = Compressor::new(Compression::None, None).unwrap();
-    writer
-        .finish(Sequence::NONE, base_offset, flags, &mut compressor)
-        .unwrap()
+    batch.finish(base_offset, flags, &mut compressor)
 }
 
 /// Values at ascending offsets, uncompressed.
 fn batch_of(base_offset: i64, values: &[&[u8]]) -> Vec<u8> {
-    let mut writer = BatchWriter::new(Vec::new());
+    let mut writer = TestBatch::new();
     for value in values {
-        writer.append(1000, Some(b"key"), Some(value), &[]).unwrap();
+        writer.append(1000, Some(b"key"), Some(value), &[]);
     }
     finished(writer, base_offset, Flags::default())
 }
@@ -109,32 +166,20 @@ fn values(records: &[Owned]) -> Vec<&[u8]> {
 #[test]
 fn what_was_written_is_read_with_every_codec() {
     for mut compressor in compressors() {
-        let mut writer = BatchWriter::new(b"an old buffer".to_vec());
+        let mut writer = TestBatch::new();
         for i in 0..1000 {
             let value = format!("value {i}");
-            writer
-                .append(i, Some(b"key"), Some(value.as_bytes()), &[(b"h", Some(b"x"))])
-                .unwrap();
+            writer.append(i, Some(b"key"), Some(value.as_bytes()), &[(b"h", Some(b"x"))]);
         }
-        assert_eq!(writer.records(), 1000);
-        let sequence = Sequence {
-            producer_id: 5,
-            epoch: 1,
-            base_sequence: 9,
-        };
-        let flags = Flags {
-            transactional: true,
-            ..Flags::default()
-        };
-        let bytes = writer.finish(sequence, 70, flags, &mut compressor).unwrap();
+        let bytes = writer.finish(70, Flags::default(), &mut compressor);
 
         let batch = Walk::new(&bytes).next().unwrap().unwrap();
         assert_eq!((batch.base_offset, batch.next_offset, batch.magic), (70, 1070, 2));
         assert_eq!(
             (batch.records(), batch.producer_id(), batch.leader_epoch),
-            (1000, 5, -1)
+            (1000, -1, -1)
         );
-        assert!(batch.is_transactional() && !batch.is_control());
+        assert!(!batch.is_transactional() && !batch.is_control());
         assert_eq!(batch.compression(), Some(compressor.compression()));
 
         let records = read(&bytes).unwrap();
@@ -148,9 +193,9 @@ fn what_was_written_is_read_with_every_codec() {
 
 #[test]
 fn null_and_empty_are_two_things() {
-    let mut writer = BatchWriter::new(Vec::new());
-    writer.append(0, None, None, &[(b"", None), (b"", Some(b""))]).unwrap();
-    writer.append(0, Some(b""), Some(b""), &[]).unwrap();
+    let mut writer = TestBatch::new();
+    writer.append(0, None, None, &[(b"", None), (b"", Some(b""))]);
+    writer.append(0, Some(b""), Some(b""), &[]);
     let records = read(&finished(writer, 0, Flags::default())).unwrap();
     assert_eq!((&records[0].key, &records[0].value), (&None, &None));
     assert_eq!(records[0].headers, [(vec![], None), (vec![], Some(vec![]))]);
@@ -159,9 +204,9 @@ fn null_and_empty_are_two_things() {
 
 #[test]
 fn headers_keep_order_duplicates_and_keys_that_are_not_text() {
-    let mut writer = BatchWriter::new(Vec::new());
+    let mut writer = TestBatch::new();
     let written: [HeaderRef<'_>; 3] = [(b"b", Some(b"1")), (b"\xff\xfe", Some(b"2")), (b"b", None)];
-    writer.append(0, None, None, &written).unwrap();
+    writer.append(0, None, None, &written);
     let bytes = finished(writer, 0, Flags::default());
     let batch = Walk::new(&bytes).next().unwrap().unwrap();
     let (_, span) = Decoder::new(LIMIT).decode(&bytes, &batch, &mut Vec::new()).unwrap();
@@ -181,9 +226,9 @@ fn headers_keep_order_duplicates_and_keys_that_are_not_text() {
 #[test]
 fn timestamps_may_lie_any_distance_apart() {
     let timestamps = [5, i64::MIN, i64::MAX, -1, 0, 4];
-    let mut writer = BatchWriter::new(Vec::new());
+    let mut writer = TestBatch::new();
     for timestamp in timestamps {
-        writer.append(timestamp, None, None, &[]).unwrap();
+        writer.append(timestamp, None, None, &[]);
     }
     let records = read(&finished(writer, 0, Flags::default())).unwrap();
     assert_eq!(
@@ -194,10 +239,10 @@ fn timestamps_may_lie_any_distance_apart() {
 
 #[test]
 fn log_append_time_is_the_batch_s_highest_for_every_record() {
-    let mut writer = BatchWriter::new(Vec::new());
-    writer.append(50, None, None, &[]).unwrap();
-    writer.append(90, None, None, &[]).unwrap();
-    writer.append(70, None, None, &[]).unwrap();
+    let mut writer = TestBatch::new();
+    writer.append(50, None, None, &[]);
+    writer.append(90, None, None, &[]);
+    writer.append(70, None, None, &[]);
     let bytes = finished(
         writer,
         0,
@@ -213,26 +258,9 @@ fn log_append_time_is_the_batch_s_highest_for_every_record() {
     assert_eq!((span.first_timestamp, span.max_timestamp), (50, 90));
 }
 
-#[test]
-fn size_is_known_before_a_record_is_written() {
-    let mut writer = BatchWriter::new(Vec::new());
-    for length in [0, 1, 63, 64, 100, 8191, 8192, 100_000] {
-        let value = vec![7; length];
-        let headers: [HeaderRef<'_>; 2] = [(b"key", Some(&value)), (b"null", None)];
-        for timestamp in [1000, 0, i64::MAX] {
-            let expected = writer.size() + writer.size_of(timestamp, Some(&value), None, &headers);
-            let most = writer.size() + record_size(Some(&value), None, &headers);
-            writer.append(timestamp, Some(&value), None, &headers).unwrap();
-            assert_eq!(writer.size(), expected);
-            assert!(writer.size() <= most);
-        }
-    }
-    assert_eq!(read(&finished(writer, 0, Flags::default())).unwrap().len(), 24);
-}
-
 fn control(key: &[u8]) -> Vec<u8> {
-    let mut writer = BatchWriter::new(Vec::new());
-    writer.append(0, Some(key), Some(&[0, 0, 0, 0, 0, 1]), &[]).unwrap();
+    let mut writer = TestBatch::new();
+    writer.append(0, Some(key), Some(&[0, 0, 0, 0, 0, 1]), &[]);
     finished(
         writer,
         3,
@@ -339,15 +367,11 @@ fn compacted_batches_keep_their_offsets() {
 #[test]
 fn no_flipped_bit_goes_unnoticed() {
     for mut compressor in compressors() {
-        let mut writer = BatchWriter::new(Vec::new());
+        let mut writer = TestBatch::new();
         for _ in 0..3 {
-            writer
-                .append(5, Some(b"key"), Some(b"some value"), &[(b"h", Some(b"x"))])
-                .unwrap();
+            writer.append(5, Some(b"key"), Some(b"some value"), &[(b"h", Some(b"x"))]);
         }
-        let good = writer
-            .finish(Sequence::NONE, 1 << 40, Flags::default(), &mut compressor)
-            .unwrap();
+        let good = writer.finish(1 << 40, Flags::default(), &mut compressor);
         for at in 0..good.len() {
             for bit in 0..8 {
                 let mut bytes = good.clone();
@@ -450,16 +474,12 @@ fn long_integers_are_read_and_too_long_ones_refused() {
 #[test]
 fn records_that_are_cut_off_anywhere_are_refused() {
     for mut compressor in compressors() {
-        let mut writer = BatchWriter::new(Vec::new());
+        let mut writer = TestBatch::new();
         for i in 0..20_i64 {
             let value = format!("some value, {i}").repeat(3);
-            writer
-                .append(i * 1000, Some(b"key"), Some(value.as_bytes()), &[(b"h", None)])
-                .unwrap();
+            writer.append(i * 1000, Some(b"key"), Some(value.as_bytes()), &[(b"h", None)]);
         }
-        let good = writer
-            .finish(Sequence::NONE, 0, Flags::default(), &mut compressor)
-            .unwrap();
+        let good = writer.finish(0, Flags::default(), &mut compressor);
         for length in 61..good.len() {
             let cut = read(&fixed(good[..length].to_vec()));
             // The last bytes of a gzip or lz4 stream hold no records, and are missed all the same.
@@ -484,16 +504,12 @@ fn inflated_bytes_that_lie_are_refused() {
 #[test]
 fn a_batch_may_inflate_to_the_limit_and_not_beyond() {
     for mut compressor in compressors().filter(|c| c.compression() != Compression::None) {
-        let mut writer = BatchWriter::new(Vec::new());
+        let mut writer = TestBatch::new();
         for i in 0..3000_i64 {
-            writer
-                .append(i, None, Some(format!("{i} again and again").as_bytes()), &[])
-                .unwrap();
+            writer.append(i, None, Some(format!("{i} again and again").as_bytes()), &[]);
         }
         let inflated = writer.size() - 61;
-        let bytes = writer
-            .finish(Sequence::NONE, 0, Flags::default(), &mut compressor)
-            .unwrap();
+        let bytes = writer.finish(0, Flags::default(), &mut compressor);
         assert_eq!(read_with(&mut Decoder::new(inflated), &bytes).unwrap().len(), 3000);
         for limit in [0, 1, inflated / 2, inflated - 1] {
             let error = read_with(&mut Decoder::new(limit), &bytes).unwrap_err();
@@ -507,11 +523,9 @@ fn bombs_are_refused_before_they_take_memory() {
     const BOMB: usize = 8 << 20;
     const SMALL: usize = 256 << 10;
     for mut compressor in compressors().filter(|c| c.compression() != Compression::None) {
-        let mut writer = BatchWriter::new(Vec::new());
-        writer.append(0, None, Some(&vec![0; BOMB]), &[]).unwrap();
-        let bytes = writer
-            .finish(Sequence::NONE, 0, Flags::default(), &mut compressor)
-            .unwrap();
+        let mut writer = TestBatch::new();
+        writer.append(0, None, Some(&vec![0; BOMB]), &[]);
+        let bytes = writer.finish(0, Flags::default(), &mut compressor);
         let batch = Walk::new(&bytes).next().unwrap().unwrap();
         let mut out = b"before".to_vec();
         let mut decoder = Decoder::new(SMALL);
@@ -525,11 +539,9 @@ fn bombs_are_refused_before_they_take_memory() {
         );
 
         let good = {
-            let mut writer = BatchWriter::new(Vec::new());
-            writer.append(0, None, Some(b"fine"), &[]).unwrap();
-            writer
-                .finish(Sequence::NONE, 0, Flags::default(), &mut compressor)
-                .unwrap()
+            let mut writer = TestBatch::new();
+            writer.append(0, None, Some(b"fine"), &[]);
+            writer.finish(0, Flags::default(), &mut compressor)
         };
         assert_eq!(values(&read_with(&mut decoder, &good).unwrap()), [b"fine"]);
     }
@@ -863,8 +875,8 @@ mod lz4 {
     }
 
     fn record(value: &[u8]) -> Vec<u8> {
-        let mut writer = BatchWriter::new(Vec::new());
-        writer.append(0, None, Some(value), &[]).unwrap();
+        let mut writer = TestBatch::new();
+        writer.append(0, None, Some(value), &[]);
         finished(writer, 0, Flags::default()).split_off(61)
     }
 
@@ -924,7 +936,7 @@ mod lz4 {
     }
 }
 
-fn any_record() -> impl Strategy<Value = Owned> {
+pub(crate) fn any_record() -> impl Strategy<Value = Owned> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..200);
     let nullable = move || prop::option::of(bytes());
     let headers = prop::collection::vec((bytes(), nullable()), 0..4);
@@ -938,26 +950,12 @@ fn any_record() -> impl Strategy<Value = Owned> {
     })
 }
 
-fn write(records: &[Owned], base_offset: i64, compressor: &mut Compressor) -> Vec<u8> {
-    let mut writer = BatchWriter::new(Vec::new());
+pub(crate) fn write(records: &[Owned], base_offset: i64, compressor: &mut Compressor) -> Vec<u8> {
+    let mut writer = TestBatch::new();
     for record in records {
-        let headers: Vec<HeaderRef<'_>> = record
-            .headers
-            .iter()
-            .map(|(key, value)| (&key[..], value.as_deref()))
-            .collect();
-        writer
-            .append(
-                record.timestamp,
-                record.key.as_deref(),
-                record.value.as_deref(),
-                &headers,
-            )
-            .unwrap();
+        writer.append_owned(record);
     }
-    writer
-        .finish(Sequence::NONE, base_offset, Flags::default(), compressor)
-        .unwrap()
+    writer.finish(base_offset, Flags::default(), compressor)
 }
 
 proptest! {

@@ -9,6 +9,9 @@ use super::{
 };
 use crate::{Error, ErrorKind, Result};
 
+#[cfg(test)]
+mod tests;
+
 /// A header as it is written: key, and a value that may be null.
 pub(crate) type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
 
@@ -62,11 +65,6 @@ impl BatchWriter {
 
     pub(crate) fn records(&self) -> u32 {
         self.records
-    }
-
-    /// In milliseconds since 1970; -1 before there is a record.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
     }
 
     /// By exactly how much [`append`](Self::append) would make the batch longer.
@@ -183,7 +181,7 @@ pub(crate) fn compress(bytes: &mut Vec<u8>, compressor: &mut Compressor, scratch
     records[..scratch.len()].copy_from_slice(scratch);
     bytes.truncate(HEADER + scratch.len());
     put_length(bytes);
-    bytes[22] |= compression as u8;
+    bytes[22] |= compression as u8; // the lower byte of its attributes
     Ok(true)
 }
 

@@ -134,6 +134,7 @@ public final class Corner {
             case "member" -> member(args.get(0), args.get(1), args.get(2), args.subList(3, args.size()));
             case "send" -> send(partition(args), args.subList(2, args.size()));
             case "send-at" -> sendAt(partition(args), args.subList(2, args.size()));
+            case "send-keyed" -> sendKeyed(args.get(0), args.subList(1, args.size()));
             case "corner" -> corner(partition(args));
             case "transactions" -> transactions(partition(args));
             case "finish" -> finish(args.get(0), args.get(1));
@@ -520,6 +521,20 @@ public final class Corner {
         try (var producer = producer(config)) {
             for (String value : values) {
                 say(producer.send(record(to, null, value)).get().offset());
+            }
+        }
+    }
+
+    /** A record for each key, in hex, wherever Java's partitioner puts it. Lines: partitions, in the order of the keys. */
+    private void sendKeyed(String topic, List<String> keys) throws Exception {
+        try (var producer = producer(producing())) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>();
+            for (String key : keys) {
+                sent.add(producer.send(new ProducerRecord<>(topic, HexFormat.of().parseHex(key), text("java"))));
+            }
+            producer.flush();
+            for (var one : sent) {
+                say(one.get().partition());
             }
         }
     }

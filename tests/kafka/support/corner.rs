@@ -263,6 +263,18 @@ impl Kafka {
         self.corner("send", &args).iter().map(|line| number(line)).collect()
     }
 
+    /// Java writes a record for each key, and lets its own partitioner choose; the partitions, in the order of the keys.
+    pub fn java_writes_keyed(&self, topic: &str, keys: &[Vec<u8>]) -> Vec<i32> {
+        let keys: Vec<String> = keys
+            .iter()
+            .map(|key| key.iter().map(|byte| format!("{byte:02x}")).collect())
+            .collect();
+        let mut args = vec![topic];
+        args.extend(keys.iter().map(String::as_str));
+        let lines = self.corner("send-keyed", &args);
+        lines.iter().map(|line| number(line)).collect()
+    }
+
     /// Records at the corners of the format: nulls and empties, headers, odd timestamps. See `Corner.java`.
     pub fn write_corner_records(&self, topic: &str, partition: i32) -> Vec<Seen> {
         // The year 9999 is more ahead of the clock than brokers like.

@@ -23,17 +23,31 @@ pub fn class_path() -> &'static str {
 ///
 /// Most of a JVM's time goes into starting: the simple collector and the quick compiler halve that.
 pub fn java_command(heap_mb: u32) -> Command {
+    let mut command = bare_java_command(heap_mb);
+    command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    command
+}
+
+/// The same with the options of Kafka's own start scripts: slow to start, and fast after some seconds of work.
+pub fn fast_java_command(heap_mb: u32) -> Command {
+    let mut command = bare_java_command(heap_mb);
+    command.args([
+        "-server",
+        "-XX:+UseG1GC",
+        "-XX:MaxGCPauseMillis=20",
+        "-XX:InitiatingHeapOccupancyPercent=35",
+        "-XX:+ExplicitGCInvokesConcurrent",
+    ]);
+    command
+}
+
+fn bare_java_command(heap_mb: u32) -> Command {
     let level = std::env::var("KLAMM_TEST_LOG").unwrap_or_else(|_| "warn".to_owned());
     let mut command = Command::new(java());
     command
         .arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"))
         .arg(format!("-Xmx{heap_mb}m"))
-        .args([
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-XX:-UsePerfData",
-            "-XX:+ExitOnOutOfMemoryError",
-        ])
+        .args(["-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError"])
         .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
         .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
         .stdin(Stdio::null());

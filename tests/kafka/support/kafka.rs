@@ -55,6 +55,7 @@ struct Node {
     advertised: SocketAddr,
     proxy: Option<Proxy>,
     heap_mb: u32,
+    full_speed: bool,
     process: Mutex<Option<Process>>,
     starts: AtomicUsize,
 }
@@ -65,6 +66,7 @@ pub struct KafkaBuilder {
     properties: Vec<(String, String)>,
     advertise: Option<u16>,
     proxies: bool,
+    full_speed: bool,
 }
 
 impl Kafka {
@@ -75,6 +77,7 @@ impl Kafka {
             properties: Vec::new(),
             advertise: None,
             proxies: false,
+            full_speed: false,
         }
     }
 
@@ -126,6 +129,12 @@ impl Kafka {
     /// Where this broker keeps a partition's segments: for `DumpLogSegments`.
     pub fn partition_folder(&self, id: i32, topic: &str, partition: i32) -> PathBuf {
         self.node(id).folder.join("data").join(format!("{topic}-{partition}"))
+    }
+
+    /// The broker's process, for those who want to know what it costs.
+    pub fn process_id(&self, id: i32) -> u32 {
+        let process = self.node(id).process();
+        process.as_ref().expect("the broker runs").id()
     }
 
     /// Kills the broker with no chance to say goodbye.
@@ -326,6 +335,13 @@ impl KafkaBuilder {
         self
     }
 
+    /// Runs as in production: compiled as well as Java can, with a heap for large requests. Such a broker starts
+    /// slower, and takes some seconds of work to become fast: for measuring only.
+    pub fn full_speed(mut self) -> Self {
+        self.full_speed = true;
+        self
+    }
+
     /// Starts the brokers and waits until each of them serves clients and knows all others.
     ///
     /// Waits first while two other tests have clusters of their own.
@@ -365,7 +381,12 @@ impl KafkaBuilder {
                 internal: local(free_port()),
                 advertised,
                 proxy,
-                heap_mb: if self.brokers == 1 { 512 } else { 320 },
+                heap_mb: match self.brokers {
+                    _ if self.full_speed => 1024,
+                    1 => 512,
+                    _ => 320,
+                },
+                full_speed: self.full_speed,
                 process: Mutex::new(None),
                 starts: AtomicUsize::new(0),
             };
@@ -497,7 +518,11 @@ impl Node {
         assert!(process.is_none(), "broker {} runs already", self.id);
         let start = self.starts.fetch_add(1, Ordering::Relaxed) + 1;
         let said = std::fs::File::create(self.folder.join(format!("out-{start}.txt"))).expect("a file can be made");
-        let mut command = jars::java_command(self.heap_mb);
+        let mut command = if self.full_speed {
+            jars::fast_java_command(self.heap_mb)
+        } else {
+            jars::java_command(self.heap_mb)
+        };
         command
             .arg(format!(
                 "-Dorg.slf4j.simpleLogger.logFile={}",

@@ -37,6 +37,7 @@ mod soak;
 mod tools;
 mod wait;
 mod watchdog;
+mod written;
 
 pub use alone::{ALONE, alone, klamm_threads, memory, nothing_is_left, sockets};
 pub use checker::{
@@ -50,5 +51,6 @@ pub use process::Process;
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
 pub use soak::{Random, is_long};
-pub use tools::{Described, dump_log_segments, java_tool};
+pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, fast_java_tool, java_tool};
 pub use wait::{unique, wait_until};
+pub use written::{Load, Log, Logged, LoggedBatch, Logs, Outcome, Promise, Running, complaints, judge, judge_by};

@@ -1,8 +1,8 @@
 //! Kafka's own Java programs: the second opinion. Each run starts a JVM, about a second of one core.
 
 use std::fs::File;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -17,13 +17,21 @@ const LIMIT: Duration = Duration::from_secs(180);
 ///
 /// When it fails or takes longer than three minutes, with all it said.
 pub fn java_tool(main_class: &str, args: &[&str], stdin: &str) -> String {
+    run_tool(jars::java_command(320), main_class, args, stdin)
+}
+
+/// The same for a program that has much to do: see [`KafkaBuilder::full_speed`](super::KafkaBuilder::full_speed).
+pub fn fast_java_tool(main_class: &str, args: &[&str]) -> String {
+    run_tool(jars::fast_java_command(512), main_class, args, "")
+}
+
+fn run_tool(mut command: Command, main_class: &str, args: &[&str], stdin: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(1);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let file = |kind: &str| watchdog::run_folder().join(format!("tool-{count}-{kind}.txt"));
     let create = |kind: &str| File::create(file(kind)).expect("a file can be made");
     // Files instead of pipes: no thread is needed to keep a talkative program going.
     std::fs::write(file("in"), stdin).expect("the input can be written");
-    let mut command = jars::java_command(320);
     command
         .args(["-cp", jars::class_path(), main_class])
         .args(args)
@@ -58,6 +66,68 @@ pub fn dump_log_segments(partition_folder: &Path) -> String {
         &["--print-data-log", "--files", &segments.join(",")],
         "",
     )
+}
+
+/// A batch as `DumpLogSegments` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpedBatch {
+    pub first: i64,
+    pub last: i64,
+    pub records: usize,
+    /// −1 without a producer ID.
+    pub sequence: i32,
+    pub producer_id: i64,
+    pub epoch: i16,
+    /// As it lies on the disk, with its header.
+    pub bytes: usize,
+    pub codec: String,
+    /// Its checksum is right.
+    pub is_valid: bool,
+}
+
+/// The batches of partitions, as Kafka itself finds them in their segments: one JVM for all.
+pub fn dumped_batches(partition_folders: &[PathBuf]) -> Vec<Vec<DumpedBatch>> {
+    let mut segments = Vec::new();
+    for (at, folder) in partition_folders.iter().enumerate() {
+        let files =
+            std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+        let files = files.filter_map(|entry| Some(entry.ok()?.path().display().to_string()));
+        segments.extend(files.filter(|path| path.ends_with(".log")).map(|path| (path, at)));
+    }
+    segments.sort();
+    let names: Vec<&str> = segments.iter().map(|(path, _)| path.as_str()).collect();
+    let printed = java_tool(
+        "org.apache.kafka.tools.DumpLogSegments",
+        &["--files", &names.join(",")],
+        "",
+    );
+    let mut batches = vec![Vec::new(); partition_folders.len()];
+    let mut place = None;
+    for line in printed.lines() {
+        if let Some(path) = line.strip_prefix("Dumping ") {
+            place = segments.iter().find(|(segment, _)| segment == path).map(|(_, at)| *at);
+        } else if line.starts_with("baseOffset: ") {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let word = |name: &str| {
+                let at = words.iter().position(|word| *word == name);
+                let word = at.and_then(|at| words.get(at + 1)).copied();
+                word.unwrap_or_else(|| panic!("no {name} in {line:?}"))
+            };
+            let number = |name| word(name).parse::<i64>().expect("a number");
+            batches[place.expect("a file's name comes before its batches")].push(DumpedBatch {
+                first: number("baseOffset:"),
+                last: number("lastOffset:"),
+                records: number("count:") as usize,
+                sequence: number("baseSequence:") as i32,
+                producer_id: number("producerId:"),
+                epoch: number("producerEpoch:") as i16,
+                bytes: number("size:") as usize,
+                codec: word("compresscodec:").to_lowercase(),
+                is_valid: word("isvalid:") == "true",
+            });
+        }
+    }
+    batches
 }
 
 /// A partition of a group, as `ConsumerGroupCommand --describe` prints it.

@@ -25,9 +25,12 @@ enum Context {
 }
 
 impl Compressor {
-    /// `level` counts for gzip (0 to 9) and zstd; without one, what the codec's authors chose. Fails for a codec whose
-    /// feature is off.
+    /// Without a level, what the codec's authors chose; beyond its [`levels`](Compression::levels), the nearest. Fails for
+    /// a codec whose feature is off.
     pub(crate) fn new(compression: Compression, level: Option<i32>) -> Result<Self> {
+        let level = level
+            .zip(compression.levels())
+            .map(|(level, levels)| level.clamp(*levels.start(), *levels.end()));
         let context = match compression {
             Compression::None => Context::None,
             #[cfg(feature = "gzip")]
@@ -102,9 +105,7 @@ mod gzip {
 
     pub(super) fn context(level: Option<i32>) -> Compress {
         const WINDOW_BITS: u8 = 15;
-        let level = level.map_or(Compression::default(), |level| {
-            Compression::new(level.clamp(0, 9).unsigned_abs())
-        });
+        let level = level.map_or(Compression::default(), |level| Compression::new(level.unsigned_abs()));
         Compress::new_gzip(level, WINDOW_BITS)
     }
 

@@ -11,6 +11,8 @@ mod zstd;
 
 mod compressor;
 
+use std::ops::RangeInclusive;
+
 pub(crate) use compressor::Compressor;
 
 use super::Problem;
@@ -44,6 +46,16 @@ impl Compression {
             3 => Some(Self::Lz4),
             4 => Some(Self::Zstd),
             _ => None,
+        }
+    }
+
+    /// The levels that a producer may ask for, from fast to small; `None` for a codec that has no choice. As in Kafka
+    /// (`compression.gzip.level`, `compression.zstd.level`), except that LZ4 here has its fast mode only.
+    pub(crate) fn levels(self) -> Option<RangeInclusive<i32>> {
+        match self {
+            Self::Gzip => Some(1..=9),
+            Self::Zstd => Some(-131_072..=22),
+            Self::None | Self::Snappy | Self::Lz4 => None,
         }
     }
 }

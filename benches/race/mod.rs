@@ -1,0 +1,116 @@
+//! Contenders that take turns, each run a process of its own: what a shared machine does to one, it does to all.
+
+#![allow(
+    dead_code,
+    reason = "every bench that races has its own copy, and needs what it needs"
+)]
+
+use std::{env, fs, path::Path, process::Command, thread, time::Duration};
+
+/// The runs of each contender, round by round.
+///
+/// The first round fills caches and warms the broker, and counts nothing. Every round begins with another contender, so
+/// that none always follows the same one, and meets what that has left behind.
+pub(crate) fn rounds<R>(count: usize, contenders: usize, mut run: impl FnMut(usize) -> R) -> Vec<Vec<R>> {
+    let mut runs: Vec<Vec<R>> = (0..contenders).map(|_| Vec::new()).collect();
+    for round in 0..=count {
+        for turn in 0..contenders {
+            let contender = (round + turn) % contenders;
+            let ran = run(contender);
+            if round > 0 {
+                runs[contender].push(ran);
+            }
+        }
+    }
+    runs
+}
+
+/// The numbers that this program prints when it is started with these arguments.
+pub(crate) fn numbers_of<const N: usize>(args: &[&str]) -> [f64; N] {
+    let this = env::current_exe().expect("this program has a path");
+    numbers_of_program(&this, args)
+}
+
+/// The numbers that a program prints.
+pub(crate) fn numbers_of_program<const N: usize>(program: &Path, args: &[&str]) -> [f64; N] {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .expect("the bench starts itself");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = said
+        .split_whitespace()
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    // What a run leaves in the broker is over before the next one begins.
+    thread::sleep(Duration::from_millis(50));
+    match numbers.try_into() {
+        Ok(numbers) if output.status.success() => numbers,
+        _ => panic!("{args:?} said {said:?}:\n{}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+/// What each run came to, as a multiple of the other's in the same round.
+pub(crate) fn ratios<R>(mine: &[R], other: &[R], what: impl Fn(&R) -> f64) -> Vec<f64> {
+    mine.iter()
+        .zip(other)
+        .map(|(mine, other)| what(mine) / what(other))
+        .collect()
+}
+
+pub(crate) fn median_of<R>(runs: &[R], what: impl Fn(&R) -> f64) -> f64 {
+    median(runs.iter().map(what).collect())
+}
+
+pub(crate) fn best_of<R>(runs: &[R], what: impl Fn(&R) -> f64) -> f64 {
+    runs.iter().map(what).fold(f64::NAN, f64::max)
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Of this process, in user and system mode.
+pub(crate) fn processor_seconds() -> f64 {
+    // The clock of a running thread is read when it stops running.
+    thread::yield_now();
+    processor_seconds_of("self")
+}
+
+/// Of the process with this ID.
+///
+/// For all its threads the kernel counts hundredths of a second, and nanoseconds for those that are still there: neither
+/// is ever too much.
+pub(crate) fn processor_seconds_of(process: &str) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("Linux tells about threads");
+    let nanoseconds = tasks.filter_map(|task| {
+        let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    processor_ticks(process, 11).max(nanoseconds.sum::<f64>() / 1e9)
+}
+
+/// Of the processes that this one has started and waited for, in hundredths of a second.
+pub(crate) fn processor_seconds_of_children() -> f64 {
+    processor_ticks("self", 13)
+}
+
+fn processor_ticks(process: &str, field: usize) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about processes");
+    let behind_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = behind_name.split_whitespace().skip(field).take(2);
+    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+pub(crate) fn peak_megabytes() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux tells about processes");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1024.0
+}
+
+/// What a variable says, or the usual.
+pub(crate) fn number(variable: &str, usual: usize) -> usize {
+    env::var(variable).map_or(usual, |given| given.parse().expect("a number"))
+}
