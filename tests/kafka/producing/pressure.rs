@@ -93,12 +93,12 @@ impl Senders {
     }
 
     fn run(&self, thread: usize, producer: &Producer, topic: &str, sizes: &[usize]) {
-        let mut number = 0;
+        let mut number = 0_u64;
         while !self.ended.load(Ordering::SeqCst) {
             let size = sizes[number as usize % sizes.len()];
             let mut value = format!("{thread} {number} ").into_bytes();
             // Nothing that a codec makes small.
-            let mut noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ thread as u64;
+            let mut noise: u64 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ thread as u64;
             while value.len() < size {
                 noise = noise
                     .wrapping_mul(6_364_136_223_846_793_005)
@@ -184,7 +184,8 @@ fn stays_within_the_buffer(given: (String, String, Wishes), buffer: usize, sizes
             );
             assert!(resident <= most, "{resident} resident, {most} at most");
             // There is no room, and it is said at once.
-            let record = Record::to(&topic).partition(0).value(&vec![0; 64 << 10]);
+            let large = vec![0; 64 << 10];
+            let record = Record::to(&topic).partition(0).value(&large);
             assert_eq!(producer.try_send(record).unwrap_err().kind(), ErrorKind::BufferFull);
             wishes.make("go-on");
         }
