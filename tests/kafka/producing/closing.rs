@@ -1,5 +1,7 @@
 //! The end of a producer: it always comes, says what is left, and leaves nothing behind.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure times, and wait for brokers")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
