@@ -118,8 +118,9 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long delivering a record may take, from the moment it was taken over: lingering, the broker's answer and all
-    /// retries; the default is 120 s, the most 24 days. Kafka: `delivery.timeout.ms`.
+    /// How long delivering a record may take, from the moment at which its batch was begun: lingering, the broker's answer and
+    /// all retries; the default is 120 s, the most 24 days. A batch that cannot be sent takes records for an eighth of it at
+    /// most, so that the last of them have seven eighths left. Kafka: `delivery.timeout.ms`.
     ///
     /// After that it has failed: with [`TimedOut`](crate::ErrorKind::TimedOut) when it was never sent or is certainly not
     /// written, else with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). Shorter than an outage that should be

@@ -402,7 +402,12 @@ impl<P> Queue<P> {
             return;
         };
         match self.entries[at].stage {
-            Stage::Waiting => self.appended(at, appended, now),
+            // It may have gone under another identity than what goes now: of that it proves nothing.
+            Stage::Waiting => {
+                let proven = self.proven;
+                self.appended(at, appended, now);
+                self.proven = proven;
+            }
             // The attempt that is on its way will be answered as a double; until then the rest waits for it.
             _ => {}
         }

@@ -524,14 +524,14 @@ impl Sender {
             self.not_before = Some(now() + throttle.min(self.shared.env.config.delivery_timeout));
         }
         let told = by_partition(&flight.ids, answer);
-        let is_news = self.apply_hints(&told, answer);
+        self.apply_hints(&told, answer);
         for sent in flight.batches {
             let key = (&*sent.partition.topic, sent.partition.index);
             let answer = match told.get(&key) {
                 Some(told) => verdict::answer(told, sent.records),
                 None => verdict::left_out(),
             };
-            self.settle(&sent, answer, is_news);
+            self.settle(&sent, answer);
         }
     }
 
@@ -542,11 +542,11 @@ impl Sender {
             self.inbox.broker
         );
         for sent in flight.batches {
-            self.settle(&sent, verdict::unanswered(error.clone()), false);
+            self.settle(&sent, verdict::unanswered(error.clone()));
         }
     }
 
-    fn settle(&mut self, sent: &Sent, answer: Answer, is_news: bool) {
+    fn settle(&mut self, sent: &Sent, answer: Answer) {
         let Answer {
             verdict,
             refresh,
@@ -565,13 +565,14 @@ impl Sender {
             self.take_apart(partition, &held, &faulty);
         }
         if refresh {
-            if !is_news {
+            // A hint may have told who leads now, to this request or to one before it.
+            self.shared.settle_in(partition);
+            if partition.is_owned_by(&self.inbox) {
                 let topic = Arc::clone(&partition.topic);
                 self.shared.desk.leave(|wants| {
                     wants.stale.insert(topic);
                 });
             }
-            self.shared.settle_in(partition);
         }
     }
 
@@ -584,7 +585,7 @@ impl Sender {
     }
 
     /// What the answer says about new leaders (KIP-951).
-    fn apply_hints(&self, told: &Told<'_>, answer: &ProduceResponse) -> bool {
+    fn apply_hints(&self, told: &Told<'_>, answer: &ProduceResponse) {
         let hints = told.iter().filter_map(|(&(topic, partition), told)| {
             let leader = &told.current_leader;
             (leader.leader_id.0 >= 0).then_some(LeaderHint {
@@ -596,13 +597,13 @@ impl Sender {
         });
         let hints: Vec<_> = hints.collect();
         if hints.is_empty() {
-            return false;
+            return;
         }
         let endpoints = answer.node_endpoints.iter().map(|node| {
             let rack = node.rack.as_ref().map(|rack| rack.as_str());
             (node.node_id.0, node.host.as_str(), node.port, rack)
         });
-        self.shared.cluster.apply_leader_hints(endpoints, hints)
+        self.shared.cluster.apply_leader_hints(endpoints, hints);
     }
 
     // ---- waiting ----

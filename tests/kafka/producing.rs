@@ -9,6 +9,7 @@ mod judge;
 mod leaders;
 mod lies;
 mod partitions;
+mod pressure;
 mod ways;
 
 use std::time::Duration;

@@ -134,16 +134,16 @@ impl Bench {
         ticket
     }
 
+    fn settle(&self, ticket: Ticket, verdict: Verdict) -> Option<Held> {
+        self.partition.settle(&self.old, ticket, verdict, 0)
+    }
+
     fn appended(&self, ticket: Ticket, offset: i64) {
         let appended = Appended {
             offset: Some(offset),
             timestamp: None,
         };
-        assert!(
-            self.partition
-                .settle(&self.old, ticket, Verdict::Appended(appended), 0)
-                .is_none()
-        );
+        assert!(self.settle(ticket, Verdict::Appended(appended)).is_none());
     }
 
     fn lost(&self, ticket: Ticket) {
@@ -151,12 +151,12 @@ impl Bench {
             error: Error::closed("connection"),
             maybe_applied: true,
         };
-        assert!(self.partition.settle(&self.old, ticket, verdict, 0).is_none());
+        assert!(self.settle(ticket, verdict).is_none());
     }
 
     fn hold(&self, ticket: Ticket) -> Held {
         let verdict = Verdict::TakeApart(Error::refused(10));
-        self.partition.settle(&self.old, ticket, verdict, 0).unwrap()
+        self.settle(ticket, verdict).unwrap()
     }
 
     fn expire(&self) {
@@ -226,7 +226,7 @@ fn an_identity_is_asked_for_once() {
         error: Error::refused(29),
         maybe_applied: false,
     };
-    bench.partition.settle(&bench.old, sent, verdict, 0);
+    assert!(bench.settle(sent, verdict).is_none());
     let b = bench.put("b");
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(false)));
@@ -315,12 +315,7 @@ fn an_answer_to_an_earlier_try_does_nothing_to_what_a_sender_has_in_hand() {
     bench.partition.place(2, Some(&bench.new));
     let taken = bench.take(&bench.new);
     bench.lost(first);
-    assert!(
-        bench
-            .partition
-            .settle(&bench.old, first, Verdict::TakeApart(Error::refused(10)), 0)
-            .is_none()
-    );
+    assert!(bench.settle(first, Verdict::TakeApart(Error::refused(10))).is_none());
     bench.appended(first, 1);
     let ticket = taken.ticket;
     assert!(bench.give_back(taken));

@@ -221,6 +221,7 @@ fn one_batch_is_in_flight_until_something_was_acknowledged_and_then_as_many_as_a
     let first = bench.take();
     assert!(bench.is_blocked());
     bench.appended(first, 0);
+    assert_eq!(bench.told(), [("a", Ok(Some(0)))]);
     assert_eq!(bench.take_all().len(), 5);
     assert!(bench.is_blocked());
     assert_eq!(bench.queue.in_flight(), 5);

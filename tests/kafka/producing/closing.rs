@@ -1,5 +1,7 @@
 //! The end of a producer: it always comes, says what is left, and leaves nothing behind.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure times, and wait for brokers")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -94,9 +96,11 @@ fn a_frozen_broker_does_not_hold_up_the_end_which_says_what_is_left_and_what_is_
             .take_while(|kind| **kind == ErrorKind::OutcomeUnknown)
             .count();
         assert!(kinds[sent..].iter().all(|kind| *kind == ErrorKind::Closed), "{kinds:?}");
-        assert!(sent > 0 && sent < kinds.len(), "{kinds:?}");
+        assert!(sent > 0, "{kinds:?}");
         unknown += sent;
     }
+    let all: usize = sent.iter().map(Vec::len).sum();
+    assert!(unknown < all, "{unknown} of {all}");
     // Called all the same, each of them once, before the end.
     let called = called.lock().unwrap();
     assert_eq!(called.len(), 10);

@@ -15,12 +15,15 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use klamm::{Client, ProducerBuilder, Record};
 
 use crate::support::{
-    Asked, Direction, Fate, Kafka, Load, Logs, Outcome, Proxy, Random, Running, Then, is_long, judge, unique,
-    wait_until,
+    Asked, Direction, Fate, Kafka, Load, Logs, Outcome, Promise, Proxy, Random, Running, Then, is_long, judge_by,
+    unique, wait_until,
 };
 
 /// No machine is so slow.
 pub(super) const LONG: Duration = Duration::from_secs(120);
+
+/// The longest that a record may take in any of these tests: a broker may need minutes to start.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) const PRODUCE: i16 = 0;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
@@ -82,7 +85,7 @@ fn counting(builder: ProducerBuilder) -> (ProducerBuilder, Arc<AtomicUsize>) {
 /// Everything was acknowledged, and is in the log once and in order.
 #[track_caller]
 fn all_is_there(kafka: &Kafka, topic: &str, outcomes: &[Outcome]) -> Logs {
-    let logs = judge(kafka, topic, outcomes);
+    let logs = judge_by(Promise::delivery_timeout(PATIENCE), kafka, topic, outcomes);
     let failed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.is_acknowledged()).collect();
     assert!(failed.is_empty(), "{} failed, as {}", failed.len(), failed[0]);
     logs
@@ -322,7 +325,7 @@ fn load_while_the_broker_restarts(name: &str, rounds: usize, end: impl Fn(&Kafka
     let (kafka, topic) = behind_a_proxy(name, 3);
     let proxy = kafka.proxy(1);
     let (builder, again) = counting(Client::connect(&kafka.bootstrap()).unwrap().producer());
-    let producer = builder.build().unwrap();
+    let producer = builder.delivery_timeout(PATIENCE).build().unwrap();
     let refused = Arc::new(AtomicUsize::new(0));
     let restart = |running: &Running| {
         running.wait_for_more_everywhere(50);
@@ -330,13 +333,17 @@ fn load_while_the_broker_restarts(name: &str, rounds: usize, end: impl Fn(&Kafka
         wait_until("five requests that stay unanswered", LONG, || {
             swallowed.load(Ordering::SeqCst) >= 5
         });
+        let gone = Instant::now();
         end(&kafka);
         count_out_of_sequence(proxy, &refused);
         kafka.start(1);
+        let gone = gone.elapsed();
         let back = running.wait_for_more_everywhere(50);
-        println!("{name}: on {back:?} after it was there again");
+        println!("{name}: gone for {gone:?}, on {back:?} after it was there again");
     };
-    let load = Load::new(&producer, &topic, 3).pace(6, Duration::from_millis(10));
+    let load = Load::new(&producer, &topic, 3)
+        .pace(6, Duration::from_millis(10))
+        .delivery_timeout(PATIENCE);
     let ((), outcomes) = load.during(|running| (0..rounds).for_each(|_| restart(running)));
     println!(
         "{name}: {rounds} restarts, {} records, {} batches sent again, {} refused as out of sequence, {} outcomes unknown",
@@ -429,12 +436,12 @@ fn a_broker_that_throttles_is_sent_less() {
         }
     });
     let (builder, again) = counting(Client::connect(&kafka.bootstrap()).unwrap().producer());
-    let producer = builder.delivery_timeout(4 * LONG).build().unwrap();
+    let producer = builder.delivery_timeout(PATIENCE).build().unwrap();
     let records = if is_long() { 8000 } else { 4000 };
     let load = Load::new(&producer, &topic, 2)
         .padding(1000)
         .records(records)
-        .delivery_timeout(4 * LONG);
+        .delivery_timeout(PATIENCE);
     let (before, begun) = (proxy.accepted(), Instant::now());
     let outcomes = load.run();
     let took = begun.elapsed();

@@ -1,5 +1,7 @@
 //! What a producer says when a record cannot be written: whose turn it is, and nothing else has suffered.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure times, and wait for brokers")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};

@@ -1,5 +1,7 @@
 //! The judge of all producers: what it must not let pass.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait for real brokers")]
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,9 @@ use klamm::{Client, ErrorKind, Producer};
 use super::topic;
 use crate::support::{Load, Log, Logs, Outcome, Promise, complaints, judge, shared};
 
-/// Two threads' records in two partitions, and the log of them; the first 10 of each thread were acknowledged.
+type Doctor<'a> = dyn Fn(&mut BTreeMap<i32, Log>, &mut Vec<Outcome>) + 'a;
+
+/// Two threads' records in two partitions, and the log of them.
 fn written() -> (Vec<Outcome>, Logs) {
     let (client, topic) = topic("judged", 2);
     let producer = client.producer().build().unwrap();
@@ -41,7 +45,7 @@ fn whatever_is_doctored_is_complained_about() {
             .all(|log| log.records.len() == 200 && !log.batches.is_empty())
     );
 
-    let complains = |what: &str, doctor: &dyn Fn(&mut BTreeMap<i32, Log>, &mut Vec<Outcome>)| {
+    let complains = |what: &str, doctor: &Doctor<'_>| {
         let (mut logs, mut outcomes) = (logs.clone(), outcomes.clone());
         doctor(&mut logs, &mut outcomes);
         let found = check(Promise::default(), &logs, &outcomes);

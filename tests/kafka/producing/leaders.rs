@@ -1,5 +1,7 @@
 //! Leaders move while records are written: nothing is lost, nothing comes twice, and the order holds.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure and wait for real brokers")]
+
 use std::time::{Duration, Instant};
 
 use klamm::{Acks, Client, Compression, ErrorKind, Producer};
@@ -232,8 +234,11 @@ fn what_a_frozen_broker_has_for_too_long_ends_in_time_and_the_partition_works_ag
         running.wait_for_more_everywhere(200);
         for _ in 0..moves(2).min(6) {
             kafka.sigstop(3);
-            let failed = running.failed();
-            wait_until("records that are given up", LONG, || running.failed() > failed + 500);
+            let definite = || running.failed() - running.unknown();
+            let (unknown, known) = (running.unknown(), definite());
+            wait_until("what was sent, and what was not, to be given up", LONG, || {
+                running.unknown() > unknown && definite() > known
+            });
             // The other partition has gone on meanwhile.
             running.wait_for_more(1, 200);
             kafka.sigcont(3);
@@ -318,11 +323,21 @@ fn with_less_than_all_acks_order_holds_and_the_producer_goes_on_when_leaders_mov
     let kinds = vec![kind("acks-leader", Acks::Leader), kind("acks-none", Acks::None)];
     // What is acknowledged under acks none says nothing: the log has to grow.
     let grows = |topic: &str| {
-        let ends = || -> Vec<i64> { kafka.offsets(topic).iter().map(|offsets| offsets.latest).collect() };
-        let before = ends();
-        wait_until("more in each partition", LONG, || {
-            ends().iter().zip(&before).all(|(now, before)| *now > *before + 50)
-        });
+        // A partition that has no leader for a moment is no reason to fail.
+        let end = |partition| {
+            client
+                .offset_for(topic, partition, klamm::StartAt::Latest)
+                .ok()
+                .flatten()
+        };
+        for partition in 0..3 {
+            let mut before = None;
+            wait_until("more in each partition", LONG, || {
+                let now = end(partition);
+                before = before.or(now);
+                now.zip(before).is_some_and(|(now, before)| now > before + 50)
+            });
+        }
     };
     let outcomes = during(&loads(&kinds), &[], &mut |running| {
         all_go_on(running, 50);

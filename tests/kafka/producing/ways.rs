@@ -1,5 +1,7 @@
 //! The ways to hand a record over, and to hear what became of it.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure times, and wait for brokers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -150,6 +150,7 @@ impl<'a> Load<'a> {
             senders: AtomicUsize::new(self.threads),
             sent: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            unknown: AtomicU64::new(0),
             acknowledged: (0..self.partitions).map(|_| AtomicU64::new(0)).collect(),
             first_error: Mutex::new(None),
         };
@@ -264,6 +265,7 @@ pub struct Running {
     senders: AtomicUsize,
     sent: AtomicU64,
     failed: AtomicU64,
+    unknown: AtomicU64,
     acknowledged: Vec<AtomicU64>,
     first_error: Mutex<Option<String>>,
 }
@@ -274,6 +276,9 @@ impl Running {
     }
 
     fn note_failure(&self, error: &klamm::Error) {
+        if error.kind() == ErrorKind::OutcomeUnknown {
+            self.unknown.fetch_add(1, Ordering::SeqCst);
+        }
         self.failed.fetch_add(1, Ordering::SeqCst);
         self.first_error
             .lock()
@@ -289,6 +294,11 @@ impl Running {
     /// Records that came to nothing so far, refused by `send` or failed later.
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::SeqCst)
+    }
+
+    /// How many of these may be in the log all the same.
+    pub fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::SeqCst)
     }
 
     pub fn first_error(&self) -> Option<String> {
