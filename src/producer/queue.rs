@@ -401,15 +401,12 @@ impl<P> Queue<P> {
         let Some(at) = self.entries.iter().position(|entry| entry.id == id) else {
             return;
         };
-        match self.entries[at].stage {
+        // In flight again, it will be answered as a double; until then the rest waits for it.
+        if let Stage::Waiting = self.entries[at].stage {
             // It may have gone under another identity than what goes now: of that it proves nothing.
-            Stage::Waiting => {
-                let proven = self.proven;
-                self.appended(at, appended, now);
-                self.proven = proven;
-            }
-            // The attempt that is on its way will be answered as a double; until then the rest waits for it.
-            _ => {}
+            let proven = self.proven;
+            self.appended(at, appended, now);
+            self.proven = proven;
         }
     }
 
