@@ -460,7 +460,7 @@ impl Sender {
         (ids, result)
     }
 
-    fn written_unanswered(&mut self, batches: Vec<Sent>) {
+    fn written_unanswered(&self, batches: Vec<Sent>) {
         for Sent { partition, ticket, .. } in batches {
             let appended = Appended {
                 offset: None,
@@ -476,7 +476,7 @@ impl Sender {
     }
 
     /// The broker has not got it, and never will.
-    fn not_written(&mut self, batches: Vec<Sent>, error: &Error) {
+    fn not_written(&self, batches: Vec<Sent>, error: &Error) {
         let is_hopeless = action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
         for Sent { partition, ticket, .. } in batches {
             let random = self.shared.cluster.random();

@@ -1,5 +1,7 @@
 //! A broker that stands still, and programs that send on: how much they hold, who waits, and who goes on.
 
+#![expect(clippy::disallowed_methods, reason = "a test waits, and looks at the clock")]
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
