@@ -7,12 +7,13 @@ use std::{
 
 use super::{
     delivery::Delivery,
-    partition::{Partition, Parts, Put, Watch},
+    partition::{Partition, Parts, Put, Watch, now},
     record::Record,
     shared::Shared,
     topics::Topic,
 };
 use crate::{
+    cluster,
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     thread,
@@ -31,6 +32,15 @@ impl Patience {
     /// On a thread that others wait for, nobody waits: as in a delivery callback.
     pub(super) fn of_send() -> Self {
         if thread::is_ours() { Self::Try } else { Self::Block }
+    }
+
+    /// Who may wait for no time at all does not begin to.
+    fn within(self, shared: &Shared) -> Self {
+        if shared.env.config.max_block.is_zero() {
+            Self::Try
+        } else {
+            self
+        }
     }
 
     fn deadline(self, shared: &Shared) -> Deadline {
@@ -91,17 +101,26 @@ pub(super) fn known_topic(shared: &Arc<Shared>, name: &str, patience: Patience) 
     if let Some(topic) = shared.topics.known(name) {
         return Ok(topic);
     }
-    if patience == Patience::Try {
-        // What the client knows already needs no waiting.
-        if let Some(told) = shared.cluster.metadata().topic(name).filter(|told| told.error == 0) {
-            return Ok(shared.learn(told));
-        }
-        shared.desk.leave(|wants| {
-            wants.stale.insert(Arc::from(name));
-        });
-        return Err(patience.deadline(shared).error("metadata").for_topic(name));
+    match patience.within(shared) {
+        Patience::Block => shared.topic(name, &patience.deadline(shared)),
+        Patience::Try => topic_at_once(shared, name),
     }
-    shared.topic(name, &patience.deadline(shared))
+}
+
+/// What the client knows already needs no waiting. Anything else the keeper asks for, so that a later try knows.
+fn topic_at_once(shared: &Arc<Shared>, name: &str) -> Result<Arc<Topic>> {
+    let metadata = shared.cluster.metadata();
+    let refused = match metadata.topic(name) {
+        Some(told) if told.error == 0 => return Ok(shared.learn(told)),
+        Some(told) => Some(Error::refused(told.error).for_topic(name)),
+        None if metadata.is_missing(name, now()) => Some(cluster::unknown_topic(name)),
+        None => None,
+    };
+    shared.desk.leave(|wants| {
+        wants.stale.insert(Arc::from(name));
+    });
+    let not_yet = || Patience::Try.deadline(shared).error("metadata").for_topic(name);
+    Err(refused.unwrap_or_else(not_yet))
 }
 
 /// This partition, which may have been added since the topic was looked at.
@@ -115,15 +134,13 @@ pub(super) fn partition(
         return Ok(partition);
     }
     let names = [Arc::clone(&topic.name)];
-    if patience == Patience::Try {
+    if patience.within(shared) == Patience::Try {
         shared.desk.leave(|wants| {
             wants.stale.extend(names);
         });
     } else if index >= 0 {
         let deadline = patience.deadline(shared);
-        let metadata = shared
-            .cluster
-            .refresh(crate::cluster::Topics::Named(&names), &deadline)?;
+        let metadata = shared.cluster.refresh(cluster::Topics::Named(&names), &deadline)?;
         if let Some(told) = metadata.topic(&topic.name) {
             shared.learn(told);
         }

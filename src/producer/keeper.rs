@@ -104,13 +104,18 @@ impl Keeper {
 
     fn expire(&self) {
         let now = now();
-        let age = self.shared.env.config.delivery_timeout / 8;
+        let age = self.age().max(self.shared.env.config.linger);
         for partition in self.shared.topics.partitions() {
             partition.seal_older_than(age, now);
             if partition.deadline().is_some_and(|deadline| deadline <= now) {
                 partition.expire(now);
             }
         }
+    }
+
+    /// For so long a batch that cannot be sent takes records, so that the last ones have time of their own.
+    fn age(&self) -> Duration {
+        self.shared.env.config.delivery_timeout / 8
     }
 
     fn next_deadline(&self) -> Instant {
@@ -168,7 +173,7 @@ impl Keeper {
             until = until.min(self.spares_until.unwrap_or(until));
         } else {
             self.spares_until = Some(now() + SPARED);
-            until = until.min(now() + TICK);
+            until = until.min(now() + TICK.min(self.age()).max(LEAST));
         }
         if !self.stale.is_empty() || !self.homeless.is_empty() {
             until = until.min(self.metadata.until.unwrap_or(until));

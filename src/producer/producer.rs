@@ -475,3 +475,18 @@ impl PartitionProducer<'_> {
         Err(Error::config(message).for_partition(&self.partition.topic, self.partition.index))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_and_deliveries_may_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Producer>();
+        shared::<PartitionProducer<'_>>();
+        shared::<Delivery>();
+        shared::<ProducerReport>();
+        shared::<RecordMetadata>();
+    }
+}

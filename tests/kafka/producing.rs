@@ -58,3 +58,17 @@ fn what_was_acknowledged_is_read_back_in_order() {
     }
     assert_eq!(next, [1002, 1000, 1001]);
 }
+
+#[test]
+fn a_producer_that_may_never_wait_learns_of_topics_all_the_same() {
+    let (client, topic) = topic("hasty", 1);
+    let producer = client.producer().max_block(Duration::ZERO).build().unwrap();
+    support::wait_until("the topic is known", Duration::from_secs(60), || {
+        producer.send_detached(Record::to(&topic).value("now")).is_ok()
+    });
+    producer.flush(Duration::from_secs(60)).unwrap();
+    support::wait_until("the topic is known not to be", Duration::from_secs(60), || {
+        let record = Record::to("there-is-none").value("never");
+        producer.try_send(record).unwrap_err().kind() == klamm::ErrorKind::UnknownTopic
+    });
+}
