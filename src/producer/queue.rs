@@ -507,7 +507,7 @@ impl<P> Queue<P> {
                 }
                 _ => {}
             }
-            due = due.map(|due| due + i64::from(entry.records));
+            due = behind(due, entry.records);
         }
         trace
     }
@@ -672,7 +672,7 @@ impl<P> Queue<P> {
                     let outcome = outcome.clone();
                     if let Ok(appended) = &outcome {
                         self.reached = appended.offset.or(self.reached);
-                        self.reached = self.reached.map(|reached| reached + i64::from(entry.records));
+                        self.reached = behind(self.reached, entry.records);
                     }
                     if let Some(payload) = entry.payload.take() {
                         told.push(Finished {
@@ -688,6 +688,11 @@ impl<P> Queue<P> {
         }
         told
     }
+}
+
+/// Nothing is known behind the last offset there can be.
+fn behind(offset: Option<i64>, records: u32) -> Option<i64> {
+    offset?.checked_add(i64::from(records))
 }
 
 /// Whether a batch that is refused as out of sequence is in the log all the same.

@@ -4,6 +4,7 @@ mod batching;
 mod closing;
 mod connections;
 mod errors;
+mod hasty;
 mod java;
 mod judge;
 mod leaders;
