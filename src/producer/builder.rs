@@ -204,8 +204,10 @@ impl ProducerBuilder {
 
     /// Is told how it ended with each batch, for metrics and logs; the default is nobody. Set again, it replaces the former.
     ///
-    /// It runs on the threads that deliver, at times on several at once, and they wait for it: it has to be short, and must
-    /// not wait for this producer. A panic in it is logged, and harms nothing else.
+    /// It runs on one thread, `klamm-deliver`, as delivery callbacks do: one report after the other. So what it holds up are
+    /// callbacks and, since a batch keeps its room in the buffer until it was told, in the end `send`. Within it, `send` does
+    /// not wait, and calls that wait are [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock). A panic in it is logged, and
+    /// harms nothing else.
     ///
     /// ```no_run
     /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};

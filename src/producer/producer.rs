@@ -440,6 +440,24 @@ impl PartitionProducer<'_> {
         self.producer.deliver(&record, Some(&self.partition), Patience::Try)
     }
 
+    /// As [`Producer::send_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::send_with`], and [`Config`](ErrorKind::Config) for a record that names another place.
+    pub fn send_with(
+        &self,
+        record: Record<'_>,
+        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Result<()> {
+        self.check(&record)?;
+        let (shared, home) = (&self.producer.shared, Some(&self.partition));
+        shared.env.callbacks.start()?;
+        let callback: Callback = Box::new(callback);
+        let mut watch = Some(Watch::Callback(callback));
+        append(shared, &record, home, &mut watch, Patience::of_send()).map(drop)
+    }
+
     /// As [`Producer::send_detached`].
     ///
     /// # Errors
