@@ -464,6 +464,7 @@ impl Partition {
         state.ended = Some(error.clone());
         self.seal(&mut state);
         state.queue.fail_all(error);
+        state.owner = None;
         state.lost += self.tell(&mut state);
         state.lost
     }
@@ -484,6 +485,9 @@ impl Partition {
     pub(super) fn place(self: &Arc<Self>, leader: i32, inbox: Option<&Arc<Inbox>>) -> bool {
         self.leader.store(leader, Ordering::Relaxed);
         let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return true;
+        }
         let is_same = match (&state.owner, inbox) {
             (Some(owner), Some(inbox)) => Arc::ptr_eq(owner, inbox),
             (None, None) => true,
@@ -522,9 +526,9 @@ impl Partition {
         state.open.is_some() || !state.queue.is_empty()
     }
 
-    /// Whether it has, or had, an identity: another one must then be its own.
-    pub(super) fn has_identity(&self) -> bool {
-        self.state.lock().queue.has_identity()
+    /// Under which it writes, or has written so far: another one must then be new to it.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.state.lock().queue.current_identity()
     }
 
     /// Who leads it, for the partitioner, while it has no sender.

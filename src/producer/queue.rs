@@ -476,6 +476,10 @@ impl<P> Queue<P> {
             return self.wait(at, error, now, random);
         }
         if self.entries[at].is_in_doubt() {
+            if error.code() == Some(ResponseError::OutOfOrderSequenceNumber.code()) {
+                // A broker that knows no producer takes any sequence: so those behind may go as well, and tell.
+                self.proven = Some(now);
+            }
             // Either it is not in the log, or the broker has forgotten that it is.
             return match self.trace(at) {
                 Trace::Found => self.appended(at, FORGOTTEN_PLACE, now),
@@ -583,8 +587,8 @@ impl<P> Queue<P> {
         self.retry_at = None;
     }
 
-    pub(super) fn has_identity(&self) -> bool {
-        self.identity.is_some()
+    pub(super) fn current_identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// The identity that [`Next::Identity`] asked for.

@@ -127,7 +127,8 @@ impl Sender {
             self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
             self.wait(wake_at);
         }
-        // Nobody waits for what is still on its way.
+        // Nobody waits for what is still on its way. Partitions and inboxes refer to each other.
+        drop(self.inbox.take());
         self.connection = None;
         self.inbox.owes_since(None);
     }
@@ -477,7 +478,9 @@ impl Sender {
 
     /// The broker has not got it, and never will.
     fn not_written(&self, batches: Vec<Sent>, error: &Error) {
-        let is_hopeless = action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
+        // What has ended a connection meanwhile says nothing about these batches: another one may do better.
+        let is_alive = self.connection.as_ref().is_some_and(|connection| !connection.is_dead());
+        let is_hopeless = is_alive && action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
         for Sent { partition, ticket, .. } in batches {
             let random = self.shared.cluster.random();
             if is_hopeless {
