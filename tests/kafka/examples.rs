@@ -510,10 +510,14 @@ fn a_pipeline_leaves_nothing_out_and_keeps_order_wherever_it_was_killed() {
             written
         }
     });
-    for _ in 0..3 {
-        let before = held(&to);
+    for round in 0..3 {
+        let (before, done) = (held(&to), committed(&group));
         let mut pipeline = Example::start("pipeline", &args);
         pipeline.wait("more in the other topic", |_| held(&to) > before + 300);
+        if round > 0 {
+            // The next one begins there, and nothing before it comes again.
+            pipeline.wait("more committed", |_| committed(&group) > done);
+        }
         pipeline.process.kill();
     }
     let mut last = Example::start("pipeline", &args);
