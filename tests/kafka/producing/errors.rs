@@ -561,12 +561,12 @@ fn without_acknowledgement_there_is_no_offset() {
 fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
     let kafka = Kafka::builder().behind_proxies().start();
     let client = Client::builder().bootstrap(kafka.bootstrap());
-    let client = client.request_timeout(Duration::from_secs(4)).connect().unwrap();
+    let client = client.request_timeout(Duration::from_secs(10)).connect().unwrap();
     let topic = unique("silent");
     create(&kafka, &client, &topic, 2, &[]);
     let builder = client.producer().buffer_bytes(100_000).batch_bytes(20_000);
     let builder = builder.max_block(Duration::from_millis(700)).linger(Duration::ZERO);
-    let producer = builder.delivery_timeout(Duration::from_secs(6)).build().unwrap();
+    let producer = builder.delivery_timeout(Duration::from_secs(12)).build().unwrap();
     let place = format!("{topic}-0");
     let new = || Record::to(&topic).partition(0).value("before");
     producer.send_sync(new(), LONG).unwrap();
@@ -613,7 +613,7 @@ fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
         .into_iter()
         .map(|outcome| {
             let error = outcome.unwrap_err();
-            says(&error, error.kind(), &["delivery_timeout", "6s", &place]);
+            says(&error, error.kind(), &["delivery_timeout", "12s", &place]);
             assert!(!error.is_retriable() || error.kind() == ErrorKind::TimedOut);
             error.kind()
         })
