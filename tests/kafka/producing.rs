@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
 
-use crate::support::{self, unique};
+use crate::support::{self, DumpedBatch, unique};
 
 /// A topic of this name begin, with one copy of each partition, and a client of the shared broker.
 pub(crate) fn topic(name: &str, partitions: i32) -> (Client, String) {
@@ -28,6 +28,17 @@ pub(crate) fn topic(name: &str, partitions: i32) -> (Client, String) {
     made.and_then(klamm::Results::all).unwrap();
     kafka.wait_for_topic(&topic, partitions as usize);
     (client, topic)
+}
+
+/// The batches of each partition of a topic of the shared broker; none can be seen of a cluster that runs elsewhere.
+pub(crate) fn dumped(topic: &str, partitions: usize) -> Option<Vec<Vec<DumpedBatch>>> {
+    let kafka = support::shared();
+    if kafka.brokers() == 0 {
+        println!("{topic}: its batches are on the disk of a cluster that was not started here, and are not looked at");
+        return None;
+    }
+    let folders = (0..partitions as i32).map(|partition| kafka.partition_folder(1, topic, partition));
+    Some(support::dumped_batches(&folders.collect::<Vec<_>>()))
 }
 
 #[test]
