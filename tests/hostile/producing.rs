@@ -171,11 +171,14 @@ fn every_word_of_what_tells_a_producer_id_may_be_wrong() {
     }
 }
 
+/// What is done to a frame at a step.
+type Change = fn(&mut Vec<u8>, usize);
+
 /// Every second answer is changed, each in its own way; none is believed twice.
-fn every(api: i16, version: i16, steps: usize, change: fn(&mut Vec<u8>, usize)) {
+fn every(api: i16, version: i16, steps: usize, change: Change) {
     thread_local! {
         /// A function pointer carries nothing: what a broker's thread is to do.
-        static STEP: std::cell::Cell<(fn(&mut Vec<u8>, usize), usize)> = const { std::cell::Cell::new((|_, _| {}, 0)) };
+        static STEP: std::cell::Cell<(Change, usize)> = const { std::cell::Cell::new((|_, _| {}, 0)) };
     }
     let liar = Liar::start(Vec::new());
     liar.speak(api, version, version);
