@@ -413,7 +413,13 @@ fn the_first_record_after_an_idle_time_is_sent_once_and_soon() {
 #[test]
 fn a_broker_that_throttles_is_sent_less() {
     const BYTES_PER_SECOND: u64 = 100_000;
-    let (kafka, topic) = behind_a_proxy("throttled", 2);
+    // It remembers three seconds, not eleven: what is free at first is soon used up.
+    let kafka = Kafka::builder()
+        .property("quota.window.num", 3)
+        .behind_proxies()
+        .start();
+    let topic = unique("throttled");
+    kafka.create_topic(&topic, 2, &[]);
     let quota = format!("producer_byte_rate={BYTES_PER_SECOND}");
     kafka.config_command(&[
         "--alter",
@@ -435,8 +441,10 @@ fn a_broker_that_throttles_is_sent_less() {
         }
     });
     let (builder, again) = counting(Client::connect(&kafka.bootstrap()).unwrap().producer());
+    // Not all of it in a request or two.
+    let builder = builder.batch_bytes(20_000).request_bytes(100_000);
     let producer = builder.delivery_timeout(PATIENCE).build().unwrap();
-    let records = if is_long() { 8000 } else { 2000 };
+    let records = if is_long() { 8000 } else { 1500 };
     let load = Load::new(&producer, &topic, 2)
         .padding(1000)
         .records(records)
