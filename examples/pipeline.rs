@@ -13,6 +13,7 @@ struct Options {
     group: String,
     from: String,
     to: String,
+    instance: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -24,6 +25,8 @@ number of them may share a group: no message is left out. One that comes again a
     --from TOPIC        what to read (needed)
     --to TOPIC          what to write (needed)
     --bootstrap LIST    brokers to ask first, as host:port,host:port (localhost:9092)
+    --instance NAME     a name for this member, unlike that of every other: killed and started again, it goes on at once,
+                        where else the group waits for a session timeout
 
 Exits with 0 after Ctrl-C, 1 when something could not be read or written, 2 when called wrongly.";
     let arguments = match Arguments::read(help) {
@@ -49,6 +52,7 @@ fn read_options(mut arguments: Arguments) -> arguments::Result<Options> {
         group: String::new(),
         from: String::new(),
         to: String::new(),
+        instance: None,
     };
     while let Some(option) = arguments.option()? {
         match &*option {
@@ -56,6 +60,7 @@ fn read_options(mut arguments: Arguments) -> arguments::Result<Options> {
             "--group" => options.group = arguments.value(&option)?,
             "--from" => options.from = arguments.value(&option)?,
             "--to" => options.to = arguments.value(&option)?,
+            "--instance" => options.instance = Some(arguments.value(&option)?),
             _ => return Err(format!("unknown option {option}")),
         }
     }
@@ -75,11 +80,14 @@ fn run(options: &Options) -> klamm::Result<()> {
     let client = Client::connect(&options.bootstrap)?;
     let producer = client.producer().build()?;
     // Only what this program says is done will be committed.
-    let stream = client
+    let mut group = client
         .group(&options.group)
         .topics([&options.from])
-        .ack_mode(AckMode::Explicit)
-        .join()?;
+        .ack_mode(AckMode::Explicit);
+    if let Some(instance) = &options.instance {
+        group = group.instance_id(instance);
+    }
+    let stream = group.join()?;
     let closer = stream.closer();
     if let Err(error) = ctrlc::set_handler(move || closer.close()) {
         eprintln!("Ctrl-C will end this without goodbye, which does no harm: {error}");

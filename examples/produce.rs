@@ -15,7 +15,7 @@ use std::{
 };
 
 use arguments::Arguments;
-use klamm::{Acks, Client, Compression, Producer, Record};
+use klamm::{Acks, Client, Compression, Producer, Record, RecordMetadata};
 
 struct Options {
     bootstrap: String,
@@ -150,18 +150,17 @@ fn produce(options: &Options) -> Result<bool, Box<dyn Error>> {
     }
     let run = Arc::new(Run {
         producer: producer.build()?,
-        lines: AtomicU64::new(0),
-        failures: Arc::default(),
-        interrupted: AtomicBool::new(false),
+        tally: Arc::default(),
+        is_ending: AtomicBool::new(false),
     });
     let interrupted = Arc::clone(&run);
     if let Err(error) = ctrlc::set_handler(move || interrupted.interrupt()) {
         eprintln!("Ctrl-C will end this at once, and lose what was not written: {error}");
     }
     let sent = run.send_lines(options);
-    if run.interrupted.load(Ordering::SeqCst) {
+    if run.is_ending.swap(true, Ordering::SeqCst) {
         loop {
-            // The program ends when what was read is written.
+            // The thread of the signal ends the program, when what was read is written.
             thread::park();
         }
     }
@@ -173,10 +172,9 @@ fn produce(options: &Options) -> Result<bool, Box<dyn Error>> {
 
 struct Run {
     producer: Producer,
-    /// Read and handed over.
-    lines: AtomicU64,
-    failures: Arc<Failures>,
-    interrupted: AtomicBool,
+    tally: Arc<Tally>,
+    /// One thread ends it: whichever is first.
+    is_ending: AtomicBool,
 }
 
 /// How long the end waits for what is on its way: a little more than each record has.
@@ -196,14 +194,11 @@ impl Run {
                 line.pop();
             }
             let record = record(options, &line).ok_or_else(|| format!("line {number} has no key"))?;
-            let failures = Arc::clone(&self.failures);
+            let tally = Arc::clone(&self.tally);
+            let told = move |outcome| tally.add(number, outcome);
             // Waits when the buffer is full, so this is as fast as the brokers are, and no faster.
-            self.producer.send_with(record, move |outcome| {
-                if let Err(error) = outcome {
-                    failures.add(number, &error);
-                }
-            })?;
-            self.lines.store(number, Ordering::SeqCst);
+            let sent = self.producer.send_with(record, told);
+            sent.map_err(|error| format!("line {number}: {error}"))?;
             progress.show(number);
         }
         Ok(())
@@ -211,7 +206,7 @@ impl Run {
 
     /// On the thread of the signal: the one that reads may wait for a line that never comes.
     fn interrupt(&self) {
-        if self.interrupted.swap(true, Ordering::SeqCst) {
+        if self.is_ending.swap(true, Ordering::SeqCst) {
             return;
         }
         let code = match self.finish() {
@@ -231,10 +226,7 @@ impl Run {
         for (place, records) in &report.undelivered {
             eprintln!("{place}: {records} records are not known to be written");
         }
-        let failed = self.failures.tell();
-        let lines = self.lines.load(Ordering::SeqCst);
-        eprintln!("{} of {lines} records written", lines.saturating_sub(failed));
-        Ok(failed == 0)
+        Ok(self.tally.tell())
     }
 }
 
@@ -265,31 +257,46 @@ fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((&line[..at], &line[at + separator.len()..]))
 }
 
-/// Lines that were not written.
+/// What became of the lines, by what their callbacks were told.
 #[derive(Default)]
-struct Failures(Mutex<(u64, Vec<String>)>);
+struct Tally {
+    written: AtomicU64,
+    failed: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
 
-impl Failures {
-    fn add(&self, line: u64, error: &klamm::Error) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.0 += 1;
+impl Tally {
+    fn add(&self, line: u64, outcome: klamm::Result<RecordMetadata>) {
+        let Err(error) = outcome else {
+            self.written.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
         // One cause often fails thousands of lines.
-        if failures.1.len() < 5 {
-            failures.1.push(format!("line {line}: {error}"));
+        if self.failed.fetch_add(1, Ordering::Relaxed) < 5 {
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.push(format!("line {line}: {error}"));
         }
     }
 
-    /// Their number.
-    fn tell(&self) -> u64 {
-        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for failure in &failures.1 {
+    /// Whether all are written.
+    fn tell(&self) -> bool {
+        let (written, failed) = (
+            self.written.load(Ordering::Relaxed),
+            self.failed.load(Ordering::Relaxed),
+        );
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        for failure in &*failures {
             eprintln!("{failure}");
         }
-        let untold = failures.0.saturating_sub(failures.1.len() as u64);
+        let untold = failed - failures.len() as u64;
         if untold > 0 {
             eprintln!("and {untold} more lines");
         }
-        failures.0
+        match failed {
+            0 => eprintln!("{written} records written"),
+            _ => eprintln!("{written} records written, {failed} not"),
+        }
+        failed == 0
     }
 }
 

@@ -44,8 +44,9 @@ pub enum ErrorKind {
     /// The broker refused what is in a record, which was not written: one without a key for a compacted topic, a timestamp
     /// further from now than the topic allows (`message.timestamp.before.max.ms`, `message.timestamp.after.max.ms`).
     InvalidRecord,
-    /// A record was sent, and whether the broker has it could not be found out in time: it is in the log once, or not at all.
-    /// Not retriable, since sending it again may write it twice.
+    /// A record was sent, and whether the broker has it could not be found out in time. With acks all it is in the log once
+    /// or not at all, with [`Acks::Leader`](crate::Acks::Leader) it may be there twice; and it may come there later, behind
+    /// records that were sent after it. Not retriable, since sending it again may write it twice.
     OutcomeUnknown,
     /// `buffer_bytes` of records wait to be sent, and the call does not wait for room. Nothing was taken over; the same call
     /// may succeed in a moment.
@@ -58,9 +59,9 @@ pub enum ErrorKind {
     Refused,
     /// The group has another member of this name, or does not know this one any more: somebody else goes on.
     Fenced,
-    /// The call would wait for the very thread that makes it, as in a logger that klamm calls.
+    /// The call would wait for the very thread that makes it, as in a delivery callback, or in a logger that klamm calls.
     WouldDeadlock,
-    /// The client, stream or connection was closed by this program.
+    /// The client, stream, producer or connection was closed by this program.
     Closed,
     /// A thread of klamm panicked: a bug in klamm.
     Internal,

@@ -267,9 +267,12 @@
 //!   ([`prefetch_total_bytes`](ReaderBuilder::prefetch_total_bytes), 64 MiB), counted when decoded; 64 KiB or one batch per
 //!   partition may come on top, and up to two answers of empty buffers. Batches that the program keeps messages of are its own.
 //! - A batch may inflate to [`decoded_batch_limit`](ReaderBuilder::decoded_batch_limit) (64 MiB), an answer be 100 MiB long.
-//! - Calls end within [`request_timeout`](ClientBuilder::request_timeout), only an iterator's `next()` waits without a
-//!   limit ([`next_timeout`](Iter::next_timeout) has one). Names are resolved by the operating system, on a thread that
-//!   may outlast the call when a name server is silent.
+//! - A producer holds [`buffer_bytes`](ProducerBuilder::buffer_bytes) (64 MiB) of records, counted by the capacity of what they
+//!   lie in.
+//! - Calls end within [`request_timeout`](ClientBuilder::request_timeout), those of a producer within
+//!   [`max_block`](ProducerBuilder::max_block) (60 s) or the time that they are given; only an iterator's `next()` waits without
+//!   a limit ([`next_timeout`](Iter::next_timeout) has one). Names are resolved by the operating system, on a thread that may
+//!   outlast the call when a name server is silent.
 //!
 //! # Not supported yet
 //!

@@ -49,6 +49,11 @@ impl Worker {
         })
     }
 
+    /// Whether its closure has ended, by itself or by a panic.
+    pub(crate) fn is_over(&self) -> bool {
+        !self.done.is_empty()
+    }
+
     /// Waits for the thread's end; its panic becomes an error. On the thread itself it returns at once.
     pub(crate) fn join(&mut self, deadline: &Deadline) -> Result<()> {
         let Some(handle) = self.handle.take() else {

@@ -7,22 +7,24 @@ use std::{
 
 use super::{
     delivery::Delivery,
-    partition::{Partition, Parts, Put, Watch},
+    partition::{Partition, Parts, Put, Watch, now},
     record::Record,
     shared::Shared,
     topics::Topic,
 };
 use crate::{
+    cluster,
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     thread,
 };
 
 /// How long a caller has time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Patience {
-    /// `max_block`.
+    /// `max_block`, from the moment at which it has to wait for the first time.
     Block,
+    Until(Deadline),
     /// None.
     Try,
 }
@@ -33,12 +35,35 @@ impl Patience {
         if thread::is_ours() { Self::Try } else { Self::Block }
     }
 
-    fn deadline(self, shared: &Shared) -> Deadline {
+    /// Of a call with a limit of its own, for all that it does.
+    pub(super) fn until(deadline: &Deadline, shared: &Shared) -> Self {
+        let max_block = shared.env.config.max_block;
+        if thread::is_ours() || max_block.is_zero() {
+            return Self::Try;
+        }
+        let deadline = deadline.clone().min(Deadline::after(max_block, "max_block"));
+        Self::Until(deadline.with_stop(&shared.env.closing))
+    }
+
+    /// Who may wait for no time at all does not begin to.
+    fn is_none(&self, shared: &Shared) -> bool {
+        match self {
+            Self::Block => shared.env.config.max_block.is_zero(),
+            Self::Until(_) => false,
+            Self::Try => true,
+        }
+    }
+
+    /// One for all that is waited for from now on.
+    fn deadline(&mut self, shared: &Shared) -> Deadline {
         let deadline = match self {
             Self::Block => Deadline::after(shared.env.config.max_block, "max_block"),
-            Self::Try => Deadline::after(Duration::ZERO, "try_send"),
+            Self::Until(deadline) => return deadline.clone(),
+            Self::Try => return Deadline::after(Duration::ZERO, "try_send").with_stop(&shared.env.closing),
         };
-        deadline.with_stop(&shared.env.closing)
+        let deadline = deadline.with_stop(&shared.env.closing);
+        *self = Self::Until(deadline.clone());
+        deadline
     }
 }
 
@@ -48,7 +73,7 @@ pub(super) fn append(
     record: &Record<'_>,
     home: Option<&Arc<Partition>>,
     watch: &mut Option<Watch>,
-    patience: Patience,
+    patience: &mut Patience,
 ) -> Result<Option<Delivery>> {
     if shared.env.closing.is_stopped() {
         return Err(shared.env.closing.error());
@@ -87,21 +112,30 @@ pub(super) fn append(
     put(shared, &partition, parts, watch, patience)
 }
 
-pub(super) fn known_topic(shared: &Arc<Shared>, name: &str, patience: Patience) -> Result<Arc<Topic>> {
+pub(super) fn known_topic(shared: &Arc<Shared>, name: &str, patience: &mut Patience) -> Result<Arc<Topic>> {
     if let Some(topic) = shared.topics.known(name) {
         return Ok(topic);
     }
-    if patience == Patience::Try {
-        // What the client knows already needs no waiting.
-        if let Some(told) = shared.cluster.metadata().topic(name).filter(|told| told.error == 0) {
-            return Ok(shared.learn(told));
-        }
-        shared.desk.leave(|wants| {
-            wants.stale.insert(Arc::from(name));
-        });
-        return Err(patience.deadline(shared).error("metadata").for_topic(name));
+    if patience.is_none(shared) {
+        return topic_at_once(shared, name);
     }
     shared.topic(name, &patience.deadline(shared))
+}
+
+/// What the client knows already needs no waiting. Anything else the keeper asks for, so that a later try knows.
+fn topic_at_once(shared: &Arc<Shared>, name: &str) -> Result<Arc<Topic>> {
+    let metadata = shared.cluster.metadata();
+    let refused = match metadata.topic(name) {
+        Some(told) if told.error == 0 => return Ok(shared.learn(told)),
+        Some(told) => Some(Error::refused(told.error).for_topic(name)),
+        None if metadata.is_missing(name, now()) => Some(cluster::unknown_topic(name)),
+        None => None,
+    };
+    shared.desk.leave(|wants| {
+        wants.stale.insert(Arc::from(name));
+    });
+    let not_yet = || Patience::Try.deadline(shared).error("metadata").for_topic(name);
+    Err(refused.unwrap_or_else(not_yet))
 }
 
 /// This partition, which may have been added since the topic was looked at.
@@ -109,21 +143,19 @@ pub(super) fn partition(
     shared: &Arc<Shared>,
     topic: &Arc<Topic>,
     index: i32,
-    patience: Patience,
+    patience: &mut Patience,
 ) -> Result<Arc<Partition>> {
     if let Some(partition) = topic.partition(index) {
         return Ok(partition);
     }
     let names = [Arc::clone(&topic.name)];
-    if patience == Patience::Try {
+    if patience.is_none(shared) {
         shared.desk.leave(|wants| {
             wants.stale.extend(names);
         });
     } else if index >= 0 {
         let deadline = patience.deadline(shared);
-        let metadata = shared
-            .cluster
-            .refresh(crate::cluster::Topics::Named(&names), &deadline)?;
+        let metadata = shared.cluster.refresh(cluster::Topics::Named(&names), &deadline)?;
         if let Some(told) = metadata.topic(&topic.name) {
             shared.learn(told);
         }
@@ -140,7 +172,7 @@ fn put(
     partition: &Arc<Partition>,
     parts: Parts<'_>,
     watch: &mut Option<Watch>,
-    patience: Patience,
+    patience: &mut Patience,
 ) -> Result<Option<Delivery>> {
     let mut room = None;
     loop {
@@ -160,6 +192,10 @@ fn put(
             }
         };
         let memory = &shared.env.memory;
+        if needed > LARGEST_RECORD {
+            let message = format!("the record takes {needed} bytes, more than any batch can have");
+            return Err(context(Error::new(ErrorKind::TooLarge, message)));
+        }
         if needed > memory.limit() {
             let message = format!(
                 "the record takes {needed} bytes, more than buffer_bytes ({})",
@@ -167,7 +203,7 @@ fn put(
             );
             return Err(context(Error::new(ErrorKind::TooLarge, message)));
         }
-        if patience == Patience::Try {
+        if matches!(patience, Patience::Try) {
             let message = format!(
                 "the buffer has no room for {needed} bytes more (buffer_bytes: {})",
                 memory.limit()
@@ -177,6 +213,9 @@ fn put(
         room = Some(memory.reserve(needed, &patience.deadline(shared)).map_err(context)?);
     }
 }
+
+/// A batch tells its length as a 32-bit number. What brokers take is a good deal less.
+const LARGEST_RECORD: usize = i32::MAX as usize;
 
 /// What partitions get their shares by. Headers are not worth their counting.
 fn rough_size(record: &Parts<'_>) -> usize {

@@ -118,8 +118,9 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long delivering a record may take, from the moment it was taken over: lingering, the broker's answer and all
-    /// retries; the default is 120 s, the most 24 days. Kafka: `delivery.timeout.ms`.
+    /// How long delivering a record may take, from the moment at which its batch was begun: lingering, the broker's answer and
+    /// all retries; the default is 120 s, the most 24 days. A batch that cannot be sent takes records for an eighth of it at
+    /// most, so that the last of them have seven eighths left. Kafka: `delivery.timeout.ms`.
     ///
     /// After that it has failed: with [`TimedOut`](crate::ErrorKind::TimedOut) when it was never sent or is certainly not
     /// written, else with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown). Shorter than an outage that should be
@@ -203,8 +204,10 @@ impl ProducerBuilder {
 
     /// Is told how it ended with each batch, for metrics and logs; the default is nobody. Set again, it replaces the former.
     ///
-    /// It runs on the threads that deliver, at times on several at once, and they wait for it: it has to be short, and must
-    /// not wait for this producer. A panic in it is logged, and harms nothing else.
+    /// It runs on one thread, `klamm-deliver`, as delivery callbacks do: one report after the other. So what it holds up are
+    /// callbacks and, since a batch keeps its room in the buffer until it was told, in the end `send`. Within it, `send` does
+    /// not wait, and calls that wait are [`WouldDeadlock`](crate::ErrorKind::WouldDeadlock). A panic in it is logged, and
+    /// harms nothing else.
     ///
     /// ```no_run
     /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};

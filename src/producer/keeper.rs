@@ -25,7 +25,7 @@ use crate::{
 
 pub(super) struct Keeper {
     shared: Arc<Shared>,
-    /// What all partitions begin with.
+    /// The one that was given out last.
     identity: Option<Identity>,
     nameless: Vec<Arc<Partition>>,
     homeless: HashMap<usize, Arc<Partition>>,
@@ -104,13 +104,18 @@ impl Keeper {
 
     fn expire(&self) {
         let now = now();
-        let age = self.shared.env.config.delivery_timeout / 8;
+        let age = self.age().max(self.shared.env.config.linger);
         for partition in self.shared.topics.partitions() {
             partition.seal_older_than(age, now);
             if partition.deadline().is_some_and(|deadline| deadline <= now) {
                 partition.expire(now);
             }
         }
+    }
+
+    /// For so long a batch that cannot be sent takes records, so that the last ones have time of their own.
+    fn age(&self) -> Duration {
+        self.shared.env.config.delivery_timeout / 8
     }
 
     fn next_deadline(&self) -> Instant {
@@ -159,7 +164,12 @@ impl Keeper {
     fn wait(&mut self) {
         let config = self.shared.cluster.config();
         let mut until = self.next_deadline().min(self.refreshed + config.metadata_max_age);
+        // Said before looking: who owes from now on rings.
+        self.shared.desk.doze(true);
         let is_idle = self.shared.env.ledger.is_settled();
+        if !is_idle {
+            self.shared.desk.doze(false);
+        }
         if is_idle {
             if self.spares_until.is_some_and(|at| at <= now()) {
                 self.shared.env.memory.drop_spares();
@@ -168,7 +178,7 @@ impl Keeper {
             until = until.min(self.spares_until.unwrap_or(until));
         } else {
             self.spares_until = Some(now() + SPARED);
-            until = until.min(now() + TICK);
+            until = until.min(now() + TICK.min(self.age()).max(LEAST));
         }
         if !self.stale.is_empty() || !self.homeless.is_empty() {
             until = until.min(self.metadata.until.unwrap_or(until));
@@ -176,7 +186,6 @@ impl Keeper {
         if !self.nameless.is_empty() {
             until = until.min(self.identities.until.unwrap_or(until));
         }
-        self.shared.desk.doze(is_idle);
         let mut select = Select::new();
         select.recv(self.shared.desk.bell().signal());
         select.recv(self.shared.ended.signal());
@@ -188,14 +197,18 @@ impl Keeper {
     fn deadline(&self) -> Deadline {
         let limit = self.shared.cluster.config().request_timeout;
         let next = self.next_deadline().saturating_duration_since(now());
-        Deadline::after(limit.min(next.max(LEAST)), "request_timeout").with_stop(&self.shared.ended)
+        // The more often that was too short, the more it gets: while batches end all the time, there is no better moment.
+        let failures = self.metadata.failures.max(self.identities.failures);
+        let least = LEAST.saturating_mul(1 << failures.min(6));
+        Deadline::after(limit.min(next.max(least)), "request_timeout").with_stop(&self.shared.ended)
     }
 
     // ---- leaders ----
 
     fn refresh(&mut self) {
         // What others have learnt counts as well.
-        self.homeless.retain(|_, partition| !self.shared.place(partition));
+        self.homeless
+            .retain(|_, partition| !partition.has_ended() && !self.shared.place(partition));
         self.stale
             .extend(self.homeless.values().map(|partition| Arc::clone(&partition.topic)));
         if self.stale.is_empty() {
@@ -295,7 +308,8 @@ impl Keeper {
             return;
         }
         while let Some(partition) = self.nameless.pop() {
-            let known = self.identity.filter(|_| !partition.has_identity());
+            // It need be new to the partition only, and what came last is never older than what a partition has.
+            let known = self.identity.filter(|known| partition.identity() != Some(*known));
             let identity = match known {
                 Some(identity) => Ok(identity),
                 None => self.ask_identity(),
@@ -303,9 +317,7 @@ impl Keeper {
             match identity {
                 Ok(identity) => {
                     self.identities = Pause::default();
-                    if !partition.has_identity() {
-                        self.identity = Some(identity);
-                    }
+                    self.identity = Some(identity);
                     partition.identify(identity);
                 }
                 Err(error) if self.shared.ended.is_stopped() => {

@@ -464,6 +464,7 @@ impl Partition {
         state.ended = Some(error.clone());
         self.seal(&mut state);
         state.queue.fail_all(error);
+        state.owner = None;
         state.lost += self.tell(&mut state);
         state.lost
     }
@@ -484,6 +485,9 @@ impl Partition {
     pub(super) fn place(self: &Arc<Self>, leader: i32, inbox: Option<&Arc<Inbox>>) -> bool {
         self.leader.store(leader, Ordering::Relaxed);
         let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return true;
+        }
         let is_same = match (&state.owner, inbox) {
             (Some(owner), Some(inbox)) => Arc::ptr_eq(owner, inbox),
             (None, None) => true,
@@ -522,9 +526,9 @@ impl Partition {
         state.open.is_some() || !state.queue.is_empty()
     }
 
-    /// Whether it has, or had, an identity: another one must then be its own.
-    pub(super) fn has_identity(&self) -> bool {
-        self.state.lock().queue.has_identity()
+    /// Under which it writes, or has written so far: another one must then be new to it.
+    pub(super) fn identity(&self) -> Option<Identity> {
+        self.state.lock().queue.current_identity()
     }
 
     /// Who leads it, for the partitioner, while it has no sender.
@@ -587,8 +591,8 @@ impl Partition {
         Some(open.opened + self.env.config.linger).filter(|at| now < *at)
     }
 
-    /// The next batch, if one is ready.
-    pub(super) fn take(&self, me: &Arc<Inbox>, now: Instant) -> Option<Taken> {
+    /// The next batch, if one is ready and not longer than `room`.
+    pub(super) fn take(&self, me: &Arc<Inbox>, now: Instant, room: usize) -> Option<Taken> {
         let mut state = self.state.lock();
         if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
             return None;
@@ -597,9 +601,9 @@ impl Partition {
             return None;
         }
         match state.queue.waiting() {
-            Some(load) if matches!(load.body, Body::Lent) => return None,
+            Some(load) if matches!(load.body, Body::Lent) || load.body.len() > room => return None,
             Some(_) => {}
-            None if self.lingers_until(&state, now).is_some() => return None,
+            None if state.filled() > room || self.lingers_until(&state, now).is_some() => return None,
             None => self.seal(&mut state),
         }
         let (ticket, sequence, load) = state.queue.take()?;
@@ -737,6 +741,17 @@ impl Partition {
         }
         self.backlog.store(state.queue.len(), Ordering::Relaxed);
         failed
+    }
+}
+
+impl Body {
+    /// In bytes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Closed(buffer) => buffer.bytes().len(),
+            Self::Stamped(bytes, _) => bytes.bytes().len(),
+            Self::Lent | Self::Gone => 0,
+        }
     }
 }
 

@@ -21,10 +21,10 @@ use sticky::Sticky;
 /// Order is kept within a partition, so what must stay in order must come to the same one: that is what keys are for. All
 /// who write to a topic should partition alike, and a topic that gets more partitions has its keys elsewhere from then on.
 ///
-/// *Uniform sticky* (KIP-794) is what records without a key get: one partition takes them until it has got enough for a
-/// batch, then another is chosen at random. So batches fill, and all partitions get the same in the long run; those that
-/// their broker is slow to take get less, and those without a leader nothing, as long as another has one. It is what
-/// Java's producers do, too.
+/// *Uniform sticky* (KIP-794) is what records without a key get: one partition takes them until it has got 64 KiB,
+/// whatever `batch_bytes` is, then another is chosen at random. So batches are large, and all partitions get the same in the
+/// long run; those that their broker is slow to take get less, and those without a leader nothing, as long as another has
+/// one. It is what Java's producers do, too.
 ///
 /// A key may be empty, which is not the same as none: all records with an empty key go to one partition.
 ///

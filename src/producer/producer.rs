@@ -174,7 +174,7 @@ impl Producer {
         self.shared.env.callbacks.start()?;
         let callback: Callback = Box::new(callback);
         let mut watch = Some(Watch::Callback(callback));
-        append(&self.shared, &record, None, &mut watch, Patience::of_send()).map(drop)
+        append(&self.shared, &record, None, &mut watch, &mut Patience::of_send()).map(drop)
     }
 
     /// Hands a record over, and does not want to know: [`flush`](Self::flush) tells whether one of them has failed. It waits
@@ -185,7 +185,7 @@ impl Producer {
     /// As [`send`](Self::send).
     pub fn send_detached(&self, record: Record<'_>) -> Result<()> {
         let mut watch = Some(Watch::Nobody);
-        append(&self.shared, &record, None, &mut watch, Patience::of_send()).map(drop)
+        append(&self.shared, &record, None, &mut watch, &mut Patience::of_send()).map(drop)
     }
 
     /// Hands over all of them: one result per record, in their order. A record that is refused keeps none of the others
@@ -218,7 +218,8 @@ impl Producer {
             return Err(would_deadlock("sending synchronously"));
         }
         let deadline = Deadline::after(timeout, "timeout");
-        let delivery = self.send(record)?;
+        let patience = Patience::until(&deadline, &self.shared);
+        let delivery = self.deliver(&record, None, patience)?;
         delivery.wait(deadline.remaining())
     }
 
@@ -233,7 +234,8 @@ impl Producer {
         timeout: Duration,
     ) -> Vec<Result<RecordMetadata>> {
         let deadline = Deadline::after(timeout, "timeout");
-        let sent = self.send_all(records);
+        let send = |record| self.deliver(&record, None, Patience::until(&deadline, &self.shared));
+        let sent: Vec<Result<Delivery>> = records.into_iter().map(send).collect();
         sent.into_iter()
             .map(|delivery| delivery?.wait(deadline.remaining()))
             .collect()
@@ -246,17 +248,17 @@ impl Producer {
     /// [`UnknownTopic`](ErrorKind::UnknownTopic) when there is no such topic or partition,
     /// [`TimedOut`](ErrorKind::TimedOut) when that cannot be found out within `max_block`.
     pub fn partition(&self, topic: &str, partition: i32) -> Result<PartitionProducer<'_>> {
-        let patience = Patience::of_send();
-        let known = append::known_topic(&self.shared, topic, patience)?;
+        let mut patience = Patience::of_send();
+        let known = append::known_topic(&self.shared, topic, &mut patience)?;
         Ok(PartitionProducer {
-            partition: append::partition(&self.shared, &known, partition, patience)?,
+            partition: append::partition(&self.shared, &known, partition, &mut patience)?,
             producer: self,
         })
     }
 
-    fn deliver(&self, record: &Record<'_>, home: Option<&Arc<Partition>>, patience: Patience) -> Result<Delivery> {
+    fn deliver(&self, record: &Record<'_>, home: Option<&Arc<Partition>>, mut patience: Patience) -> Result<Delivery> {
         let mut watch = Some(Watch::Delivery);
-        let delivery = append(&self.shared, record, home, &mut watch, patience)?;
+        let delivery = append(&self.shared, record, home, &mut watch, &mut patience)?;
         delivery.ok_or_else(|| Error::new(ErrorKind::Internal, "a record was taken without a delivery"))
     }
 
@@ -315,6 +317,10 @@ impl Producer {
         shared.wake_senders();
         if thread::is_ours() {
             return Err(would_deadlock("closing a producer"));
+        }
+        // A record that was being taken is in its partition once that one's lock has been taken: it is waited for.
+        for partition in shared.topics.partitions() {
+            partition.press();
         }
         if let Err(error) = self.wait_for_all(&deadline.clone().with_stop(&shared.ended)) {
             log::debug!("closing a producer: {error}");
@@ -440,6 +446,24 @@ impl PartitionProducer<'_> {
         self.producer.deliver(&record, Some(&self.partition), Patience::Try)
     }
 
+    /// As [`Producer::send_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Producer::send_with`], and [`Config`](ErrorKind::Config) for a record that names another place.
+    pub fn send_with(
+        &self,
+        record: Record<'_>,
+        callback: impl FnOnce(Result<RecordMetadata>) + Send + 'static,
+    ) -> Result<()> {
+        self.check(&record)?;
+        let (shared, home) = (&self.producer.shared, Some(&self.partition));
+        shared.env.callbacks.start()?;
+        let callback: Callback = Box::new(callback);
+        let mut watch = Some(Watch::Callback(callback));
+        append(shared, &record, home, &mut watch, &mut Patience::of_send()).map(drop)
+    }
+
     /// As [`Producer::send_detached`].
     ///
     /// # Errors
@@ -449,7 +473,7 @@ impl PartitionProducer<'_> {
         self.check(&record)?;
         let mut watch = Some(Watch::Nobody);
         let (shared, home) = (&self.producer.shared, Some(&self.partition));
-        append(shared, &record, home, &mut watch, Patience::of_send()).map(drop)
+        append(shared, &record, home, &mut watch, &mut Patience::of_send()).map(drop)
     }
 
     /// As [`Producer::send_sync`].
@@ -461,8 +485,11 @@ impl PartitionProducer<'_> {
         if thread::is_ours() {
             return Err(would_deadlock("sending synchronously"));
         }
+        self.check(&record)?;
         let deadline = Deadline::after(timeout, "timeout");
-        self.send(record)?.wait(deadline.remaining())
+        let patience = Patience::until(&deadline, &self.producer.shared);
+        let delivery = self.producer.deliver(&record, Some(&self.partition), patience)?;
+        delivery.wait(deadline.remaining())
     }
 
     fn check(&self, record: &Record<'_>) -> Result<()> {
@@ -473,5 +500,20 @@ impl PartitionProducer<'_> {
         }
         let message = "the record names another place than the handle that is to send it";
         Err(Error::config(message).for_partition(&self.partition.topic, self.partition.index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_and_deliveries_may_be_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Producer>();
+        shared::<PartitionProducer<'_>>();
+        shared::<Delivery>();
+        shared::<ProducerReport>();
+        shared::<RecordMetadata>();
     }
 }

@@ -401,10 +401,12 @@ impl<P> Queue<P> {
         let Some(at) = self.entries.iter().position(|entry| entry.id == id) else {
             return;
         };
-        match self.entries[at].stage {
-            Stage::Waiting => self.appended(at, appended, now),
-            // The attempt that is on its way will be answered as a double; until then the rest waits for it.
-            _ => {}
+        // In flight again, it will be answered as a double; until then the rest waits for it.
+        if let Stage::Waiting = self.entries[at].stage {
+            // It may have gone under another identity than what goes now: of that it proves nothing.
+            let proven = self.proven;
+            self.appended(at, appended, now);
+            self.proven = proven;
         }
     }
 
@@ -474,6 +476,10 @@ impl<P> Queue<P> {
             return self.wait(at, error, now, random);
         }
         if self.entries[at].is_in_doubt() {
+            if error.code() == Some(ResponseError::OutOfOrderSequenceNumber.code()) {
+                // A broker that knows no producer takes any sequence: so those behind may go as well, and tell.
+                self.proven = Some(now);
+            }
             // Either it is not in the log, or the broker has forgotten that it is.
             return match self.trace(at) {
                 Trace::Found => self.appended(at, FORGOTTEN_PLACE, now),
@@ -505,7 +511,7 @@ impl<P> Queue<P> {
                 }
                 _ => {}
             }
-            due = due.map(|due| due + i64::from(entry.records));
+            due = behind(due, entry.records);
         }
         trace
     }
@@ -581,8 +587,8 @@ impl<P> Queue<P> {
         self.retry_at = None;
     }
 
-    pub(super) fn has_identity(&self) -> bool {
-        self.identity.is_some()
+    pub(super) fn current_identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// The identity that [`Next::Identity`] asked for.
@@ -670,7 +676,7 @@ impl<P> Queue<P> {
                     let outcome = outcome.clone();
                     if let Ok(appended) = &outcome {
                         self.reached = appended.offset.or(self.reached);
-                        self.reached = self.reached.map(|reached| reached + i64::from(entry.records));
+                        self.reached = behind(self.reached, entry.records);
                     }
                     if let Some(payload) = entry.payload.take() {
                         told.push(Finished {
@@ -686,6 +692,11 @@ impl<P> Queue<P> {
         }
         told
     }
+}
+
+/// Nothing is known behind the last offset there can be.
+fn behind(offset: Option<i64>, records: u32) -> Option<i64> {
+    offset?.checked_add(i64::from(records))
 }
 
 /// Whether a batch that is refused as out of sequence is in the log all the same.

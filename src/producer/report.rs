@@ -32,9 +32,11 @@ pub struct BatchReport {
     pub partition: i32,
     /// How many records it holds.
     pub records: u32,
-    /// How many bytes it takes on the wire, compressed; 0 when it was never sent.
+    /// How many bytes it takes on the wire, compressed; 0 when it was never sent, and for a record that was singled out of a
+    /// batch which the broker has refused.
     pub bytes: usize,
-    /// How often it was sent; 0 when its time was over before that.
+    /// How often it was sent; 0 when its time was over before that. A part of a batch that was refused and taken apart counts
+    /// from then on.
     pub attempts: u32,
     /// From its first record to its end: lingering, waiting for the broker, and retries.
     pub took: Duration,

@@ -127,7 +127,8 @@ impl Sender {
             self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
             self.wait(wake_at);
         }
-        // Nobody waits for what is still on its way.
+        // Nobody waits for what is still on its way. Partitions and inboxes refer to each other.
+        drop(self.inbox.take());
         self.connection = None;
         self.inbox.owes_since(None);
     }
@@ -289,29 +290,25 @@ impl Sender {
         self.shared.desk.leave(|wants| wants.stale.extend(topics));
     }
 
-    /// One batch of each partition that has one ready, up to a request's size.
+    /// One batch of each partition that has one ready, as many as a request holds. What does not fit is the first of one of
+    /// the next, and then fits, however long it is.
     fn assemble(&mut self) -> Vec<(Arc<Partition>, Taken)> {
         let now = now();
-        let most = self.shared.env.config.request_bytes;
-        let mut size = 0;
+        let mut room = self.shared.env.config.request_bytes;
         let mut batches = Vec::new();
-        let count = self.active.len();
-        for step in 0..count {
-            let partition = &self.active[(self.turn + step) % count];
-            let Some(taken) = partition.take(&self.inbox, now) else {
+        let (later, sooner) = self.active.split_at(self.turn % self.active.len().max(1));
+        for partition in sooner.iter().chain(later) {
+            let allowed = if batches.is_empty() { usize::MAX } else { room };
+            let Some(taken) = partition.take(&self.inbox, now, allowed) else {
                 continue;
             };
-            size += match &taken.body {
-                Body::Closed(buffer) => buffer.bytes().len(),
-                Body::Stamped(bytes, _) => bytes.bytes().len(),
-                Body::Lent | Body::Gone => 0,
-            };
+            room = room.saturating_sub(taken.body.len());
             batches.push((Arc::clone(partition), taken));
-            if size >= most {
-                self.turn = (self.turn + step + 1) % count;
+            if room == 0 {
                 break;
             }
         }
+        self.turn = self.turn.wrapping_add(1);
         batches
     }
 
@@ -464,7 +461,7 @@ impl Sender {
         (ids, result)
     }
 
-    fn written_unanswered(&mut self, batches: Vec<Sent>) {
+    fn written_unanswered(&self, batches: Vec<Sent>) {
         for Sent { partition, ticket, .. } in batches {
             let appended = Appended {
                 offset: None,
@@ -480,8 +477,10 @@ impl Sender {
     }
 
     /// The broker has not got it, and never will.
-    fn not_written(&mut self, batches: Vec<Sent>, error: &Error) {
-        let is_hopeless = action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
+    fn not_written(&self, batches: Vec<Sent>, error: &Error) {
+        // What has ended a connection meanwhile says nothing about these batches: another one may do better.
+        let is_alive = self.connection.as_ref().is_some_and(|connection| !connection.is_dead());
+        let is_hopeless = is_alive && action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
         for Sent { partition, ticket, .. } in batches {
             let random = self.shared.cluster.random();
             if is_hopeless {

@@ -125,7 +125,7 @@ impl Shared {
 
     /// The same, and the keeper looks for a leader if there is none.
     pub(super) fn settle_in(self: &Arc<Self>, partition: &Arc<Partition>) {
-        if !self.place(partition) {
+        if !partition.has_ended() && !self.place(partition) {
             self.desk.leave(|wants| wants.homeless.push(Arc::clone(partition)));
         }
     }
@@ -136,7 +136,8 @@ impl Shared {
         if senders.is_closed {
             return Err(Error::closed("producer"));
         }
-        if let Some((inbox, _)) = senders.running.get(&broker) {
+        // One that a panic has ended does nothing more for anybody.
+        if let Some((inbox, _)) = senders.running.get(&broker).filter(|(_, worker)| !worker.is_over()) {
             return Ok(Arc::clone(inbox));
         }
         let inbox = Inbox::new(broker);

@@ -149,6 +149,12 @@ impl Topic {
 
     /// Of a record without a partition of its own.
     pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<Arc<Partition>> {
+        if self.partitions.read().is_empty() {
+            // A broker that knows of none yet.
+            return Err(
+                crate::Error::refused(kafka_protocol::ResponseError::LeaderNotAvailable.code()).for_topic(&self.name),
+            );
+        }
         // Without the lock while a closure of the program runs.
         let chosen = if self.is_custom {
             self.chooser.choose(&self.name, key, value, size, &Known(&self.all()))?

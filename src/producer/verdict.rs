@@ -34,7 +34,7 @@ pub(super) fn answer(told: &PartitionProduceResponse, records: u32) -> Answer {
     let code = told.error_code;
     if code == 0 {
         return Answer::plain(Verdict::Appended(Appended {
-            offset: (told.base_offset >= 0).then_some(told.base_offset),
+            offset: Some(told.base_offset).filter(|first| *first >= 0 && has_room_behind(*first, records)),
             timestamp: (told.log_append_time_ms >= 0).then_some(told.log_append_time_ms),
         }));
     }
@@ -88,6 +88,11 @@ pub(super) fn answer(told: &PartitionProduceResponse, records: u32) -> Answer {
             }
         }
     }
+}
+
+/// No log has its records beyond the last offset there can be: such an answer tells no place.
+fn has_room_behind(first: i64, records: u32) -> bool {
+    first.checked_add(i64::from(records)).is_some()
 }
 
 /// Said before anything is appended. All other errors may come when the leader has the batch already, and waits for its
@@ -180,6 +185,21 @@ mod tests {
             panic!("{answer:?}");
         };
         assert_eq!((appended.offset, appended.timestamp), (Some(7), None));
+    }
+
+    #[test]
+    fn a_place_beyond_the_last_offset_is_none() {
+        for (offset, known) in [
+            (i64::MAX - 3, true),
+            (i64::MAX - 2, false),
+            (i64::MAX, false),
+            (-2, false),
+        ] {
+            let Verdict::Appended(appended) = answer(&told(0).with_base_offset(offset), 3).verdict else {
+                panic!("{offset} is not taken for an append");
+            };
+            assert_eq!(appended.offset, known.then_some(offset));
+        }
     }
 
     #[test]

@@ -46,7 +46,6 @@ const APIS: &[Api] = &[
     api(44, "IncrementalAlterConfigs", 0, ANY),
     api(47, "OffsetDelete", 0, ANY),
     api(60, "DescribeCluster", 0, ANY),
-    api(61, "DescribeProducers", 0, ANY),
     api(68, "ConsumerGroupHeartbeat", 0, ANY),
     api(69, "ConsumerGroupDescribe", 0, ANY),
 ];

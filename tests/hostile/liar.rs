@@ -15,11 +15,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse,
-        HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-        LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-        OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
-        OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, RequestHeader, SyncGroupRequest, SyncGroupResponse,
-        TopicName,
+        HeartbeatRequest, HeartbeatResponse, InitProducerIdRequest, InitProducerIdResponse, JoinGroupRequest,
+        JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListOffsetsRequest, ListOffsetsResponse,
+        MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+        OffsetFetchResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest,
+        ProduceResponse, ProducerId, RequestHeader, SyncGroupRequest, SyncGroupResponse, TopicName,
         api_versions_response::ApiVersion,
         fetch_response::{FetchableTopicResponse, PartitionData},
         find_coordinator_response::Coordinator,
@@ -33,11 +33,13 @@ use kafka_protocol::{
             OffsetFetchResponseTopic, OffsetFetchResponseTopics,
         },
         offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult},
+        produce_response::{PartitionProduceResponse, TopicProduceResponse},
     },
     protocol::{Decodable, Encodable, HeaderVersion, StrBytes},
 };
 use uuid::Uuid;
 
+pub(crate) const PRODUCE: i16 = 0;
 pub(crate) const FETCH: i16 = 1;
 pub(crate) const LIST_OFFSETS: i16 = 2;
 pub(crate) const METADATA: i16 = 3;
@@ -49,6 +51,7 @@ pub(crate) const HEARTBEAT: i16 = 12;
 pub(crate) const LEAVE_GROUP: i16 = 13;
 pub(crate) const SYNC_GROUP: i16 = 14;
 pub(crate) const API_VERSIONS: i16 = 18;
+pub(crate) const INIT_PRODUCER_ID: i16 = 22;
 const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 
 pub(crate) const TOPIC: &str = "orders";
@@ -68,6 +71,8 @@ pub(crate) enum Answer {
     Leave(LeaveGroupResponse),
     Committed(OffsetFetchResponse),
     Commit(OffsetCommitResponse),
+    Identity(InitProducerIdResponse),
+    Produce(ProduceResponse),
     /// All that follows the correlation ID.
     Bytes(Vec<u8>),
 }
@@ -78,6 +83,19 @@ impl Answer {
             Self::Fetch(answer) => answer,
             _ => panic!("no Fetch answer"),
         }
+    }
+
+    pub(crate) fn produce(&mut self) -> &mut ProduceResponse {
+        match self {
+            Self::Produce(answer) => answer,
+            _ => panic!("no Produce answer"),
+        }
+    }
+
+    /// What is said about each batch that was to be written.
+    pub(crate) fn written(&mut self) -> impl Iterator<Item = &mut PartitionProduceResponse> {
+        let topics = self.produce().responses.iter_mut();
+        topics.flat_map(|topic| &mut topic.partition_responses)
     }
 
     /// The first partition that is answered, if there is one.
@@ -111,6 +129,7 @@ pub(crate) struct Liar {
 struct Shared {
     log: Mutex<Vec<Batch>>,
     group: Mutex<Group>,
+    written: Mutex<Written>,
     partitions: AtomicI32,
     advertised: AtomicU16,
     versions: Mutex<HashMap<i16, (i16, i16)>>,
@@ -126,6 +145,42 @@ struct Group {
     generation: i32,
     assignment: Bytes,
     committed: HashMap<i32, i64>,
+}
+
+/// What producers wrote. It is not read again.
+#[derive(Default)]
+struct Written {
+    producers: i64,
+    /// By partition: how many records there are.
+    ends: HashMap<i32, i64>,
+    /// By producer and partition: the sequence that is due, and where each batch came to lie.
+    sequences: HashMap<(i64, i32), (i32, HashMap<i32, i64>)>,
+}
+
+impl Written {
+    /// An error code, and the base offset.
+    fn append(&mut self, partition: i32, batch: &[u8]) -> (i16, i64) {
+        let number = |at: usize| i32::from_be_bytes(batch[at..at + 4].try_into().expect("four bytes"));
+        let checksum = crc32c::crc32c(&batch[ATTRIBUTES..]);
+        assert_eq!(checksum.to_be_bytes(), batch[CHECKSUM..CHECKSUM + 4], "a checksum");
+        let producer = i64::from_be_bytes(batch[PRODUCER..PRODUCER + 8].try_into().expect("eight bytes"));
+        let (sequence, count) = (number(SEQUENCE), number(COUNT));
+        let end = self.ends.entry(partition).or_default();
+        if producer >= 0 {
+            let known = self.sequences.entry((producer, partition));
+            let (due, batches) = known.or_insert_with(|| (sequence, HashMap::new()));
+            if let Some(offset) = batches.get(&sequence) {
+                return (0, *offset);
+            }
+            if *due != sequence {
+                return (45, -1);
+            }
+            *due += count;
+            batches.insert(sequence, *end);
+        }
+        *end += i64::from(count);
+        (0, *end - i64::from(count))
+    }
 }
 
 /// The name that every member gets.
@@ -153,10 +208,13 @@ impl Liar {
             (LEAVE_GROUP, (0, 5)),
             (OFFSET_FETCH, (1, 8)),
             (OFFSET_COMMIT, (2, 8)),
+            (INIT_PRODUCER_ID, (0, 5)),
+            (PRODUCE, (3, 12)),
         ];
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
             group: Mutex::default(),
+            written: Mutex::default(),
             partitions: AtomicI32::new(1),
             advertised: AtomicU16::new(address.port()),
             versions: Mutex::new(versions.into()),
@@ -199,6 +257,11 @@ impl Liar {
     /// What its group has committed for a partition.
     pub(crate) fn committed(&self, partition: i32) -> Option<i64> {
         lock(&self.shared.group).committed.get(&partition).copied()
+    }
+
+    /// How many records producers have written to a partition.
+    pub(crate) fn written(&self, partition: i32) -> i64 {
+        lock(&self.shared.written).ends.get(&partition).copied().unwrap_or(0)
     }
 
     pub(crate) fn set_partitions(&self, partitions: i32) {
@@ -338,8 +401,44 @@ impl Shared {
                 let request = OffsetCommitRequest::decode(&mut body, version).expect("a request");
                 Answer::Commit(self.commit(&request))
             }
+            INIT_PRODUCER_ID => {
+                InitProducerIdRequest::decode(&mut body, version).expect("a request");
+                let mut written = lock(&self.written);
+                written.producers += 1;
+                let id = ProducerId(written.producers);
+                Answer::Identity(
+                    InitProducerIdResponse::default()
+                        .with_producer_id(id)
+                        .with_producer_epoch(0),
+                )
+            }
+            PRODUCE => {
+                let request = ProduceRequest::decode(&mut body, version).expect("a request");
+                Answer::Produce(self.produce(&request, version))
+            }
             other => panic!("request {other} was not offered"),
         }
+    }
+
+    fn produce(&self, request: &ProduceRequest, version: i16) -> ProduceResponse {
+        let mut written = lock(&self.written);
+        let topics = request.topic_data.iter().map(|topic| {
+            let partitions = topic.partition_data.iter().map(|partition| {
+                let batch = partition.records.as_ref().expect("a batch");
+                let (code, offset) = written.append(partition.index, batch);
+                PartitionProduceResponse::default()
+                    .with_index(partition.index)
+                    .with_error_code(code)
+                    .with_base_offset(offset)
+                    .with_log_append_time_ms(-1)
+            });
+            let answer = TopicProduceResponse::default().with_partition_responses(partitions.collect());
+            match version {
+                13.. => answer.with_topic_id(topic.topic_id),
+                _ => answer.with_name(topic.name.clone()),
+            }
+        });
+        ProduceResponse::default().with_responses(topics.collect())
     }
 
     fn metadata(&self, request: &MetadataRequest) -> MetadataResponse {
@@ -612,6 +711,8 @@ fn read_request(stream: &mut TcpStream) -> Option<(RequestHeader, Bytes)> {
         LEAVE_GROUP => LeaveGroupRequest::header_version(version),
         OFFSET_FETCH => OffsetFetchRequest::header_version(version),
         OFFSET_COMMIT => OffsetCommitRequest::header_version(version),
+        INIT_PRODUCER_ID => InitProducerIdRequest::header_version(version),
+        PRODUCE => ProduceRequest::header_version(version),
         other => panic!("request {other} was not offered"),
     };
     let header = RequestHeader::decode(&mut body, header).expect("a request header");
@@ -641,6 +742,8 @@ fn framed(correlation_id: i32, version: i16, answer: &Answer) -> Vec<u8> {
         Answer::Leave(answer) => encoded(answer, version, &mut out),
         Answer::Committed(answer) => encoded(answer, version, &mut out),
         Answer::Commit(answer) => encoded(answer, version, &mut out),
+        Answer::Identity(answer) => encoded(answer, version, &mut out),
+        Answer::Produce(answer) => encoded(answer, version, &mut out),
         Answer::Bytes(bytes) => out.extend_from_slice(bytes),
     }
     let mut frame = out.to_vec();
@@ -667,6 +770,8 @@ pub(crate) const MAGIC: usize = 16;
 const CHECKSUM: usize = 17;
 pub(crate) const ATTRIBUTES: usize = 21;
 pub(crate) const LAST_OFFSET_DELTA: usize = 23;
+const PRODUCER: usize = 43;
+const SEQUENCE: usize = 53;
 pub(crate) const COUNT: usize = 57;
 pub(crate) const RECORDS: usize = 61;
 

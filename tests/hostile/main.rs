@@ -15,6 +15,7 @@ mod fetched;
 mod groups;
 mod liar;
 mod options;
+mod producing;
 
 use std::{
     alloc::System,

@@ -1,4 +1,4 @@
-//! The examples of groups, run as the programs that they are: killed, interrupted, two at a time.
+//! The examples of groups and of writing, run as the programs that they are: killed, interrupted, two at a time.
 
 #![allow(
     clippy::disallowed_methods,
@@ -11,9 +11,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
-use crate::support::{Process, shared, unique, wait_until};
+use klamm::{Client, Record};
+
+use crate::support::{Process, Seen, shared, unique, wait_until};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(180);
@@ -27,12 +31,25 @@ struct Example {
 
 impl Example {
     fn start(name: &str, args: &[&str]) -> Self {
+        Self::start_with(name, args, |_| Stdio::null())
+    }
+
+    /// With lines to read, until it ends.
+    fn fed(name: &str, args: &[&str], input: &[u8]) -> Self {
+        Self::start_with(name, args, |files| {
+            let file = files.join("input");
+            fs::write(&file, input).expect("the input can be written");
+            Stdio::from(File::open(file).expect("the input was written"))
+        })
+    }
+
+    fn start_with(name: &str, args: &[&str], input: impl FnOnce(&Path) -> Stdio) -> Self {
         let files = new_folder(name);
         let create = |file: &str| Stdio::from(File::create(files.join(file)).expect("a file can be made"));
         let mut command = Command::new(built().join(name));
         command.args(["--bootstrap", &shared().bootstrap()]).args(args);
         command
-            .stdin(Stdio::null())
+            .stdin(input(&files))
             .stdout(create("output"))
             .stderr(create("errors"));
         Self {
@@ -81,10 +98,16 @@ impl Example {
 
     #[track_caller]
     fn end(&mut self) -> String {
+        self.end_with(0)
+    }
+
+    /// It ends by itself with this code; what it said.
+    #[track_caller]
+    fn end_with(&mut self, code: i32) -> String {
         let status = self.process.wait(LONG);
         let said = self.errors();
         assert!(
-            status.is_some_and(|status| status.success()),
+            status.is_some_and(|status| status.code() == Some(code)),
             "{}: {status:?}: {said}",
             self.name
         );
@@ -302,4 +325,227 @@ fn a_worker_pool_finishes_what_it_has_when_it_is_interrupted() {
     rest.wait_for_lines(20_000 - done.len());
     rest.interrupt();
     assert_eq!(printed(&[&pool, &rest]).len(), 20_000);
+}
+
+/// How many records the topic holds.
+fn held(topic: &str) -> usize {
+    let offsets = shared().offsets(topic).into_iter();
+    offsets
+        .map(|offsets| usize::try_from(offsets.latest).expect("an offset"))
+        .sum()
+}
+
+/// What Java reads of the whole topic, partition by partition.
+fn read(topic: &str) -> Vec<Seen> {
+    let mut seen = shared().java_reads(topic, held(topic));
+    seen.sort_by_key(|seen| (seen.partition, seen.offset));
+    seen
+}
+
+/// Keys and values, with `-` for none.
+fn texts(seen: &[Seen]) -> Vec<(String, String)> {
+    let text = |bytes: &Option<Vec<u8>>| match bytes {
+        Some(bytes) => String::from_utf8(bytes.clone()).expect("text"),
+        None => "-".to_owned(),
+    };
+    seen.iter().map(|seen| (text(&seen.key), text(&seen.value))).collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    let pairs = expected
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    pairs.collect()
+}
+
+#[test]
+fn produce_writes_each_line_as_it_is() {
+    let topic = topic(3);
+    let input = "tea\ntwo : coffees\n\nNULL\nwithout an end";
+    let mut produce = Example::fed("produce", &["--topic", &topic], input.as_bytes());
+    let said = produce.end();
+    assert!(said.contains("5 records written"), "{said}");
+    let mut values = texts(&read(&topic));
+    values.sort();
+    let expected = [
+        ("-", ""),
+        ("-", "NULL"),
+        ("-", "tea"),
+        ("-", "two : coffees"),
+        ("-", "without an end"),
+    ];
+    assert_eq!(values, pairs(&expected));
+}
+
+#[test]
+fn produce_writes_keys_headers_and_nothings() {
+    let topic = topic(4);
+    let options = ["--key-separator", "::", "--optional-keys", "--null", "NULL"];
+    let headers = ["--header", "from=the test", "--header=from=", "--compression", "zstd"];
+    let args = [&["--topic", &topic], &options[..], &headers[..]].concat();
+    let input = "a::one\na::NULL\na::x::y\n::no name\na::\n";
+    let said = Example::fed("produce", &args, input.as_bytes()).end();
+    assert!(said.contains("5 records written"), "{said}");
+    let seen = read(&topic);
+    let headers = [
+        ("from".to_owned(), Some(b"the test".to_vec())),
+        ("from".to_owned(), Some(Vec::new())),
+    ];
+    assert!(seen.iter().all(|seen| seen.headers == headers), "{seen:?}");
+    let (named, unnamed): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(|seen| seen.key.as_deref() == Some(b"a"));
+    // One key, so one partition, and in order.
+    let expected = [("a", "one"), ("a", "-"), ("a", "x::y"), ("a", "")];
+    assert_eq!(texts(&named), pairs(&expected));
+    assert!(named.iter().all(|seen| seen.partition == named[0].partition));
+    assert_eq!(texts(&unnamed), pairs(&[("", "no name")]));
+
+    let args = [
+        &["--topic", &topic, "--partition", "3"],
+        &options[..],
+        &["--acks", "leader"],
+    ]
+    .concat();
+    let before = read(&topic).len();
+    Example::fed("produce", &args, b"NULL\na::here\n").end();
+    let seen = read(&topic);
+    assert_eq!(seen.len(), before + 2);
+    assert!(seen.iter().all(|seen| seen.partition == 3 || !seen.headers.is_empty()));
+    let last = seen.iter().filter(|seen| seen.headers.is_empty()).cloned();
+    assert_eq!(texts(&last.collect::<Vec<_>>()), pairs(&[("-", "-"), ("a", "here")]));
+}
+
+#[test]
+fn produce_ends_at_the_line_without_a_key_and_has_written_those_before() {
+    let topic = topic(1);
+    let args = ["--topic", &topic, "--key-separator", ":", "--linger", "60000"];
+    let said = Example::fed("produce", &args, b"a:1\nb:2\nneither\nc:3\n").end_with(1);
+    assert!(
+        said.contains("line 3 has no key") && said.contains("2 records written"),
+        "{said}"
+    );
+    assert_eq!(texts(&read(&topic)), pairs(&[("a", "1"), ("b", "2")]));
+}
+
+#[test]
+fn produce_names_the_line_that_the_broker_finds_too_large_and_writes_the_others() {
+    let topic = topic(1);
+    let input = format!("before\n{}\nbehind\n", "x".repeat(3 << 20));
+    let said = Example::fed("produce", &["--topic", &topic], input.as_bytes()).end_with(1);
+    assert!(
+        said.contains("line 2: ") && said.contains("2 records written, 1 not"),
+        "{said}"
+    );
+    assert_eq!(texts(&read(&topic)), pairs(&[("-", "before"), ("-", "behind")]));
+}
+
+#[test]
+fn produce_writes_what_it_has_read_when_it_is_interrupted() {
+    let topic = topic(1);
+    // It would linger for a minute, and never fills a batch: only its end writes anything.
+    let args = ["--topic", &topic, "--linger", "60000"];
+    let mut produce = Example::start_with("produce", &args, |_| Stdio::piped());
+    let mut input = produce.process.stdin();
+    let lines: Vec<String> = (0..6000).map(|number| format!("line {number:044}")).collect();
+    for line in &lines {
+        writeln!(input, "{line}").expect("it reads");
+    }
+    // Now all has been read but for what fits a pipe (64 KiB) and a reader's buffer (8 KiB).
+    let least = lines.len() - (72 << 10) / 50 - 1;
+    let said = produce.interrupt();
+    let values: Vec<String> = texts(&read(&topic)).into_iter().map(|(_, value)| value).collect();
+    assert!(values.len() >= least, "{} of at least {least}", values.len());
+    assert!(values[..] == lines[..values.len()], "not the first {}", values.len());
+    assert!(said.contains(&format!("{} records written", values.len())), "{said}");
+    drop(input);
+}
+
+#[test]
+fn writing_examples_that_are_called_wrongly_say_why_and_end_with_2() {
+    let calls: [(&str, &[&str], &str); 9] = [
+        ("produce", &[], "--topic is missing"),
+        ("produce", &["--topic", "t", "--acks", "some"], "--acks \"some\""),
+        (
+            "produce",
+            &["--topic", "t", "--compression", "rar"],
+            "--compression \"rar\"",
+        ),
+        ("produce", &["--topic", "t", "--header", "h"], "--header \"h\" has no ="),
+        ("produce", &["--topic", "t", "--partition", "-1"], "--partition \"-1\""),
+        ("produce", &["--topic", "t", "--optional-keys"], "needs --key-separator"),
+        ("produce", &["--topic", "t", "--linger"], "--linger needs a value"),
+        ("produce", &["--topic", "t", "--quickly"], "unknown option --quickly"),
+        ("pipeline", &["--group", "g", "--from", "t"], "--to is missing"),
+    ];
+    for (name, args, expected) in calls {
+        let said = Example::start(name, args).end_with(2);
+        assert!(said.contains(expected), "{name} {args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_pipeline_leaves_nothing_out_and_keeps_order_wherever_it_was_killed() {
+    let (from, to, group) = (topic(3), topic(4), unique("pipeline"));
+    let args = ["--group", &group, "--from", &from, "--to", &to, "--instance", "one"];
+    let (stop, stopped) = channel::<()>();
+    let written = thread::spawn({
+        let from = from.clone();
+        move || {
+            let producer = Client::connect(&shared().bootstrap())
+                .unwrap()
+                .producer()
+                .build()
+                .unwrap();
+            let mut written = 0_usize;
+            while stopped.recv_timeout(Duration::from_millis(10)) == Err(RecvTimeoutError::Timeout) {
+                for number in written..written + 10 {
+                    let (key, value) = (format!("key {}", number % 17), format!("value {number}"));
+                    let record = Record::to(&from).key(&key).value(&value);
+                    producer
+                        .send_detached(record.header("number", &number.to_string()))
+                        .unwrap();
+                }
+                written += 10;
+            }
+            producer.flush(LONG).unwrap();
+            written
+        }
+    });
+    for round in 0..3 {
+        let (before, done) = (held(&to), committed(&group));
+        let mut pipeline = Example::start("pipeline", &args);
+        pipeline.wait("more in the other topic", |_| held(&to) > before + 300);
+        if round > 0 {
+            // The next one begins there, and nothing before it comes again.
+            pipeline.wait("more committed", |_| committed(&group) > done);
+        }
+        pipeline.process.kill();
+    }
+    let mut last = Example::start("pipeline", &args);
+    let before = held(&to);
+    last.wait("more in the other topic", |_| held(&to) > before);
+    drop(stop);
+    let count = written.join().unwrap();
+    last.wait("all of it committed", |_| committed(&group) >= count);
+    let said = last.interrupt();
+    assert!(said.contains("messages passed on"), "{said}");
+
+    let mut partitions: BTreeMap<Vec<u8>, i32> = BTreeMap::new();
+    let mut firsts: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    for seen in read(&to) {
+        let number: usize = seen.text().strip_prefix("VALUE ").unwrap().parse().unwrap();
+        let key = seen.key.clone().unwrap();
+        assert_eq!(key, format!("key {}", number % 17).into_bytes());
+        assert_eq!(
+            seen.headers,
+            [("number".to_owned(), Some(number.to_string().into_bytes()))]
+        );
+        let partition = *partitions.entry(key.clone()).or_insert(seen.partition);
+        assert_eq!(seen.partition, partition, "{seen:?}");
+        if found.insert(number) {
+            firsts.entry(key).or_default().push(number);
+        }
+    }
+    assert!(found.iter().copied().eq(0..count), "{} of {count}", found.len());
+    assert!(firsts.values().all(|numbers| numbers.is_sorted()), "{firsts:?}");
 }

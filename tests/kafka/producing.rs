@@ -4,6 +4,7 @@ mod batching;
 mod closing;
 mod connections;
 mod errors;
+mod hasty;
 mod java;
 mod judge;
 mod leaders;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use klamm::{Client, NewTopic, Record};
 
-use crate::support::{self, unique};
+use crate::support::{self, DumpedBatch, unique};
 
 /// A topic of this name begin, with one copy of each partition, and a client of the shared broker.
 pub(crate) fn topic(name: &str, partitions: i32) -> (Client, String) {
@@ -27,6 +28,17 @@ pub(crate) fn topic(name: &str, partitions: i32) -> (Client, String) {
     made.and_then(klamm::Results::all).unwrap();
     kafka.wait_for_topic(&topic, partitions as usize);
     (client, topic)
+}
+
+/// The batches of each partition of a topic of the shared broker; none can be seen of a cluster that runs elsewhere.
+pub(crate) fn dumped(topic: &str, partitions: usize) -> Option<Vec<Vec<DumpedBatch>>> {
+    let kafka = support::shared();
+    if kafka.brokers() == 0 {
+        println!("{topic}: its batches are on the disk of a cluster that was not started here, and are not looked at");
+        return None;
+    }
+    let folders = (0..partitions as i32).map(|partition| kafka.partition_folder(1, topic, partition));
+    Some(support::dumped_batches(&folders.collect::<Vec<_>>()))
 }
 
 #[test]
@@ -57,4 +69,18 @@ fn what_was_acknowledged_is_read_back_in_order() {
         *next += 3;
     }
     assert_eq!(next, [1002, 1000, 1001]);
+}
+
+#[test]
+fn a_producer_that_may_never_wait_learns_of_topics_all_the_same() {
+    let (client, topic) = topic("hasty", 1);
+    let producer = client.producer().max_block(Duration::ZERO).build().unwrap();
+    support::wait_until("the topic is known", Duration::from_secs(60), || {
+        producer.send_detached(Record::to(&topic).value("now")).is_ok()
+    });
+    producer.flush(Duration::from_secs(60)).unwrap();
+    support::wait_until("the topic is known not to be", Duration::from_secs(60), || {
+        let record = Record::to("there-is-none").value("never");
+        producer.try_send(record).unwrap_err().kind() == klamm::ErrorKind::UnknownTopic
+    });
 }

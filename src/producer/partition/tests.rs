@@ -111,7 +111,7 @@ impl Bench {
 
     fn take(&self, sender: &Arc<Inbox>) -> Taken {
         assert!(matches!(self.poll(sender), Poll::Ready), "{:?}", self.poll(sender));
-        self.partition.take(sender, now()).unwrap()
+        self.partition.take(sender, now(), usize::MAX).unwrap()
     }
 
     /// What a sender does with what it has taken: says whether it is to be sent.
@@ -134,16 +134,16 @@ impl Bench {
         ticket
     }
 
+    fn settle(&self, ticket: Ticket, verdict: Verdict) -> Option<Held> {
+        self.partition.settle(&self.old, ticket, verdict, 0)
+    }
+
     fn appended(&self, ticket: Ticket, offset: i64) {
         let appended = Appended {
             offset: Some(offset),
             timestamp: None,
         };
-        assert!(
-            self.partition
-                .settle(&self.old, ticket, Verdict::Appended(appended), 0)
-                .is_none()
-        );
+        assert!(self.settle(ticket, Verdict::Appended(appended)).is_none());
     }
 
     fn lost(&self, ticket: Ticket) {
@@ -151,12 +151,12 @@ impl Bench {
             error: Error::closed("connection"),
             maybe_applied: true,
         };
-        assert!(self.partition.settle(&self.old, ticket, verdict, 0).is_none());
+        assert!(self.settle(ticket, verdict).is_none());
     }
 
     fn hold(&self, ticket: Ticket) -> Held {
         let verdict = Verdict::TakeApart(Error::refused(10));
-        self.partition.settle(&self.old, ticket, verdict, 0).unwrap()
+        self.settle(ticket, verdict).unwrap()
     }
 
     fn expire(&self) {
@@ -188,11 +188,27 @@ fn outcome(delivery: &Delivery) -> Option<std::result::Result<Option<i64>, Error
 }
 
 #[test]
+fn a_batch_longer_than_the_room_that_is_left_stays_where_it_is() {
+    let bench = Bench::new();
+    let open = bench.put("0123456789");
+    assert!(bench.partition.take(&bench.old, now(), HEADER + 10).is_none());
+    let whole = HEADER + record_size(None, Some(b"0123456789"), &[]);
+    let taken = bench.partition.take(&bench.old, now(), whole).unwrap();
+    let ticket = taken.ticket;
+    assert!(bench.give_back(taken));
+    bench.appended(ticket, 0);
+    let closed = bench.put_alone("0123456789");
+    assert!(bench.partition.take(&bench.old, now(), HEADER + 10).is_none());
+    assert!(bench.partition.take(&bench.old, now(), whole).is_some());
+    assert!(outcome(&open).is_some() && outcome(&closed).is_none());
+}
+
+#[test]
 fn a_batch_goes_to_its_sender_and_leaves_nothing_behind() {
     let bench = Bench::new();
     let [a, b] = [bench.put("a"), bench.put("b")];
     assert!(matches!(bench.poll(&bench.new), Poll::Gone));
-    assert!(bench.partition.take(&bench.new, now()).is_none());
+    assert!(bench.partition.take(&bench.new, now(), usize::MAX).is_none());
     let sent = bench.send(&bench.old);
     assert!(outcome(&a).is_none());
     bench.appended(sent, 40);
@@ -210,11 +226,11 @@ fn an_identity_is_asked_for_once() {
         error: Error::refused(29),
         maybe_applied: false,
     };
-    bench.partition.settle(&bench.old, sent, verdict, 0);
+    assert!(bench.settle(sent, verdict).is_none());
     let b = bench.put("b");
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(true)));
     assert!(matches!(bench.poll(&bench.old), Poll::Nameless(false)));
-    assert!(bench.partition.take(&bench.old, now()).is_none());
+    assert!(bench.partition.take(&bench.old, now(), usize::MAX).is_none());
     bench.identify();
     let taken = bench.take(&bench.old);
     assert_eq!((taken.sequence.producer_id, taken.sequence.base_sequence), (2, 0));
@@ -248,7 +264,7 @@ fn what_the_old_sender_has_in_hand_is_sent_by_the_new_one_once_it_is_given_back(
     assert_eq!(bench.new.take().len(), 1);
     assert!(matches!(bench.poll(&bench.old), Poll::Gone));
     assert!(matches!(bench.poll(&bench.new), Poll::Blocked));
-    assert!(bench.partition.take(&bench.new, now()).is_none());
+    assert!(bench.partition.take(&bench.new, now(), usize::MAX).is_none());
     bench.new.bell().quiet();
     assert!(!bench.give_back(taken));
     assert!(!bench.new.bell().signal().is_empty(), "nobody woke the new sender");
@@ -299,12 +315,7 @@ fn an_answer_to_an_earlier_try_does_nothing_to_what_a_sender_has_in_hand() {
     bench.partition.place(2, Some(&bench.new));
     let taken = bench.take(&bench.new);
     bench.lost(first);
-    assert!(
-        bench
-            .partition
-            .settle(&bench.old, first, Verdict::TakeApart(Error::refused(10)), 0)
-            .is_none()
-    );
+    assert!(bench.settle(first, Verdict::TakeApart(Error::refused(10))).is_none());
     bench.appended(first, 1);
     let ticket = taken.ticket;
     assert!(bench.give_back(taken));

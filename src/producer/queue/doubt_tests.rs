@@ -157,3 +157,28 @@ fn the_last_one_in_doubt_is_given_up_at_once() {
     queue.settle(sent[0], misplaced(), now, 0);
     assert_eq!(told(&mut queue), [(1, None)]);
 }
+
+#[test]
+fn a_broker_that_does_not_know_the_topic_for_a_moment_does_not_keep_those_behind_from_telling() {
+    let (mut queue, now) = unanswered(3);
+    for ticket in send(&mut queue, now) {
+        let verdict = Verdict::Retry {
+            error: Error::refused(3),
+            maybe_applied: true,
+        };
+        queue.settle(ticket, verdict, now, 0);
+    }
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        for ticket in send(&mut queue, now) {
+            let verdict = if ticket.id == 3 {
+                appended(Some(130))
+            } else {
+                misplaced()
+            };
+            queue.settle(ticket, verdict, now, 0);
+        }
+        all.extend(told(&mut queue));
+    }
+    assert_eq!(all, [(1, Some(None)), (2, Some(None)), (3, Some(Some(130)))]);
+}

@@ -215,6 +215,25 @@ fn nothing_is_sent_without_an_identity_which_is_asked_for() {
 }
 
 #[test]
+fn an_identity_that_nobody_asked_for_is_not_taken() {
+    let mut bench = Bench::proven();
+    bench.identify();
+    bench.push(&["a"]);
+    assert_eq!(bench.sent(), ("a", 1, 2));
+}
+
+#[test]
+fn a_late_success_does_not_prove_the_identity() {
+    let mut bench = Bench::new();
+    bench.push(&["a", "b", "c"]);
+    let a = bench.take();
+    bench.queue.abandon();
+    bench.appended(a, 0);
+    assert_eq!(bench.told(), [("a", Ok(Some(0)))]);
+    assert_eq!(bench.take_all().len(), 1);
+}
+
+#[test]
 fn one_batch_is_in_flight_until_something_was_acknowledged_and_then_as_many_as_allowed() {
     let mut bench = Bench::new();
     bench.push(&["a", "b", "c", "d", "e", "f", "g"]);
@@ -659,6 +678,16 @@ fn only_what_certainly_is_nowhere_fails_unsent() {
     assert_eq!(bench.told(), [], "outcomes are told in order");
     bench.appended(a, 2);
     assert_eq!(bench.told(), [("a", Ok(Some(2))), ("b", CLOSED)]);
+}
+
+#[test]
+fn what_was_put_off_does_not_fail_unsent() {
+    let mut bench = Bench::proven();
+    bench.push(&["a"]);
+    let a = bench.take();
+    bench.put_off(a);
+    bench.queue.fail_unsent(&Error::closed("door"));
+    assert_eq!(bench.told(), []);
 }
 
 #[test]

@@ -367,15 +367,6 @@ pub(super) static LAYOUTS: &[Layout] = &[
             field("Brokers", since(0), Array(&Struct(DESCRIBE_CLUSTER_BROKER))),
             field("ClusterAuthorizedOperations", since(0), Fixed(4)),
         ],
-    }, // DescribeProducers
-    Layout {
-        api_key: 61,
-        versions: between(0, 0),
-        flexible: since(0),
-        fields: &[
-            field("ThrottleTimeMs", since(0), Fixed(4)),
-            field("Topics", since(0), Array(&Struct(DESCRIBE_PRODUCERS_TOPIC_RESPONSE))),
-        ],
     }, // ConsumerGroupHeartbeat
     Layout {
         api_key: 68,
@@ -823,35 +814,6 @@ const DESCRIBE_CLUSTER_BROKER: &[Field] = &[
     field("Port", since(0), Fixed(4)),
     nullable("Rack", since(0), since(0), String),
     field("IsFenced", since(2), Fixed(1)),
-];
-
-const DESCRIBE_PRODUCERS_PARTITION_RESPONSE: &[Field] = &[
-    field("PartitionIndex", since(0), Fixed(4)),
-    field("ErrorCode", since(0), Fixed(2)),
-    nullable("ErrorMessage", since(0), since(0), String),
-    field(
-        "ActiveProducers",
-        since(0),
-        Array(&Struct(DESCRIBE_PRODUCERS_PRODUCER_STATE)),
-    ),
-];
-
-const DESCRIBE_PRODUCERS_PRODUCER_STATE: &[Field] = &[
-    field("ProducerId", since(0), Fixed(8)),
-    field("ProducerEpoch", since(0), Fixed(4)),
-    field("LastSequence", since(0), Fixed(4)),
-    field("LastTimestamp", since(0), Fixed(8)),
-    field("CoordinatorEpoch", since(0), Fixed(4)),
-    field("CurrentTxnStartOffset", since(0), Fixed(8)),
-];
-
-const DESCRIBE_PRODUCERS_TOPIC_RESPONSE: &[Field] = &[
-    field("Name", since(0), String),
-    field(
-        "Partitions",
-        since(0),
-        Array(&Struct(DESCRIBE_PRODUCERS_PARTITION_RESPONSE)),
-    ),
 ];
 
 const CONSUMER_GROUP_HEARTBEAT_ASSIGNMENT: &[Field] = &[field(

@@ -59,7 +59,7 @@ fn apis() -> Vec<Api> {
         AddOffsetsToTxnRequest AddPartitionsToTxnRequest ApiVersionsRequest ConsumerGroupDescribeRequest
         ConsumerGroupHeartbeatRequest CreatePartitionsRequest CreateTopicsRequest DeleteGroupsRequest
         DeleteRecordsRequest DeleteTopicsRequest DescribeClusterRequest DescribeConfigsRequest DescribeGroupsRequest
-        DescribeProducersRequest DescribeTopicPartitionsRequest EndTxnRequest FetchRequest FindCoordinatorRequest HeartbeatRequest
+        DescribeTopicPartitionsRequest EndTxnRequest FetchRequest FindCoordinatorRequest HeartbeatRequest
         IncrementalAlterConfigsRequest InitProducerIdRequest JoinGroupRequest LeaveGroupRequest ListGroupsRequest
         ListOffsetsRequest MetadataRequest OffsetCommitRequest OffsetDeleteRequest OffsetFetchRequest
         OffsetForLeaderEpochRequest ProduceRequest SaslAuthenticateRequest SaslHandshakeRequest SyncGroupRequest

@@ -1,5 +1,7 @@
 //! The end of a producer: it always comes, says what is left, and leaves nothing behind.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure times, and wait for brokers")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -8,7 +10,9 @@ use std::time::{Duration, Instant};
 use klamm::{Client, Delivery, ErrorKind, Producer, Record, TopicPartition};
 
 use super::errors::{LONG, create, log, refused, says, topic_with};
-use crate::support::{ALONE, Kafka, alone, klamm_threads, nothing_is_left, shared, sockets, unique, wait_until};
+use crate::support::{
+    ALONE, Kafka, alone, klamm_threads, nothing_is_left, shared, sockets, unique, wait_for_a_place, wait_until,
+};
 
 fn frozen(name: &str) -> (Kafka, Client, String, Producer) {
     let kafka = Kafka::builder().start();
@@ -172,6 +176,69 @@ fn dropping_delivers_what_was_sent() {
     });
     assert!(panicked.is_err());
     assert_eq!((count(), called.load(Ordering::SeqCst)), (1_002, 2));
+}
+
+/// Keeps what is logged as a warning.
+struct Warnings(Mutex<Vec<String>>);
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn dropping_waits_a_little_for_a_frozen_broker_and_logs_what_was_not_delivered() {
+    let place = std::env::var_os(ALONE).is_none().then(wait_for_a_place);
+    let test = "producing::closing::dropping_waits_a_little_for_a_frozen_broker_and_logs_what_was_not_delivered";
+    let Some(_) = alone(test, "") else {
+        drop(place);
+        return;
+    };
+    log::set_logger(&WARNINGS).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let mut took = Vec::new();
+    for panics in [false, true] {
+        let before = sockets();
+        let (kafka, client, topic, producer) = frozen("dropped");
+        kafka.sigstop(1);
+        for _ in 0..30 {
+            let record = Record::to(&topic).partition(1).value("v");
+            producer.send_detached(record).unwrap();
+        }
+        let delivery = producer.send(Record::to(&topic).partition(0).value("v")).unwrap();
+        WARNINGS.0.lock().unwrap().clear();
+        let began = Instant::now();
+        let dropping = std::thread::spawn(move || {
+            let _producer = producer;
+            assert!(!panics, "a panic that has to be there");
+        });
+        assert_eq!(dropping.join().is_err(), panics);
+        took.push(began.elapsed());
+        let error = delivery.poll().expect("it has an end").unwrap_err();
+        says(&error, error.kind(), &["producer was closed", &topic]);
+        let warnings = WARNINGS.0.lock().unwrap().join("\n");
+        for part in [&*topic, "partition: 0 }: 1,", "partition: 1 }: 30}"] {
+            assert!(warnings.contains(part), "{part:?} is not in: {warnings}");
+        }
+        // While the broker stands still.
+        drop(client);
+        nothing_is_left(before);
+    }
+    println!("{took:?}, the second in a panic");
+    let [drop, panic] = [Duration::from_secs(5), Duration::from_secs(1)];
+    assert!(took[0] >= drop && took[0] < 3 * drop, "{took:?}");
+    assert!(took[1] >= panic && took[1] < drop, "{took:?}");
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The ways to hand a record over, and to hear what became of it.
 
+#![allow(clippy::disallowed_methods, reason = "tests measure times, and wait for brokers")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use klamm::{BatchReport, Client, Delivery, ErrorKind, Producer, Record};
+use klamm::{BatchReport, Client, Delivery, ErrorKind, Producer, Record, RecordMetadata};
 
 use super::errors::{LONG, create, log, refused, says, topic_with};
 use crate::support::{Kafka, unique, wait_until};
@@ -459,6 +461,11 @@ fn a_handle_writes_to_its_partition_and_nowhere_else() {
             .offset,
         Some(3)
     );
+    let (told, outcome) = channel();
+    let called = move |outcome: klamm::Result<_>| told.send(outcome).unwrap();
+    handle.send_with(Record::new().value("4"), called).unwrap();
+    let written: RecordMetadata = outcome.recv_timeout(LONG).unwrap().unwrap();
+    assert_eq!((written.partition, written.offset), (2, Some(4)));
     for elsewhere in [
         Record::to("another"),
         Record::to(&topic).partition(1),
@@ -468,11 +475,13 @@ fn a_handle_writes_to_its_partition_and_nowhere_else() {
         refused(handle.send(elsewhere.clone()).map(drop), ErrorKind::Config, &parts);
         refused(handle.try_send(elsewhere.clone()).map(drop), ErrorKind::Config, &parts);
         refused(handle.send_detached(elsewhere.clone()), ErrorKind::Config, &parts);
+        let never = |outcome| panic!("not taken, and told of {outcome:?}");
+        refused(handle.send_with(elsewhere.clone(), never), ErrorKind::Config, &parts);
         refused(handle.send_sync(elsewhere, LONG), ErrorKind::Config, &parts);
     }
     assert_eq!(
         log(&client, &topic),
-        BTreeMap::from([(2, ["0", "1", "2", "3"].map(String::from).into())])
+        BTreeMap::from([(2, ["0", "1", "2", "3", "4"].map(String::from).into())])
     );
 }
 

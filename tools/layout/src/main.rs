@@ -12,7 +12,7 @@ mod table;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 /// The APIs klamm speaks, by the names of Kafka's definitions.
-const APIS: [&str; 35] = [
+const APIS: [&str; 34] = [
     "AddOffsetsToTxn",
     "AddPartitionsToTxn",
     "ApiVersions",
@@ -26,7 +26,6 @@ const APIS: [&str; 35] = [
     "DescribeCluster",
     "DescribeConfigs",
     "DescribeGroups",
-    "DescribeProducers",
     "DescribeTopicPartitions",
     "EndTxn",
     "Fetch",
