@@ -104,10 +104,16 @@ pub(super) fn append(
     let name = record
         .topic
         .ok_or_else(|| Error::config("the record names no topic: Record::to does"))?;
-    let topic = known_topic(shared, name, patience)?;
-    let partition = match record.partition {
-        Some(index) => self::partition(shared, &topic, index, patience)?,
-        None => topic.choose(record.key, record.value, rough_size(&parts))?,
+    let what = (record.key, record.value, rough_size(&parts));
+    let partition = match shared.topics.place(name, record.partition, what) {
+        Some(placed) => placed?,
+        None => {
+            let topic = known_topic(shared, name, patience)?;
+            match record.partition {
+                Some(index) => self::partition(shared, &topic, index, patience)?,
+                None => topic.choose(record.key, record.value, rough_size(&parts))?,
+            }
+        }
     };
     put(shared, &partition, parts, watch, patience)
 }

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use kafka_protocol::ResponseError;
 use parking_lot::{Mutex, RwLock};
 use uuid::Uuid;
 
@@ -15,7 +16,10 @@ use super::{
     partition::{Env, Partition},
     partitioner::{Chooser, Partitioner, Partitions},
 };
-use crate::{cluster, error::Result};
+use crate::{
+    cluster,
+    error::{Error, ErrorKind, Result},
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Topics {
@@ -58,6 +62,23 @@ pub(super) struct Topic {
 impl Topics {
     pub(super) fn known(&self, name: &str) -> Option<Arc<Topic>> {
         self.table.read().find(name).cloned()
+    }
+
+    /// Where a record goes, if that takes nothing but a look at what is known: the way of nearly every record.
+    pub(super) fn place(
+        &self,
+        name: &str,
+        partition: Option<i32>,
+        record: (Option<&[u8]>, Option<&[u8]>, usize),
+    ) -> Option<Result<Arc<Partition>>> {
+        let table = self.table.read();
+        let topic = table.find(name)?;
+        let (key, value, size) = record;
+        match partition {
+            Some(index) => topic.partition(index).map(Ok),
+            None if topic.is_custom => None,
+            None => Some(topic.choose(key, value, size)),
+        }
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Topic>> {
@@ -149,21 +170,28 @@ impl Topic {
 
     /// Of a record without a partition of its own.
     pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<Arc<Partition>> {
-        if self.partitions.read().is_empty() {
-            // A broker that knows of none yet.
-            return Err(
-                crate::Error::refused(kafka_protocol::ResponseError::LeaderNotAvailable.code()).for_topic(&self.name),
-            );
+        if self.is_custom {
+            // Without the lock while a closure of the program runs.
+            return self.choose_from(&self.all(), key, value, size);
         }
-        // Without the lock while a closure of the program runs.
-        let chosen = if self.is_custom {
-            self.chooser.choose(&self.name, key, value, size, &Known(&self.all()))?
-        } else {
-            self.chooser
-                .choose(&self.name, key, value, size, &Known(&self.partitions.read()))?
-        };
-        let chosen = self.partition(chosen);
-        chosen.ok_or_else(|| crate::Error::new(crate::ErrorKind::Internal, "a partition was chosen that is none"))
+        self.choose_from(&self.partitions.read(), key, value, size)
+    }
+
+    fn choose_from(
+        &self,
+        partitions: &[Arc<Partition>],
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        size: usize,
+    ) -> Result<Arc<Partition>> {
+        if partitions.is_empty() {
+            // A broker that knows of none yet.
+            return Err(Error::refused(ResponseError::LeaderNotAvailable.code()).for_topic(&self.name));
+        }
+        let chosen = self.chooser.choose(&self.name, key, value, size, &Known(partitions))?;
+        let chosen = usize::try_from(chosen).ok().and_then(|chosen| partitions.get(chosen));
+        let none = || Error::new(ErrorKind::Internal, "a partition was chosen that is none");
+        chosen.cloned().ok_or_else(none)
     }
 
     /// Batches may be as large again as they are set to be: what a broker accepts may have changed.
