@@ -95,6 +95,9 @@ impl Default for ClusterConfig {
 /// asked has all the time that is left.
 const ONE_OF_SEVERAL: Duration = Duration::from_secs(3);
 
+/// Into so many parts, at most, the time for a question is divided, however many brokers there are.
+const SHARES: u32 = 8;
+
 /// A cluster as a client sees it. Clones are the same; when the last one goes, so do its connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster(Arc<Shared>);
@@ -308,7 +311,7 @@ impl Cluster {
         for (at, address) in candidates.iter().enumerate() {
             // One that accepts and never answers must not use up the time of the others.
             let left = u32::try_from(candidates.len() - at).unwrap_or(1);
-            let fair = deadline.remaining() / left;
+            let fair = deadline.remaining() / left.min(SHARES);
             let is_spare = left > 1 && kind == "broker";
             let share = if is_spare { fair.min(ONE_OF_SEVERAL) } else { fair };
             let share = deadline.at_most(share, "a share of the time");
