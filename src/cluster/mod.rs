@@ -310,10 +310,7 @@ impl Cluster {
         let mut failures: Vec<(Address, Error)> = Vec::new();
         for (at, address) in candidates.iter().enumerate() {
             // One that accepts and never answers must not use up the time of the others.
-            let left = u32::try_from(candidates.len() - at).unwrap_or(1);
-            let fair = deadline.remaining() / left.min(SHARES);
-            let is_spare = left > 1 && kind == "broker";
-            let share = if is_spare { fair.min(ONE_OF_SEVERAL) } else { fair };
+            let share = share(deadline.remaining(), candidates.len() - at, kind == "broker");
             let share = deadline.at_most(share, "a share of the time");
             let error = match self.call_address(address, Purpose::Control, ask, &share) {
                 Ok(answer) => return Ok(answer),
@@ -447,6 +444,17 @@ impl Cluster {
     pub(crate) fn close(&self, deadline: &Deadline) -> Result<()> {
         self.0.closing.stop();
         self.0.connections.close(deadline)
+    }
+}
+
+/// What the next of so many candidates gets of the time that is left.
+fn share(remaining: Duration, candidates: usize, are_spare: bool) -> Duration {
+    let parts = u32::try_from(candidates).unwrap_or(SHARES).clamp(1, SHARES);
+    let fair = remaining / parts;
+    if are_spare && candidates > 1 {
+        fair.min(ONE_OF_SEVERAL)
+    } else {
+        fair
     }
 }
 

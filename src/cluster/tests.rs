@@ -507,3 +507,12 @@ fn connections_unused_for_long_are_closed() {
         watched.upgrade().is_none()
     });
 }
+
+#[test]
+fn each_of_thousands_of_brokers_gets_enough_time_to_answer_and_the_last_one_all() {
+    let limit = Duration::from_secs(16);
+    assert_eq!(share(limit, 10_000, true), Duration::from_secs(2));
+    assert_eq!(share(limit, 4, true), ONE_OF_SEVERAL);
+    assert_eq!(share(limit, 4, false), Duration::from_secs(4));
+    assert_eq!(share(limit, 1, true), limit);
+}

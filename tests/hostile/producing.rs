@@ -19,7 +19,7 @@ use klamm::{Client, Delivery, Error, ErrorKind, Producer, Record, RecordMetadata
 
 use crate::{
     MODEST, SHORT, allocating_at_most, impatient,
-    liar::{Answer, Asked, Fate, INIT_PRODUCER_ID, Liar, PRODUCE, TOPIC, relength, topic_name},
+    liar::{Answer, Asked, Fate, INIT_PRODUCER_ID, Liar, METADATA, PRODUCE, TOPIC, relength, topic_name},
     tells, within,
 };
 
@@ -578,4 +578,46 @@ fn a_broker_that_wants_silence_gets_it_for_no_longer_than_a_record_can_wait() {
         assert!(liar.written(0) > 0);
         goes_on(&liar, &producer);
     }
+}
+
+// ---- topics ----
+
+#[test]
+fn a_topic_that_was_thought_to_be_gone_is_written_to_under_another_producer_id() {
+    const UNKNOWN_TOPIC: i16 = 3;
+    let liar = Liar::start(Vec::new());
+    let client = impatient(&liar.bootstrap())
+        .unknown_topic_ttl(Duration::from_millis(200))
+        .connect()
+        .unwrap();
+    let producer = client.producer().build().unwrap();
+    assert_eq!(outcome(&producer).unwrap().offset, Some(0));
+    // For a while nobody knows the topic, whose log is as it was.
+    liar.lie(METADATA, |_, answer| {
+        if let Answer::Metadata(answer) = answer {
+            for topic in &mut answer.topics {
+                topic.error_code = UNKNOWN_TOPIC;
+                topic.partitions.clear();
+            }
+        }
+        Fate::Send
+    });
+    liar.lie(PRODUCE, |_, answer| {
+        answer.written().for_each(|written| written.error_code = UNKNOWN_TOPIC);
+        Fate::Send
+    });
+    outcome(&producer).unwrap_err();
+    for api in [METADATA, PRODUCE] {
+        liar.lie(api, |_, _| Fate::Send);
+    }
+    let before = liar.written(0);
+    let end = Instant::now() + LONG;
+    let written = loop {
+        match outcome(&producer) {
+            Ok(written) => break written,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    };
+    // Counted from 0 under the known ID, it would be taken for the first record, and not be written.
+    assert_eq!((written.offset, liar.written(0)), (Some(before), before + 1));
 }

@@ -73,7 +73,9 @@ fn what_was_acknowledged_is_read_back_in_order() {
 
 #[test]
 fn a_producer_that_may_never_wait_learns_of_topics_all_the_same() {
-    let (client, topic) = topic("hasty", 1);
+    let (_, topic) = topic("hasty", 1);
+    // One that has not made the topic itself, and so knows nothing of it.
+    let client = Client::connect(&support::shared().bootstrap()).unwrap();
     let producer = client.producer().max_block(Duration::ZERO).build().unwrap();
     support::wait_until("the topic is known", Duration::from_secs(60), || {
         producer.send_detached(Record::to(&topic).value("now")).is_ok()
