@@ -96,13 +96,15 @@ fn harms(all: usize, few: usize) -> usize {
     if is_long() { all } else { few }
 }
 
-fn load_while_answers_are_lost(name: &str, in_flight: usize, losses: usize) {
-    let (kafka, topic) = behind_a_proxy(name, 3);
+fn load_while_answers_are_lost(name: &str, brokers: usize, in_flight: usize, losses: usize) {
+    let kafka = Kafka::builder().brokers(brokers).behind_proxies().start();
+    let topic = unique(name);
+    kafka.create_topic(&topic, 3, &[]);
     let lost = Arc::new(AtomicUsize::new(0));
-    kafka.proxy(1).on_answer({
+    for broker in 1..=brokers as i32 {
         let lost = Arc::clone(&lost);
         let random = std::sync::Mutex::new(Random(7));
-        move |asked, frame| {
+        kafka.proxy(broker).on_answer(move |asked, frame| {
             if asked.api_key != PRODUCE || random.lock().unwrap().below(3) > 0 {
                 return Fate::Forward;
             }
@@ -114,8 +116,8 @@ fn load_while_answers_are_lost(name: &str, in_flight: usize, losses: usize) {
                 Ok(_) => Fate::Cut,
                 Err(_) => Fate::Forward,
             }
-        }
-    });
+        });
+    }
     let (builder, again) = counting(quick(&kafka).producer().in_flight(in_flight));
     let producer = builder.build().unwrap();
     let begun = Instant::now();
@@ -142,12 +144,17 @@ fn load_while_answers_are_lost(name: &str, in_flight: usize, losses: usize) {
 
 #[test]
 fn a_thousand_lost_answers_leave_one_copy_of_each_record() {
-    load_while_answers_are_lost("lost-answers", 5, harms(1000, 40));
+    load_while_answers_are_lost("lost-answers", 1, 5, harms(1000, 40));
+}
+
+#[test]
+fn lost_answers_of_three_brokers_leave_one_copy_of_each_record() {
+    load_while_answers_are_lost("lost-answers-3", 3, 5, harms(1000, 30));
 }
 
 #[test]
 fn lost_answers_leave_one_copy_with_one_request_in_flight() {
-    load_while_answers_are_lost("lost-answers-1", 1, harms(300, 20));
+    load_while_answers_are_lost("lost-answers-1", 1, 1, harms(300, 20));
 }
 
 #[test]

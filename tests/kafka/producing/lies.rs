@@ -309,16 +309,23 @@ fn a_throttle_without_end_ends() {
     kafka.proxy(1).no_hooks();
     let second = send("second");
     println!("{second:?}");
-    if let Err(error) = &second {
-        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
-    }
     works(&producer, &topic, "throttle");
-    let expected: &[&str] = if second.is_ok() {
-        &["first", "second", "after"]
-    } else {
-        &["first", "after"]
+    // The silence is cut to the time of a delivery, so that the record may have left at the very end of its own.
+    let may_be_there = match &second {
+        Ok(_) => &[true][..],
+        Err(error) if error.kind() == ErrorKind::OutcomeUnknown => &[true, false],
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+            &[false]
+        }
     };
-    assert_eq!(texts(&client, &topic), expected);
+    let there = texts(&client, &topic);
+    assert!(
+        may_be_there.contains(&there.contains(&"second".to_owned())),
+        "{there:?}"
+    );
+    let others: Vec<&String> = there.iter().filter(|text| *text != "second").collect();
+    assert_eq!(others, ["first", "after"], "{there:?}");
 }
 
 /// A record that is sent now arrives.

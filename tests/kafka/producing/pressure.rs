@@ -38,25 +38,25 @@ impl Wishes {
         while !ended.load(Ordering::SeqCst) {
             for (wish, signal) in [("stop", Kafka::sigstop as fn(&Kafka, i32)), ("go-on", Kafka::sigcont)] {
                 if self.path(wish).exists() {
-                    signal(kafka, 1);
+                    (1..=kafka.brokers() as i32).for_each(|id| signal(kafka, id));
                     std::fs::remove_file(self.path(wish)).unwrap();
                 }
             }
             thread::sleep(Duration::from_millis(20));
         }
-        kafka.sigcont(1);
+        (1..=kafka.brokers() as i32).for_each(|id| kafka.sigcont(id));
     }
 }
 
 /// Runs the test again in a process of its own, with a broker that it may have stopped. Gives that process the broker's
 /// address, a topic, and its wishes.
-fn alone(test: &str) -> Option<(String, String, Wishes)> {
+fn alone(test: &str, brokers: usize) -> Option<(String, String, Wishes)> {
     let test = format!("producing::pressure::{test}");
     if let Ok(given) = std::env::var(ALONE) {
         let parts: Vec<&str> = given.split(' ').collect();
         return Some((parts[0].to_owned(), parts[1].to_owned(), Wishes(parts[2].into())));
     }
-    let kafka = Kafka::builder().start();
+    let kafka = Kafka::builder().brokers(brokers).start();
     let topic = unique("pressure");
     let client = Client::connect(&kafka.bootstrap()).unwrap();
     let mut made = client.admin().create_topics([NewTopic::new(&topic, PARTITIONS, 1)]);
@@ -225,14 +225,21 @@ fn stays_within_the_buffer(given: (String, String, Wishes), buffer: usize, sizes
 
 #[test]
 fn eight_threads_and_a_stopped_broker_hold_no_more_than_the_buffer() {
-    if let Some(given) = alone("eight_threads_and_a_stopped_broker_hold_no_more_than_the_buffer") {
+    if let Some(given) = alone("eight_threads_and_a_stopped_broker_hold_no_more_than_the_buffer", 1) {
         stays_within_the_buffer(given, 64 << 20, &[1000], Compression::None);
     }
 }
 
 #[test]
+fn three_stopped_brokers_are_no_different_from_one() {
+    if let Some(given) = alone("three_stopped_brokers_are_no_different_from_one", 3) {
+        stays_within_the_buffer(given, 16 << 20, &[1000], Compression::None);
+    }
+}
+
+#[test]
 fn a_small_buffer_holds_no_more_whatever_the_records_are_like() {
-    if let Some(given) = alone("a_small_buffer_holds_no_more_whatever_the_records_are_like") {
+    if let Some(given) = alone("a_small_buffer_holds_no_more_whatever_the_records_are_like", 1) {
         stays_within_the_buffer(given, 4 << 20, &[100, 10_000, 1, 50_000], Compression::Zstd);
     }
 }
