@@ -68,6 +68,9 @@ impl Patience {
 }
 
 /// Hands a record over. `watch` is left if it was not.
+///
+/// Nearly every record takes the short way: its topic is known, and its partition fills a batch that has room for it.
+#[inline]
 pub(super) fn append(
     shared: &Arc<Shared>,
     record: &Record<'_>,
@@ -75,45 +78,98 @@ pub(super) fn append(
     watch: &mut Option<Watch>,
     patience: &mut Patience,
 ) -> Result<Option<Delivery>> {
-    if shared.env.closing.is_stopped() {
-        return Err(shared.env.closing.error());
-    }
-    let timestamp = match record.timestamp_millis() {
-        Some(given) => given.map_err(|error| match record.topic {
-            Some(topic) => error.for_topic(topic),
-            None => error,
-        })?,
-        None => milliseconds_now(),
-    };
     let parts = Parts {
-        timestamp,
+        timestamp: timestamp_of(record)?,
         key: record.key,
         value: record.value,
         headers: &record.headers,
     };
-    if let Some(home) = home {
-        let result = put(shared, home, parts, watch, patience);
-        if result.is_ok() || !home.has_ended() || shared.env.closing.is_stopped() {
-            return result;
+    let mut place = |partition: &Arc<Partition>| match partition.put_at_once(&parts, watch) {
+        Some(taken) => Placed::Taken(taken),
+        None => Placed::At(Arc::clone(partition)),
+    };
+    let placed = match (home, record.topic) {
+        (Some(home), _) => Some(Ok(place(home))),
+        (None, Some(name)) => {
+            let what = (record.key, record.value, rough_size(&parts));
+            shared.topics.place(name, record.partition, what, place)
         }
-        // There was no such topic any more; there may be one again.
-        let topic = known_topic(shared, &home.topic, patience)?;
-        let home = self::partition(shared, &topic, home.index, patience)?;
-        return put(shared, &home, parts, watch, patience);
+        (None, None) => None,
+    };
+    match placed {
+        Some(Ok(Placed::Taken(taken))) => taken,
+        Some(Ok(Placed::At(partition))) => put_at(shared, &partition, home.is_some(), parts, watch, patience),
+        Some(Err(error)) => Err(open_or(shared, error)),
+        None => find_and_put(shared, record, parts, watch, patience),
+    }
+}
+
+/// What the short way has come to.
+enum Placed {
+    Taken(Result<Option<Delivery>>),
+    /// This is the partition, and more is to be done.
+    At(Arc<Partition>),
+}
+
+#[inline]
+fn timestamp_of(record: &Record<'_>) -> Result<i64> {
+    match record.timestamp_millis() {
+        None => Ok(milliseconds_now()),
+        Some(given) => given.map_err(|error| match record.topic {
+            Some(topic) => error.for_topic(topic),
+            None => error,
+        }),
+    }
+}
+
+/// That the producer is closed, if it is: nothing else is told then.
+fn open_or(shared: &Shared, error: Error) -> Error {
+    if shared.env.closing.is_stopped() {
+        shared.env.closing.error()
+    } else {
+        error
+    }
+}
+
+fn put_at(
+    shared: &Arc<Shared>,
+    partition: &Arc<Partition>,
+    is_home: bool,
+    parts: Parts<'_>,
+    watch: &mut Option<Watch>,
+    patience: &mut Patience,
+) -> Result<Option<Delivery>> {
+    if shared.env.closing.is_stopped() {
+        return Err(shared.env.closing.error());
+    }
+    let result = put(shared, partition, parts, watch, patience);
+    if !is_home || result.is_ok() || !partition.has_ended() || shared.env.closing.is_stopped() {
+        return result;
+    }
+    // There was no such topic any more; there may be one again.
+    let topic = known_topic(shared, &partition.topic, patience)?;
+    let partition = self::partition(shared, &topic, partition.index, patience)?;
+    put(shared, &partition, parts, watch, patience)
+}
+
+/// For a topic or a partition that has to be asked for first, or chosen by the program's own code.
+fn find_and_put(
+    shared: &Arc<Shared>,
+    record: &Record<'_>,
+    parts: Parts<'_>,
+    watch: &mut Option<Watch>,
+    patience: &mut Patience,
+) -> Result<Option<Delivery>> {
+    if shared.env.closing.is_stopped() {
+        return Err(shared.env.closing.error());
     }
     let name = record
         .topic
         .ok_or_else(|| Error::config("the record names no topic: Record::to does"))?;
-    let what = (record.key, record.value, rough_size(&parts));
-    let partition = match shared.topics.place(name, record.partition, what) {
-        Some(placed) => placed?,
-        None => {
-            let topic = known_topic(shared, name, patience)?;
-            match record.partition {
-                Some(index) => self::partition(shared, &topic, index, patience)?,
-                None => topic.choose(record.key, record.value, rough_size(&parts))?,
-            }
-        }
+    let topic = known_topic(shared, name, patience)?;
+    let partition = match record.partition {
+        Some(index) => self::partition(shared, &topic, index, patience)?,
+        None => Arc::clone(topic.choose(record.key, record.value, rough_size(&parts))?),
     };
     put(shared, &partition, parts, watch, patience)
 }
@@ -152,8 +208,9 @@ pub(super) fn partition(
     patience: &mut Patience,
 ) -> Result<Arc<Partition>> {
     if let Some(partition) = topic.partition(index) {
-        return Ok(partition);
+        return Ok(Arc::clone(partition));
     }
+    let mut topic = Arc::clone(topic);
     let names = [Arc::clone(&topic.name)];
     if patience.is_none(shared) {
         shared.desk.leave(|wants| {
@@ -163,10 +220,10 @@ pub(super) fn partition(
         let deadline = patience.deadline(shared);
         let metadata = shared.cluster.refresh(cluster::Topics::Named(&names), &deadline)?;
         if let Some(told) = metadata.topic(&topic.name) {
-            shared.learn(told);
+            topic = shared.learn(told);
         }
     }
-    topic.partition(index).ok_or_else(|| {
+    topic.partition(index).cloned().ok_or_else(|| {
         let count = topic.all().len();
         let message = format!("the topic has no partition {index}: it has {count}, numbered from 0");
         Error::new(ErrorKind::UnknownTopic, message).for_partition(&topic.name, index)
@@ -230,6 +287,8 @@ fn rough_size(record: &Parts<'_>) -> usize {
 }
 
 fn milliseconds_now() -> i64 {
+    // Seconds since 1970 have room for a thousand times as many.
+    let milliseconds = |since: Duration| since.as_secs() as i64 * 1000 + i64::from(since.subsec_millis());
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    since.map_or(0, milliseconds)
 }

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -167,6 +167,9 @@ pub(super) struct Fate {
     deadline: Instant,
     home: Weak<Partition>,
     ledger: Arc<Ledger>,
+    /// The same as `unwatched`, for those whose deliveries are dropped one behind the other before there is an outcome:
+    /// they need no lock.
+    dropped: Run,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -190,6 +193,7 @@ impl Fate {
             deadline,
             home: Arc::downgrade(home),
             ledger: Arc::clone(ledger),
+            dropped: Run::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
         })
@@ -210,6 +214,7 @@ impl Fate {
     pub(super) fn settle(&self, records: Range<u32>, outcome: &Outcome) -> Vec<callbacks::Call> {
         let mut state = self.state.lock();
         // A `Delivery` that is dropped from here on sees a failure itself.
+        state.unwatched.extend(self.dropped.close());
         let mut unwatched = state.unwatched.iter();
         let is_unwatched = unwatched.any(|those| those.start < records.end && records.start < those.end);
         state.outcomes.push((records.clone(), outcome.clone()));
@@ -270,7 +275,14 @@ impl Fate {
         }
     }
 
+    #[inline]
     fn drop_delivery(&self, index: u32) {
+        if !self.dropped.extend(index) {
+            self.drop_with_a_look(index);
+        }
+    }
+
+    fn drop_with_a_look(&self, index: u32) {
         let mut state = self.state.lock();
         match find(&state, index) {
             None => add(&mut state.unwatched, index),
@@ -295,6 +307,39 @@ impl Fate {
             offset: appended.offset,
             timestamp: system_time(appended.timestamp.unwrap_or(timestamp)),
         })
+    }
+}
+
+/// Records in a row, in one number: the first, and the one behind the last.
+#[derive(Default)]
+struct Run(AtomicU64);
+
+impl Run {
+    /// No batch has so many records.
+    const CLOSED: u64 = u64::MAX;
+
+    /// Says whether the record has come to the run.
+    #[inline]
+    fn extend(&self, index: u32) -> bool {
+        let run = self.0.load(Ordering::Acquire);
+        let (first, end) = (run >> 32, run & u64::from(u32::MAX));
+        let index = u64::from(index);
+        let first = match end {
+            _ if run == Self::CLOSED => return false,
+            _ if first == end => index,
+            _ if end == index => first,
+            _ => return false,
+        };
+        let longer = first << 32 | (index + 1);
+        let exchanged = self.0.compare_exchange(run, longer, Ordering::AcqRel, Ordering::Relaxed);
+        exchanged.is_ok()
+    }
+
+    /// From now on nothing comes to it. Gives what it was, the first time.
+    fn close(&self) -> Option<Range<u32>> {
+        let run = self.0.swap(Self::CLOSED, Ordering::AcqRel);
+        let (first, end) = ((run >> 32) as u32, run as u32);
+        Some(first..end).filter(|run| !run.is_empty())
     }
 }
 

@@ -256,7 +256,7 @@ impl Keeper {
                 for partition in self.shared.learn(told).all() {
                     let is_used = partition.has_owner() || partition.has_work();
                     if is_used && !self.shared.place(&partition) {
-                        self.homeless.insert(partition.key, partition);
+                        self.homeless.insert(partition.key, Arc::clone(partition));
                     }
                 }
             }
@@ -273,7 +273,7 @@ impl Keeper {
             None => {
                 if let Some(topic) = self.shared.topics.known(name).filter(|topic| has_work(topic)) {
                     for partition in topic.all() {
-                        self.homeless.insert(partition.key, partition);
+                        self.homeless.insert(partition.key, Arc::clone(partition));
                     }
                 }
             }

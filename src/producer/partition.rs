@@ -210,6 +210,25 @@ impl Partition {
 
     // ---- callers ----
 
+    /// Writes a record behind the last one if that is all there is to do: for anything else there is [`put`](Self::put).
+    #[inline]
+    pub(super) fn put_at_once(
+        &self,
+        record: &Parts<'_>,
+        watch: &mut Option<Watch>,
+    ) -> Option<Result<Option<Delivery>>> {
+        let mut state = self.state.lock();
+        // Nothing is filled any more in a partition that has ended.
+        let open = state.open.as_mut()?;
+        let size = open.size_of(record);
+        let filled = open.buffer.bytes().len();
+        // With the lock: whoever closes looks here afterwards.
+        if size > open.buffer.room() || size > self.limit().saturating_sub(filled) || self.env.closing.is_stopped() {
+            return None;
+        }
+        Some(open.take_in(record, size, watch))
+    }
+
     /// Writes a record behind the last one. `room` is used if it is needed, and what is not used is left in it.
     pub(super) fn put(
         self: &Arc<Self>,
@@ -251,19 +270,7 @@ impl Partition {
             };
             open.buffer.grow(more);
         }
-        let index = open.writer.records();
-        open.append(&record, size)?;
-        let delivery = match watch.take() {
-            Some(Watch::Callback(callback)) => {
-                open.fate.call_back(index, record.timestamp, callback);
-                None
-            }
-            Some(Watch::Delivery) => Some(Delivery::new(Arc::clone(&open.fate), index, record.timestamp)),
-            Some(Watch::Nobody) | None => {
-                delivery::add(&mut open.detached, index);
-                None
-            }
-        };
+        let delivery = open.take_in(&record, size, watch)?;
         let is_homeless = news && state.owner.is_none();
         self.announce(state, news);
         Ok(Put::Written { delivery, is_homeless })
@@ -775,15 +782,23 @@ impl Open {
     }
 
     /// `size` is what `size_of` has said.
-    fn append(&mut self, record: &Parts<'_>, size: usize) -> Result<()> {
+    #[inline]
+    fn take_in(&mut self, record: &Parts<'_>, size: usize, watch: &mut Option<Watch>) -> Result<Option<Delivery>> {
         let Parts {
             timestamp,
             key,
             value,
             headers,
         } = *record;
+        let index = self.writer.records();
         let bytes = self.buffer.bytes_mut();
-        self.writer.append_sized(bytes, size, timestamp, key, value, headers)
+        self.writer.append_sized(bytes, size, timestamp, key, value, headers)?;
+        match watch.take() {
+            Some(Watch::Delivery) => return Ok(Some(Delivery::new(Arc::clone(&self.fate), index, timestamp))),
+            Some(Watch::Callback(callback)) => self.fate.call_back(index, timestamp, callback),
+            Some(Watch::Nobody) | None => delivery::add(&mut self.detached, index),
+        }
+        Ok(None)
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Instant,
 };
 
@@ -47,15 +50,16 @@ impl Table {
     }
 }
 
-/// A topic that is written to.
+/// A topic that is written to, with the partitions that were known when it was looked up: with more of them, another one
+/// takes its place, so that who looks for a partition needs no lock of the topic's own.
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
-    chooser: Chooser,
+    chooser: Arc<Chooser>,
     /// Its partitioner is the program's own code.
     is_custom: bool,
-    partitions: RwLock<Vec<Arc<Partition>>>,
+    partitions: Vec<Arc<Partition>>,
     /// The ID under which the cluster has it, and when that was told.
-    told: Mutex<(Uuid, Instant)>,
+    told: Arc<Mutex<(Uuid, Instant)>>,
     batch_bytes: Arc<AtomicUsize>,
 }
 
@@ -64,20 +68,22 @@ impl Topics {
         self.table.read().find(name).cloned()
     }
 
-    /// Where a record goes, if that takes nothing but a look at what is known: the way of nearly every record.
-    pub(super) fn place(
+    /// Gives the partition that a record goes to, if finding it takes nothing but a look at what is known: the way of nearly
+    /// every record. `found` must not come back here.
+    pub(super) fn place<T>(
         &self,
         name: &str,
         partition: Option<i32>,
         record: (Option<&[u8]>, Option<&[u8]>, usize),
-    ) -> Option<Result<Arc<Partition>>> {
+        found: impl FnOnce(&Arc<Partition>) -> T,
+    ) -> Option<Result<T>> {
         let table = self.table.read();
         let topic = table.find(name)?;
         let (key, value, size) = record;
         match partition {
-            Some(index) => topic.partition(index).map(Ok),
+            Some(index) => topic.partition(index).map(|partition| Ok(found(partition))),
             None if topic.is_custom => None,
-            None => Some(topic.choose(key, value, size)),
+            None => Some(topic.choose(key, value, size).map(found)),
         }
     }
 
@@ -88,25 +94,26 @@ impl Topics {
     /// Every partition there is.
     pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
         let topics = self.all();
-        topics.iter().flat_map(|topic| topic.all()).collect()
+        topics.iter().flat_map(|topic| topic.all()).cloned().collect()
     }
 
     /// Takes over what the cluster says of a topic: partitions become more, never fewer. (The keeper forgets a topic that
     /// [`has_shrunk`](Topic::has_shrunk).)
     pub(super) fn learn(&self, told: &cluster::Topic, env: &Arc<Env>, seed: u64) -> Arc<Topic> {
-        let topic = match self.known(&told.name) {
-            Some(topic) => topic,
-            None => {
-                let mut table = self.table.write();
-                let new = || Arc::new(Topic::new(told, env, seed));
-                let topic = Arc::clone(table.all.entry(Arc::clone(&told.name)).or_insert_with(new));
-                table.choose_few();
-                topic
-            }
-        };
-        if !topic.has_shrunk(told) {
-            topic.take_over(told, env);
+        if let Some(topic) = self.known(&told.name).filter(|topic| topic.has_all(told)) {
+            topic.hear(told);
+            return topic;
         }
+        let mut table = self.table.write();
+        let topic = match table.all.get(&told.name) {
+            Some(topic) if topic.has_shrunk(told) => return Arc::clone(topic),
+            Some(topic) => topic.with_more(told, env),
+            None => Topic::new(told, env, seed).with_more(told, env),
+        };
+        topic.hear(told);
+        let topic = Arc::new(topic);
+        table.all.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        table.choose_few();
         topic
     }
 
@@ -125,9 +132,9 @@ impl Topic {
         Self {
             name: Arc::clone(&told.name),
             is_custom: matches!(config.partitioner, Partitioner::Custom(_)),
-            chooser: Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed),
-            partitions: RwLock::default(),
-            told: Mutex::new((told.id, told.fetched_at)),
+            chooser: Arc::new(Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed)),
+            partitions: Vec::new(),
+            told: Arc::new(Mutex::new((told.id, told.fetched_at))),
             batch_bytes: Arc::new(AtomicUsize::new(config.batch_bytes)),
         }
     }
@@ -135,74 +142,69 @@ impl Topic {
     /// Whether it was deleted and made anew with fewer partitions: those of one topic only become more.
     pub(super) fn has_shrunk(&self, told: &cluster::Topic) -> bool {
         let (id, at) = *self.told.lock();
-        told.id != id && told.fetched_at >= at && told.partitions.len() < self.partitions.read().len()
+        told.id != id && told.fetched_at >= at && told.partitions.len() < self.partitions.len()
     }
 
-    fn take_over(&self, told: &cluster::Topic, env: &Arc<Env>) {
-        {
-            let mut known = self.told.lock();
-            if told.fetched_at >= known.1 {
-                *known = (told.id, told.fetched_at);
-            }
-        }
-        let count = told.partitions.len();
-        if self.partitions.read().len() >= count {
+    /// Whether there is nothing to add to its partitions.
+    fn has_all(&self, told: &cluster::Topic) -> bool {
+        told.partitions.len() <= self.partitions.len()
+    }
+
+    fn hear(&self, told: &cluster::Topic) {
+        if self.has_shrunk(told) {
             return;
         }
-        let mut partitions = self.partitions.write();
-        while partitions.len() < count {
-            let Ok(index) = i32::try_from(partitions.len()) else {
-                return;
-            };
-            let (name, batch_bytes) = (Arc::clone(&self.name), Arc::clone(&self.batch_bytes));
-            partitions.push(Partition::new(name, index, Arc::clone(env), batch_bytes));
+        let mut known = self.told.lock();
+        if told.fetched_at >= known.1 {
+            *known = (told.id, told.fetched_at);
         }
     }
 
-    pub(super) fn partition(&self, index: i32) -> Option<Arc<Partition>> {
-        let index = usize::try_from(index).ok()?;
-        self.partitions.read().get(index).cloned()
+    /// The same topic, with the partitions that were added.
+    fn with_more(&self, told: &cluster::Topic, env: &Arc<Env>) -> Self {
+        let count = i32::try_from(told.partitions.len()).unwrap_or(i32::MAX);
+        let known = i32::try_from(self.partitions.len()).unwrap_or(i32::MAX);
+        let new = |index| {
+            let (name, batch_bytes) = (Arc::clone(&self.name), Arc::clone(&self.batch_bytes));
+            Partition::new(name, index, Arc::clone(env), batch_bytes)
+        };
+        Self {
+            name: Arc::clone(&self.name),
+            chooser: Arc::clone(&self.chooser),
+            is_custom: self.is_custom,
+            partitions: self.partitions.iter().cloned().chain((known..count).map(new)).collect(),
+            told: Arc::clone(&self.told),
+            batch_bytes: Arc::clone(&self.batch_bytes),
+        }
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Partition>> {
-        self.partitions.read().clone()
+    pub(super) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    pub(super) fn all(&self) -> &[Arc<Partition>] {
+        &self.partitions
     }
 
     /// Of a record without a partition of its own.
-    pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<Arc<Partition>> {
-        if self.is_custom {
-            // Without the lock while a closure of the program runs.
-            return self.choose_from(&self.all(), key, value, size);
-        }
-        self.choose_from(&self.partitions.read(), key, value, size)
-    }
-
-    fn choose_from(
-        &self,
-        partitions: &[Arc<Partition>],
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        size: usize,
-    ) -> Result<Arc<Partition>> {
-        if partitions.is_empty() {
+    pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<&Arc<Partition>> {
+        if self.partitions.is_empty() {
             // A broker that knows of none yet.
             return Err(Error::refused(ResponseError::LeaderNotAvailable.code()).for_topic(&self.name));
         }
-        let chosen = self.chooser.choose(&self.name, key, value, size, &Known(partitions))?;
-        let chosen = usize::try_from(chosen).ok().and_then(|chosen| partitions.get(chosen));
+        let known = Known(&self.partitions);
+        let chosen = self.chooser.choose(&self.name, key, value, size, &known)?;
         let none = || Error::new(ErrorKind::Internal, "a partition was chosen that is none");
-        chosen.cloned().ok_or_else(none)
+        self.partition(chosen).ok_or_else(none)
     }
 
     /// Batches may be as large again as they are set to be: what a broker accepts may have changed.
     pub(super) fn try_large_batches(&self, batch_bytes: usize) {
-        self.batch_bytes
-            .store(batch_bytes, std::sync::atomic::Ordering::Relaxed);
+        self.batch_bytes.store(batch_bytes, Ordering::Relaxed);
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
-        let partitions = self.partitions.read();
-        partitions.iter().filter_map(|partition| partition.deadline()).min()
+        self.partitions.iter().filter_map(|partition| partition.deadline()).min()
     }
 }
 

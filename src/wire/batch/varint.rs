@@ -91,6 +91,49 @@ fn write_long(out: &mut Vec<u8>, mut rest: u64) {
     out.push(rest as u8);
 }
 
+/// A few integers in a row, put together where no vector has to be asked for room. There is room for one of ten bytes and
+/// four of five; what is more takes the place of the first ones.
+#[derive(Debug, Default)]
+pub(super) struct Short {
+    bytes: [u8; Self::ROOM],
+    length: usize,
+}
+
+impl Short {
+    const ROOM: usize = 32;
+
+    #[inline]
+    pub(super) fn push(&mut self, value: i64) {
+        let mut rest = zigzag(value);
+        while rest >= 0x80 {
+            self.push_byte(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.push_byte(rest as u8);
+    }
+
+    #[inline]
+    fn push_byte(&mut self, byte: u8) {
+        debug_assert!(self.length < Self::ROOM);
+        self.bytes[self.length % Self::ROOM] = byte;
+        self.length += 1;
+    }
+
+    /// Empties it into the vector.
+    #[inline]
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) {
+        let end = out.len() + self.length;
+        if out.capacity() - out.len() >= Self::ROOM {
+            // To copy all of it, whose length is known, takes less than to copy less.
+            out.extend_from_slice(&self.bytes);
+            out.truncate(end);
+        } else {
+            out.extend_from_slice(&self.bytes[..self.length.min(Self::ROOM)]);
+        }
+        self.length = 0;
+    }
+}
+
 /// How many bytes [`write_i64`] takes.
 #[inline]
 pub(super) fn size_i64(value: i64) -> usize {

@@ -5,7 +5,7 @@ use super::{
     codec::{Compression, Compressor},
     decoder::LOG_APPEND,
     raw::{CHECKED_FROM, CONTROL, HEADER, PREFIX, TRANSACTIONAL},
-    varint::{size_i64, write_i64},
+    varint::{Short, size_i64, write_i64},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -115,12 +115,19 @@ impl BatchWriter {
         }
         out.reserve(size);
         let end = out.len() + size;
-        write_i64(out, body_of(size) as i64);
-        out.push(0); // attributes, of which Kafka uses none
-        write_i64(out, self.timestamp_delta(timestamp));
-        write_i64(out, i64::from(self.records));
-        write_nullable(out, key);
-        write_nullable(out, value);
+        let mut front = Short::default();
+        front.push(body_of(size) as i64);
+        front.push(0); // attributes, of which Kafka uses none
+        front.push(self.timestamp_delta(timestamp));
+        front.push(i64::from(self.records));
+        front.push(length_of(key));
+        if let Some(key) = key {
+            front.write(out);
+            out.extend_from_slice(key);
+        }
+        front.push(length_of(value));
+        front.write(out);
+        out.extend_from_slice(value.unwrap_or_default());
         write_headers(out, headers);
         debug_assert_eq!(out.len(), end);
         self.count(timestamp);
@@ -253,9 +260,15 @@ fn write_headers(out: &mut Vec<u8>, headers: &[HeaderRef<'_>]) {
     }
 }
 
+/// As it is written: that of null is below zero.
+#[inline]
+fn length_of(bytes: Option<&[u8]>) -> i64 {
+    bytes.map_or(-1, |bytes| bytes.len() as i64)
+}
+
 #[inline]
 fn write_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
-    write_i64(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
+    write_i64(out, length_of(bytes));
     if let Some(bytes) = bytes {
         out.extend_from_slice(bytes);
     }
