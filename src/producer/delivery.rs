@@ -331,7 +331,9 @@ impl Run {
             _ => return false,
         };
         let longer = first << 32 | (index + 1);
-        let exchanged = self.0.compare_exchange(run, longer, Ordering::AcqRel, Ordering::Relaxed);
+        let exchanged = self
+            .0
+            .compare_exchange(run, longer, Ordering::AcqRel, Ordering::Relaxed);
         exchanged.is_ok()
     }
 

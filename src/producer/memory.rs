@@ -290,6 +290,12 @@ impl Buffer {
         &mut self.bytes
     }
 
+    /// To write at most [`room`](Self::room) more, for who has just looked.
+    #[inline]
+    pub(super) fn room_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
     /// How much can be written without growing.
     pub(super) fn room(&self) -> usize {
         self.bytes.capacity() - self.bytes.len()

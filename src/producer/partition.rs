@@ -791,7 +791,7 @@ impl Open {
             headers,
         } = *record;
         let index = self.writer.records();
-        let bytes = self.buffer.bytes_mut();
+        let bytes = self.buffer.room_mut();
         self.writer.append_sized(bytes, size, timestamp, key, value, headers)?;
         match watch.take() {
             Some(Watch::Delivery) => return Ok(Some(Delivery::new(Arc::clone(&self.fate), index, timestamp))),

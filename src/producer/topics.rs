@@ -204,7 +204,10 @@ impl Topic {
     }
 
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
-        self.partitions.iter().filter_map(|partition| partition.deadline()).min()
+        self.partitions
+            .iter()
+            .filter_map(|partition| partition.deadline())
+            .min()
     }
 }
 

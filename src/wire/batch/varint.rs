@@ -102,9 +102,21 @@ pub(super) struct Short {
 impl Short {
     const ROOM: usize = 32;
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, value: i64) {
-        let mut rest = zigzag(value);
+        let bits = zigzag(value);
+        if bits < 1 << 7 {
+            self.push_byte(bits as u8);
+        } else if bits < 1 << 14 {
+            self.push_byte(bits as u8 | 0x80);
+            self.push_byte((bits >> 7) as u8);
+        } else {
+            self.push_long(bits);
+        }
+    }
+
+    #[inline(never)]
+    fn push_long(&mut self, mut rest: u64) {
         while rest >= 0x80 {
             self.push_byte(rest as u8 | 0x80);
             rest >>= 7;
@@ -112,7 +124,7 @@ impl Short {
         self.push_byte(rest as u8);
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_byte(&mut self, byte: u8) {
         debug_assert!(self.length < Self::ROOM);
         self.bytes[self.length % Self::ROOM] = byte;

@@ -128,7 +128,11 @@ impl BatchWriter {
         front.push(length_of(value));
         front.write(out);
         out.extend_from_slice(value.unwrap_or_default());
-        write_headers(out, headers);
+        if headers.is_empty() {
+            out.push(0);
+        } else {
+            write_headers(out, headers);
+        }
         debug_assert_eq!(out.len(), end);
         self.count(timestamp);
         Ok(())
@@ -217,7 +221,7 @@ pub(crate) fn record_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[H
 
 /// What follows a record's length. As large as can be where it is more than can be addressed: a record may name the
 /// same bytes many times.
-#[inline]
+#[inline(always)]
 fn body_size(
     timestamp_delta: i64,
     offset_delta: u32,
@@ -245,6 +249,9 @@ fn nullable_size(bytes: Option<&[u8]>) -> usize {
 
 #[inline]
 fn headers_size(headers: &[HeaderRef<'_>]) -> usize {
+    if headers.is_empty() {
+        return 1;
+    }
     headers
         .iter()
         .map(|&(key, value)| nullable_size(Some(key)).saturating_add(nullable_size(value)))
