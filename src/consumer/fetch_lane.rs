@@ -68,6 +68,8 @@ const SLOWEST: usize = 512;
 const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
+/// An answer with no more than so many bytes of records is the end of a wait, and not a part of a long read.
+const FEW: usize = 64 << 10;
 
 /// What others know of a lane.
 pub(crate) struct LaneEntry {
@@ -352,7 +354,8 @@ impl Lane {
         })
     }
 
-    /// Takes the answer in, and writes the next Fetch before the fetchers get their records.
+    /// Takes the answer in, and writes the next Fetch before the fetchers get their records; or behind it, when these are
+    /// so few that somebody waits for them, and not for the broker.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
     fn carry_on(&mut self, plan: &mut Plan, answered: Answered) -> Option<Flight> {
         self.failures = 0;
@@ -385,12 +388,15 @@ impl Lane {
             false => None,
         };
         drop(state);
+        let bytes: usize = raws.iter().map(|(_, raw)| raw.bytes.len()).sum();
+        let (few, many) = if bytes <= FEW { (raws, Vec::new()) } else { (Vec::new(), raws) };
+        shared.deliver(few);
         let flight = next.map(|plan| {
             // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for.
             let is_written = self.send(&plan).inspect_err(|_| self.link = None).is_ok();
             Flight { plan, is_written }
         });
-        shared.deliver(raws);
+        shared.deliver(many);
         if !pause.is_zero() {
             log::debug!("broker {} is not asked for {pause:?}", self.broker);
             shared.stop.wait(pause);
