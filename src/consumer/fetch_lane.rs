@@ -389,7 +389,11 @@ impl Lane {
         };
         drop(state);
         let bytes: usize = raws.iter().map(|(_, raw)| raw.bytes.len()).sum();
-        let (few, many) = if bytes <= FEW { (raws, Vec::new()) } else { (Vec::new(), raws) };
+        let (few, many) = if bytes <= FEW {
+            (raws, Vec::new())
+        } else {
+            (Vec::new(), raws)
+        };
         shared.deliver(few);
         let flight = next.map(|plan| {
             // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for.

@@ -381,3 +381,44 @@ impl fmt::Debug for Fate {
         write!(f, "Fate({}-{})", self.topic, self.partition)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_run_takes_what_follows_it_and_nothing_after_its_end() {
+        let run = Run::default();
+        assert!(run.extend(7) && run.extend(8));
+        assert!(!run.extend(8) && !run.extend(6) && !run.extend(10));
+        assert_eq!(run.close(), Some(7..9));
+        assert!(!run.extend(9));
+        assert_eq!(run.close(), None);
+        assert_eq!(Run::default().close(), None);
+    }
+
+    proptest! {
+        /// What a run does not take goes another way: together they are all that was dropped.
+        #[test]
+        fn no_drop_is_forgotten(dropped in prop::collection::vec(0..20_u32, 0..30), closed_after in 0..30_usize) {
+            let run = Run::default();
+            let (mut with_a_look, mut taken) = (Vec::new(), None);
+            for (at, &index) in dropped.iter().enumerate() {
+                if at == closed_after {
+                    taken = run.close();
+                }
+                if !run.extend(index) {
+                    with_a_look.push(index);
+                }
+            }
+            let taken = taken.or_else(|| run.close());
+            let seen = taken.into_iter().flatten().chain(with_a_look);
+            let (mut seen, mut expected): (Vec<u32>, _) = (seen.collect(), dropped);
+            seen.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

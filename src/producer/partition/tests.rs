@@ -487,3 +487,25 @@ fn what_was_not_sent_is_taken_out_and_what_was_goes_on() {
     );
     bench.assert_settled();
 }
+
+#[test]
+fn a_failure_is_untold_if_and_only_if_a_delivery_was_dropped_before_it() {
+    for dropped in [&[][..], &[0], &[2], &[0, 1, 2, 3], &[3, 1], &[1, 2, 0]] {
+        let bench = Bench::new();
+        let mut deliveries: Vec<_> = (0..4).map(|i| Some(bench.put(&i.to_string()))).collect();
+        for &index in dropped {
+            deliveries[index] = None;
+        }
+        bench.partition.fail_unsent(&Error::protocol("refused"));
+        for delivery in deliveries.iter().flatten() {
+            assert!(delivery.poll().unwrap().is_err());
+        }
+        assert_eq!(
+            bench.env.ledger.take_untold().is_some(),
+            !dropped.is_empty(),
+            "{dropped:?}"
+        );
+        drop(deliveries);
+        assert!(bench.env.ledger.take_untold().is_none(), "{dropped:?}");
+    }
+}
