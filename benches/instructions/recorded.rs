@@ -91,8 +91,8 @@ impl Recorded {
             return vec![format!("{workload}: nothing is recorded")];
         };
         let instructions = [
-            ("instructions per message", new.all, old.all),
-            ("of them in the caller's thread", new.caller, old.caller),
+            ("instructions", new.all, old.all),
+            ("instructions of the caller", new.caller, old.caller),
         ];
         let instructions = instructions
             .into_iter()
@@ -100,7 +100,7 @@ impl Recorded {
             .map(|(what, new, old)| format!("{workload}: {new:.1} {what}, recorded are {old:.1}"));
         let allocations = (new.allocations > old.allocations + ALLOCATIONS).then(|| {
             let (new, old) = (new.allocations, old.allocations);
-            format!("{workload}: {new:.3} allocations per message, recorded are {old:.3}")
+            format!("{workload}: {new:.3} allocations, recorded are {old:.3}")
         });
         instructions.chain(allocations).collect()
     }
@@ -144,7 +144,7 @@ impl Recorded {
 
 /// What to do about it.
 pub(crate) fn advise(grown: &[String]) {
-    println!("\nMore than {MOST} times what is recorded, or {ALLOCATIONS} allocations more:");
+    println!("\nA message costs more than {MOST} times what is recorded, or {ALLOCATIONS} allocations more:");
     grown.iter().for_each(|sentence| println!("- {sentence}"));
     let profile = callgrind::profile("WORKLOAD", crate::MANY);
     println!("\nWhere it comes from: callgrind_annotate {}-01", profile.display());
