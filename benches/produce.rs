@@ -48,6 +48,8 @@ mod latency;
 #[path = "produce/load.rs"]
 mod load;
 mod race;
+#[path = "throughput/floor.rs"]
+mod reads;
 #[path = "../tests/kafka/support/mod.rs"]
 mod support;
 #[path = "produce/topics.rs"]
