@@ -91,12 +91,12 @@ const fn rust(name: &'static str) -> Peer {
 
 /// The floor first, and then everybody who is wanted and can be started. Says who cannot, and why.
 pub(crate) fn find(options: &Options) -> Result<Vec<Contender>, String> {
-    let mut contenders = Vec::new();
+    let (mut contenders, mut absent) = (Vec::new(), Vec::new());
     for (peer, variant) in wanted(options)? {
         let command = match command(peer) {
             Ok(command) => command,
             Err(reason) => {
-                println!("without {}: {reason}", peer.name);
+                absent.push((peer.name, reason));
                 continue;
             }
         };
@@ -116,9 +116,22 @@ pub(crate) fn find(options: &Options) -> Result<Vec<Contender>, String> {
         contenders.push(usual);
         contenders.extend(tuned);
     }
+    say_who_is_absent(&mut absent);
     match contenders.first() {
         Some(first) if first.is_floor() => Ok(contenders),
         _ => Err("there is no floor, and nothing to compare with".to_owned()),
+    }
+}
+
+/// In one line, by the reasons.
+fn say_who_is_absent(absent: &mut Vec<(&str, String)>) {
+    absent.dedup();
+    let said = absent.chunk_by(|(_, one), (_, next)| one == next).map(|alike| {
+        let names: Vec<_> = alike.iter().map(|(name, _)| *name).collect();
+        format!("{} ({})", names.join(", "), alike[0].1)
+    });
+    if !absent.is_empty() {
+        println!("Left out: {}.\n", said.collect::<Vec<_>>().join("; "));
     }
 }
 
@@ -196,7 +209,7 @@ fn command(peer: &Peer) -> Result<Vec<PathBuf>, String> {
             let program = here.join(peer.name);
             if !program.is_file() {
                 return Err(
-                    "it is built by `cargo build --release --manifest-path benches/peers/Cargo.toml --all-features`"
+                    "`cargo build --release --manifest-path benches/peers/Cargo.toml --all-features` builds it"
                         .to_owned(),
                 );
             }

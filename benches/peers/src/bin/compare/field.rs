@@ -187,7 +187,12 @@ impl<'a> Field<'a> {
             idle_partitions,
             records,
         } = wanted;
-        eprintln!("{records} records for {partitions} partitions, {load:?}");
+        eprintln!(
+            "{records} records of {} bytes, {}, in {partitions} of {} partitions",
+            load.value_bytes,
+            load.codec,
+            partitions + idle_partitions
+        );
         let topic = self.topics.create(partitions);
         self.fill(&topic, &load, records);
         let found = self.topics.records_in(&topic, partitions) as u64;

@@ -125,8 +125,8 @@ fn about(trial: &Trial) -> String {
     } = trial;
     let records = format!("{messages} records of {} bytes, {}", load.value_bytes, load.codec);
     match trial.kind {
-        Kind::Read | Kind::Write => format!("{records}, {partitions} partitions."),
-        Kind::Latency => format!("{records}, for {seconds} s, {partitions} partition."),
+        Kind::Read | Kind::Write => format!("{records}; partitions: {partitions}."),
+        Kind::Latency => format!("{records}, in {seconds} s, through {partitions} partition."),
         Kind::Idle => format!("{seconds} s, {partitions} partitions."),
         Kind::Neighbours(all) => {
             format!(
@@ -153,19 +153,21 @@ fn remarks(trial: &Trial, race: &Race) -> String {
     remarks.join("; ").replace('|', "/")
 }
 
-/// How klamm did.
+/// How klamm did, when there is somebody to compare it with.
 fn words(trial: &Trial, races: &[Race]) -> String {
+    let measures = measures(trial.kind);
     let klamm = races.iter().filter(|race| race.is_klamm);
     let lines = klamm.map(|klamm| {
-        let each = measures(trial.kind).map(|measure| {
-            let best = best(races, &measure).map(|best| {
-                let ratio = short(klamm.ratio(best, measure.of));
-                format!("{ratio} of the best peer's ({})", best.name)
-            });
-            let best = best.unwrap_or_else(|| "no peer to compare with".to_owned());
-            format!("{}: {best}", measure.name)
+        let each = measures.iter().filter_map(|measure| {
+            let best = best(races, measure)?;
+            let ratio = short(klamm.ratio(best, measure.of));
+            Some(format!("{}: {ratio} of the best peer's ({})", measure.name, best.name))
         });
-        format!("\n{}: {}.\n", klamm.name, each.join("; "))
+        let each: Vec<_> = each.collect();
+        if each.is_empty() {
+            return String::new();
+        }
+        format!("\n{}, {}.\n", klamm.name, each.join("; "))
     });
     lines.collect()
 }
