@@ -249,18 +249,13 @@ fn go(programs: &Path, name: &str) -> Result<Vec<PathBuf>, String> {
     if Command::new("go").arg("version").output().is_err() {
         return Err("there is no `go` on the PATH".to_owned());
     }
-    let folder = source("go");
-    if !folder.join(name).is_dir() {
-        return Err(format!("{} is not there", folder.join(name).display()));
-    }
     let program = programs.join(name);
     let mut compiler = Command::new("go");
     compiler
-        .current_dir(&folder)
-        .arg("build")
-        .arg("-o")
+        .current_dir(source("go"))
+        .args(["build", "-o"])
         .arg(&program)
-        .arg(format!("./{name}"));
+        .arg(format!("./cmd/{name}"));
     succeed(compiler.output(), "go build")?;
     Ok(vec![program])
 }

@@ -50,8 +50,8 @@ impl Run {
         let run: Map<String, Value> = serde_json::from_str(&read(&out)).map_err(|error| error.to_string())?;
         let run = Self(run);
         match run.number("messages") {
-            handled if handled >= messages as f64 => Ok(run),
-            handled => Err(format!("{handled} messages of {messages}")),
+            handled if messages == 0 || handled == messages as f64 => Ok(run),
+            handled => Err(format!("{handled} messages, not {messages}")),
         }
     }
 
