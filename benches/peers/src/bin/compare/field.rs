@@ -19,18 +19,18 @@ const POOL: usize = 4 << 20;
 pub(crate) struct Field<'a> {
     options: &'a Options,
     topics: Topics,
-    /// Topics to read from, with what was asked for.
-    filled: Vec<(Filled, String)>,
+    /// Topics to read from, with the number of their records.
+    filled: Vec<(Filled, u64, String)>,
     /// For values, and for what programs say.
     folder: PathBuf,
 }
 
+/// What is in a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Filled {
     load: Load,
     partitions: usize,
     idle_partitions: usize,
-    records: u64,
 }
 
 impl<'a> Field<'a> {
@@ -72,7 +72,7 @@ impl<'a> Field<'a> {
 
     /// Deletes what the last row has read.
     pub(crate) fn clear(&mut self) {
-        for (_, topic) in self.filled.drain(..) {
+        for (_, _, topic) in self.filled.drain(..) {
             self.topics.delete(&topic);
         }
     }
@@ -171,21 +171,21 @@ impl<'a> Field<'a> {
             load: trial.load,
             partitions: trial.partitions,
             idle_partitions,
-            records: trial.messages,
         });
-        wanted.map(|wanted| self.filled(wanted)).collect()
+        wanted.map(|wanted| self.filled(wanted, trial.messages)).collect()
     }
 
     /// Kafka's own producer fills a topic before the idle partitions are there.
-    fn filled(&mut self, wanted: Filled) -> String {
-        if let Some((_, topic)) = self.filled.iter().find(|(filled, _)| *filled == wanted) {
+    fn filled(&mut self, wanted: Filled, records: u64) -> String {
+        // A topic may hold more than is read.
+        let suits = |(filled, holds, _): &&(Filled, u64, String)| *filled == wanted && *holds >= records;
+        if let Some((_, _, topic)) = self.filled.iter().find(suits) {
             return topic.clone();
         }
         let Filled {
             load,
             partitions,
             idle_partitions,
-            records,
         } = wanted;
         eprintln!(
             "{records} records of {} bytes, {}, in {partitions} of {} partitions",
@@ -200,7 +200,7 @@ impl<'a> Field<'a> {
         if idle_partitions > 0 {
             self.topics.grow(&topic, partitions + idle_partitions);
         }
-        self.filled.push((wanted, topic.clone()));
+        self.filled.push((wanted, records, topic.clone()));
         topic
     }
 

@@ -81,7 +81,7 @@ fn main() -> ExitCode {
 fn compare(options: &Options, contenders: &[Contender]) {
     let begun = Instant::now();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    println!("{cores} cores, {} rounds, medians", options.rounds);
+    println!("Cores: {cores}; rounds: {}; medians.", options.rounds);
     let mut field = Field::new(options);
     let (mut summary, mut raw) = (Vec::new(), Vec::new());
     for row in &options.rows {

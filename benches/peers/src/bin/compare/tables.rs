@@ -57,6 +57,11 @@ fn measures(kind: Kind) -> [Measure; 2] {
     }
 }
 
+/// Whether what is measured is a ratio already, of a client to itself.
+fn is_ratio(kind: Kind) -> bool {
+    matches!(kind, Kind::Neighbours(_))
+}
+
 /// Whether it says something how many times the floor's a figure is.
 fn has_floor(kind: Kind) -> bool {
     matches!(kind, Kind::Read | Kind::Write | Kind::Latency)
@@ -155,6 +160,9 @@ fn remarks(trial: &Trial, race: &Race) -> String {
 
 /// How klamm did, when there is somebody to compare it with.
 fn words(trial: &Trial, races: &[Race]) -> String {
+    if is_ratio(trial.kind) {
+        return String::new();
+    }
     let measures = measures(trial.kind);
     let klamm = races.iter().filter(|race| race.is_klamm);
     let lines = klamm.map(|klamm| {
@@ -220,7 +228,7 @@ fn line(trial: &Trial, races: &[Race]) -> Vec<String> {
             best.unwrap_or_else(|| short(f64::NAN))
         }),
         both(&|measure| ratio(floor.filter(|_| has_floor(trial.kind)), measure)),
-        both(&|measure| ratio(best(races, measure), measure)),
+        both(&|measure| ratio(best(races, measure).filter(|_| !is_ratio(trial.kind)), measure)),
         short(klamm.map_or(f64::NAN, |klamm| klamm.median(peak))),
     ]
 }
@@ -251,7 +259,8 @@ fn table(columns: Vec<String>, lines: impl Iterator<Item = Vec<String>>) -> Stri
 /// Three digits that count, or as many as there are before the point.
 fn short(value: f64) -> String {
     match value {
-        value if value.is_nan() => "–".to_owned(),
+        // Of nothing there is no multiple.
+        value if !value.is_finite() => "–".to_owned(),
         value if value.abs() >= 100.0 => format!("{value:.0}"),
         value if value.abs() >= 10.0 => format!("{value:.1}"),
         value if value.abs() >= 1.0 => format!("{value:.2}"),
@@ -272,7 +281,7 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        let each = [2563.4, 14.7251, 1.0, 0.03519, f64::NAN].map(short);
-        assert_eq!(each, ["2563", "14.7", "1.00", "0.035", "–"]);
+        let each = [2563.4, 14.7251, 1.0, 0.03519, f64::NAN, 1.0 / 0.0].map(short);
+        assert_eq!(each, ["2563", "14.7", "1.00", "0.035", "–", "–"]);
     }
 }
