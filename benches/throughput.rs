@@ -53,7 +53,7 @@ fn main() {
 fn run(contender: &str, bootstrap: &str, topic: &str, records: usize) {
     let begun = Instant::now();
     let read = match contender {
-        "floor" => floor::read(bootstrap, topic, records),
+        "floor" => bare(bootstrap, topic, records),
         "klamm" => messages(&reader(bootstrap, topic), records),
         "klamm-group" => messages(&member(bootstrap, topic), records),
         _ => batches(bootstrap, topic, records),
@@ -69,6 +69,21 @@ struct Read {
     first: Instant,
     last: Instant,
     bytes: usize,
+}
+
+fn bare(bootstrap: &str, topic: &str, records: usize) -> Read {
+    let (mut first, mut seen, mut bytes) = (None, 0, 0);
+    floor::read(bootstrap, topic, |value| {
+        first.get_or_insert_with(Instant::now);
+        bytes += black_box(value).len();
+        seen += 1;
+        seen == records
+    });
+    Read {
+        first: first.expect("at least one record"),
+        last: Instant::now(),
+        bytes,
+    }
 }
 
 fn reader(bootstrap: &str, topic: &str) -> Stream {

@@ -4,7 +4,7 @@
 //! No client can be built like this: it has nothing to write.
 
 use std::{
-    fmt,
+    fmt, thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -139,6 +139,29 @@ impl Requests {
     }
 }
 
+/// Sends each value in a request of its own, and waits for the answer or not.
+pub(crate) fn writer(bootstrap: &str, topic: &str, waits: bool) -> impl FnMut(&[u8]) {
+    let mut connection = Connection::new(bootstrap);
+    if !waits {
+        // Ends with the process.
+        let mut answers = connection.other_half();
+        thread::spawn(move || {
+            loop {
+                expect_success(answers.read());
+            }
+        });
+    }
+    let mut encoder = BatchEncoder::new("none").expect("no codec is always there");
+    move |value| {
+        let filled = encoder.fill(now(), usize::MAX, [(None, value)].into_iter());
+        let (batch, _) = filled.expect("a batch");
+        connection.write(&request(topic, vec![(0, batch.into())]));
+        if waits {
+            expect_success(connection.read());
+        }
+    }
+}
+
 struct Batches<'a> {
     load: &'a Load,
     limit: usize,
@@ -159,7 +182,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-pub(crate) fn request(topic: &str, batches: Vec<(usize, Bytes)>) -> BytesMut {
+fn request(topic: &str, batches: Vec<(usize, Bytes)>) -> BytesMut {
     let partitions = batches.into_iter().map(|(partition, batch)| {
         PartitionProduceData::default()
             .with_index(partition as i32)
@@ -175,7 +198,7 @@ pub(crate) fn request(topic: &str, batches: Vec<(usize, Bytes)>) -> BytesMut {
     bare::frame(&request, ApiKey::Produce, VERSION)
 }
 
-pub(crate) fn expect_success(mut answer: &[u8]) {
+fn expect_success(mut answer: &[u8]) {
     ResponseHeader::decode(&mut answer, ProduceResponse::header_version(VERSION)).expect("a header");
     let answer = ProduceResponse::decode(&mut answer, VERSION).expect("an answer");
     for partition in answer.responses.iter().flat_map(|topic| &topic.partition_responses) {
@@ -183,7 +206,7 @@ pub(crate) fn expect_success(mut answer: &[u8]) {
     }
 }
 
-pub(crate) fn now() -> i64 {
+fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     since.as_millis() as i64
 }

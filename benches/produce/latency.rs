@@ -10,15 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use klamm::{
-    Client, Producer, Record,
-    internals::{BatchEncoder, BatchReader},
-};
+use klamm::{Client, Producer, Record};
 
 use super::{
-    bare::{Connection, fetch_request},
     contenders, floor,
     race::{self, median, median_of, number, ratios},
+    reads,
     topics::Topics,
 };
 
@@ -52,7 +49,8 @@ pub(crate) fn run(contender: &str, bootstrap: &str, topic: &str, records: usize)
                 seen.len() == records
             };
             if is_floor {
-                read_bare(bootstrap, topic, ready, see);
+                ready();
+                reads::read(bootstrap, topic, see);
             } else {
                 read(bootstrap, topic, ready, see);
             }
@@ -61,7 +59,7 @@ pub(crate) fn run(contender: &str, bootstrap: &str, topic: &str, records: usize)
         // Until its first long poll has begun.
         thread::sleep(Duration::from_millis(300));
         if is_floor {
-            pace(records, clock, bare_writer(bootstrap, topic, waits))
+            pace(records, clock, floor::writer(bootstrap, topic, waits))
         } else {
             let producer = producer(bootstrap, contender.starts_with("no-linger"));
             pace(records, clock, |value| write(&producer, topic, value, waits))
@@ -117,28 +115,6 @@ fn write(producer: &Producer, topic: &str, value: &[u8], waits: bool) {
     }
 }
 
-fn bare_writer(bootstrap: &str, topic: &str, waits: bool) -> impl FnMut(&[u8]) {
-    let mut connection = Connection::new(bootstrap);
-    if !waits {
-        // Ends with the process.
-        let mut answers = connection.other_half();
-        thread::spawn(move || {
-            loop {
-                floor::expect_success(answers.read());
-            }
-        });
-    }
-    let mut encoder = BatchEncoder::new("none").expect("no codec is always there");
-    move |value| {
-        let filled = encoder.fill(floor::now(), usize::MAX, [(None, value)].into_iter());
-        let (batch, _) = filled.expect("a batch");
-        connection.write(&floor::request(topic, vec![(0, batch.into())]));
-        if waits {
-            floor::expect_success(connection.read());
-        }
-    }
-}
-
 /// Until `see` has seen enough.
 fn read(bootstrap: &str, topic: &str, ready: impl FnOnce(), mut see: impl FnMut(&[u8]) -> bool) {
     let client = Client::connect(bootstrap).expect("the broker is there");
@@ -148,23 +124,6 @@ fn read(bootstrap: &str, topic: &str, ready: impl FnOnce(), mut see: impl FnMut(
         if see(message.expect("a record").value().unwrap_or_default()) {
             return;
         }
-    }
-}
-
-fn read_bare(bootstrap: &str, topic: &str, ready: impl FnOnce(), mut see: impl FnMut(&[u8]) -> bool) {
-    let mut connection = Connection::new(bootstrap);
-    let mut offsets = vec![0; connection.partitions(topic)];
-    let mut reader = BatchReader::new(0);
-    let mut enough = false;
-    ready();
-    while !enough {
-        let request = fetch_request(topic, &offsets, 1 << 20);
-        connection.fetch(&request, |partition, records| {
-            let walked = reader.walk_values(records, |value| enough = see(value));
-            if let Some(next) = walked.expect("batches that hold") {
-                offsets[partition] = next;
-            }
-        });
     }
 }
 

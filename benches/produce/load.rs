@@ -1,5 +1,10 @@
 //! What is written.
 
+#![allow(
+    dead_code,
+    reason = "the floor beside peers has a copy, with values that it is given"
+)]
+
 use std::fmt;
 
 use super::values::{noise, text};
@@ -63,6 +68,17 @@ impl Workload {
         WORKLOADS.iter().find(|workload| workload.name == name)
     }
 
+    /// One of somebody else's, with values that are his.
+    pub(crate) fn of(partitions: usize, value_bytes: usize, codec: &'static str) -> Self {
+        Self {
+            name: "given",
+            partitions,
+            value_bytes,
+            codec,
+            ..PLAIN
+        }
+    }
+
     pub(crate) fn records(&self, plain: usize) -> usize {
         plain / self.fewer
     }
@@ -107,6 +123,16 @@ impl Load {
             records,
             values: (0..count).flat_map(value).collect(),
             keys: (0..keys).flat_map(|i| noise(i, KEY_BYTES)).collect(),
+        }
+    }
+
+    /// Of values that lie one behind the other.
+    pub(crate) fn of(workload: &'static Workload, records: usize, values: Vec<u8>) -> Self {
+        Self {
+            workload,
+            records,
+            values,
+            keys: Vec::new(),
         }
     }
 

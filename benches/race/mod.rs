@@ -96,10 +96,20 @@ pub(crate) fn processor_seconds_of_children() -> f64 {
     processor_ticks("self", 13)
 }
 
+/// Of this process in user mode, and in system mode, in hundredths of a second.
+pub(crate) fn processor_modes() -> [f64; 2] {
+    [11, 12].map(|field| ticks_in("self", field, 1))
+}
+
 fn processor_ticks(process: &str, field: usize) -> f64 {
+    ticks_in(process, field, 2)
+}
+
+/// The sum of so many fields.
+fn ticks_in(process: &str, field: usize, count: usize) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about processes");
     let behind_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = behind_name.split_whitespace().skip(field).take(2);
+    let ticks = behind_name.split_whitespace().skip(field).take(count);
     ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 

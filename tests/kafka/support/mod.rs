@@ -45,6 +45,7 @@ pub use checker::{
     Owned, Pause, Rebalance, Recorder, Watching, What, now,
 };
 pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
+pub use jars::class_path;
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
 pub use members::{ConsoleMember, JavaMember, MemberProcess, Members, Pattern, run_member};
 pub use process::Process;
@@ -53,4 +54,5 @@ pub use raw::ask;
 pub use soak::{Random, is_long};
 pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, fast_java_tool, java_tool};
 pub use wait::{unique, wait_until};
+pub use watchdog::run_folder;
 pub use written::{Load, Log, Logged, LoggedBatch, Logs, Outcome, Promise, Running, complaints, judge, judge_by};
