@@ -125,7 +125,7 @@ fn compare(wanted: &[&str]) {
     if let Some(unknown) = wanted.iter().find(|name| !known(name)) {
         panic!("nothing is called {unknown:?}; see the first lines of this bench");
     }
-    let topics = Topics::new();
+    let topics = Topics::new(env::var("KLAMM_TEST_BOOTSTRAP").ok());
     let workloads: Vec<_> = WORKLOADS
         .iter()
         .filter(|workload| wanted.is_empty() || wanted.contains(&workload.name))

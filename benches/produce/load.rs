@@ -1,6 +1,9 @@
 //! What is written.
 
-#![allow(dead_code, reason = "the floor beside peers has a copy, with values that it is given")]
+#![allow(
+    dead_code,
+    reason = "the floor beside peers has a copy, with values that it is given"
+)]
 
 use std::fmt;
 

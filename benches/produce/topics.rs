@@ -1,6 +1,9 @@
 //! A topic for each run, which leaves nothing behind: a night of runs must not fill the disk.
 
-use std::env;
+#![allow(
+    dead_code,
+    reason = "every bench that writes has its own copy, and needs what it needs"
+)]
 
 use klamm::{Admin, Client, NewTopic, StartAt};
 
@@ -12,28 +15,18 @@ use super::{
 pub(crate) struct Topics {
     client: Client,
     admin: Admin,
-    kafka: Here,
-}
-
-/// Where the topics are.
-enum Here {
-    Own(Kafka),
-    Given(&'static Kafka),
+    kafka: Kafka,
 }
 
 impl Topics {
-    pub(crate) fn new() -> Self {
-        let kafka = match env::var_os("KLAMM_TEST_BOOTSTRAP") {
-            Some(_) => Here::Given(support::shared()),
-            None => Here::Own(
-                Kafka::builder()
-                    .full_speed()
-                    // Deleted topics go at once, most of them before they have reached the disk.
-                    .property("log.segment.delete.delay.ms", 0)
-                    .start(),
-            ),
-        };
-        let client = Client::connect(&kafka.get().bootstrap()).expect("the broker is there");
+    /// In a cluster that runs already, or in one that ends with this.
+    pub(crate) fn new(bootstrap: Option<String>) -> Self {
+        let own = Kafka::builder()
+            .full_speed()
+            // Deleted topics go at once, most of them before they have reached the disk.
+            .property("log.segment.delete.delay.ms", 0);
+        let kafka = bootstrap.map_or_else(|| own.start(), Kafka::at);
+        let client = Client::connect(&kafka.bootstrap()).expect("the broker is there");
         let admin = client.admin();
         Self { client, admin, kafka }
     }
@@ -46,6 +39,25 @@ impl Topics {
         records: usize,
         write: impl FnOnce(&str, &str) -> T,
     ) -> (T, f64) {
+        let name = self.create(partitions);
+        let busy = self.processor_seconds();
+        let written = write(&self.bootstrap(), &name);
+        let busy = self.processor_seconds() - busy;
+        assert_eq!(
+            self.records_in(&name, partitions),
+            records,
+            "every record is there once"
+        );
+        self.delete(&name);
+        (written, busy)
+    }
+
+    pub(crate) fn bootstrap(&self) -> String {
+        self.kafka.bootstrap()
+    }
+
+    /// Gives its name.
+    pub(crate) fn create(&self, partitions: usize) -> String {
         let name = support::unique("bench");
         let topic = NewTopic::new(&name, partitions as i32, 1)
             // One segment, from which nothing is deleted while it is written.
@@ -53,34 +65,35 @@ impl Topics {
             .config("retention.ms", "-1");
         let created = self.admin.create_topics([topic]).expect("the controller answers");
         created.all().expect("a new topic");
-        self.kafka.get().wait_for_topic(&name, partitions);
-        let busy = self.kafka.processor_seconds();
-        let written = write(&self.kafka.get().bootstrap(), &name);
-        let busy = self.kafka.processor_seconds() - busy;
+        self.kafka.wait_for_topic(&name, partitions);
+        name
+    }
+
+    /// Gives it empty partitions beside those that it has.
+    pub(crate) fn grow(&self, name: &str, partitions: usize) {
+        let grown = self.admin.add_partitions(name, partitions as i32);
+        grown.expect("more partitions");
+        self.kafka.wait_for_topic(name, partitions);
+    }
+
+    pub(crate) fn records_in(&self, name: &str, partitions: usize) -> usize {
         let ends = (0..partitions).map(|partition| {
-            let end = self.client.offset_for(&name, partition as i32, StartAt::Latest);
+            let end = self.client.offset_for(name, partition as i32, StartAt::Latest);
             end.expect("the partition is there").unwrap_or(0)
         });
-        assert_eq!(ends.sum::<i64>(), records as i64, "every record is there once");
+        ends.sum::<i64>() as usize
+    }
+
+    pub(crate) fn delete(&self, name: &str) {
         let deleted = self.admin.delete_topics([name]).expect("the controller answers");
         deleted.all().expect("it is gone");
-        (written, busy)
     }
-}
 
-impl Here {
-    /// Nobody knows it of a cluster that was given.
+    /// Of the broker; nobody knows it of a cluster that was given.
     fn processor_seconds(&self) -> f64 {
-        match self {
-            Self::Own(kafka) => processor_seconds_of(&kafka.process_id(1).to_string()),
-            Self::Given(_) => f64::NAN,
-        }
-    }
-
-    fn get(&self) -> &Kafka {
-        match self {
-            Self::Own(kafka) => kafka,
-            Self::Given(kafka) => kafka,
+        match self.kafka.brokers() {
+            1 => processor_seconds_of(&self.kafka.process_id(1).to_string()),
+            _ => f64::NAN,
         }
     }
 }

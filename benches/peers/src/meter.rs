@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::{Report, race};
 
 /// Runs from the moment at which it was made: just before the client.
@@ -17,7 +19,7 @@ impl Meter {
     pub fn new() -> Self {
         Self {
             begun: Instant::now(),
-            processor: race::processor_seconds(),
+            processor: processor_seconds(),
         }
     }
 
@@ -26,12 +28,11 @@ impl Meter {
         self.begun.elapsed().as_secs_f64()
     }
 
-    /// What it has taken so far to handle so many messages, and so many bytes in their values.
-    ///
-    /// To be asked while the client lives: the time of a thread that has ended is known less exactly.
+    /// What it has taken so far to handle so many messages, and so many bytes in their values: to be asked before the
+    /// client is dropped.
     pub fn report(&self, messages: u64, bytes: u64) -> Report {
         let seconds = self.seconds();
-        let processor = race::processor_seconds() - self.processor;
+        let processor = processor_seconds() - self.processor;
         // Only the sum is known exactly.
         let [user, system] = race::processor_modes();
         let share = if user + system > 0.0 {
@@ -47,4 +48,10 @@ impl Meter {
             .with("system_seconds", processor * (1.0 - share))
             .with("peak_bytes", (race::peak_megabytes() * 1024.0 * 1024.0) as u64)
     }
+}
+
+/// Of this process, also of threads that have ended.
+fn processor_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

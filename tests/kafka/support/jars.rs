@@ -9,8 +9,15 @@ const KAFKA: &str = "4.3.0";
 
 /// Where everything about Kafka is kept: `target/kafka`.
 pub fn kafka_folder() -> PathBuf {
-    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    tmp.parent().unwrap_or(tmp).join("kafka")
+    // Cargo names a folder in `target` to tests and benches; programs lie one deeper themselves.
+    let inside = match option_env!("CARGO_TARGET_TMPDIR") {
+        Some(tmp) => PathBuf::from(tmp),
+        None => {
+            let this = std::env::current_exe().expect("this program has a path");
+            this.parent().unwrap_or(&this).to_owned()
+        }
+    };
+    inside.parent().unwrap_or(&inside).join("kafka")
 }
 
 /// The class path of everything that Java runs here.

@@ -22,12 +22,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(60);
 pub fn shared() -> &'static Kafka {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
     SHARED.get_or_init(|| match std::env::var("KLAMM_TEST_BOOTSTRAP") {
-        Ok(bootstrap) => Kafka {
-            nodes: Vec::new(),
-            external: Some(bootstrap),
-            folder: PathBuf::new(),
-            _permit: None,
-        },
+        Ok(bootstrap) => Kafka::at(bootstrap),
         Err(_) => Kafka::builder().start_with(None),
     })
 }
@@ -70,6 +65,16 @@ pub struct KafkaBuilder {
 }
 
 impl Kafka {
+    /// A cluster that runs already, and goes on when this is dropped. What needs its processes panics.
+    pub fn at(bootstrap: String) -> Self {
+        Self {
+            nodes: Vec::new(),
+            external: Some(bootstrap),
+            folder: PathBuf::new(),
+            _permit: None,
+        }
+    }
+
     /// One broker with the usual settings, unless told otherwise.
     pub fn builder() -> KafkaBuilder {
         KafkaBuilder {

@@ -45,6 +45,7 @@ pub use checker::{
     Owned, Pause, Rebalance, Recorder, Watching, What, now,
 };
 pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
+pub use jars::class_path;
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
 pub use members::{ConsoleMember, JavaMember, MemberProcess, Members, Pattern, run_member};
 pub use process::Process;

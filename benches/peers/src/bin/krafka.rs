@@ -144,14 +144,14 @@ async fn produce(task: Produce) -> Report {
         if handles.len() == UNANSWERED
             && let Some(earliest) = handles.pop_front()
         {
-            earliest.await.expect("it is in the log");
+            let _ = earliest.await.expect("it is in the log");
             acknowledged += 1;
         }
         handles.push_back(producer.enqueue(record).await.expect("there is room"));
     }
     producer.flush().await.expect("all are handled");
     for handle in handles {
-        handle.await.expect("it is in the log");
+        let _ = handle.await.expect("it is in the log");
         acknowledged += 1;
     }
     assert_eq!(acknowledged, task.messages, "all are in the log");
@@ -201,7 +201,7 @@ async fn latency(task: Latency) -> Report {
     });
     let (_producer, handles) = sent.await.expect("the warm-up arrives");
     for handle in handles {
-        handle.await.expect("it is in the log");
+        let _ = handle.await.expect("it is in the log");
     }
     reading.await.expect("what has failed has said so");
     delays.end().with("idempotent", true)
