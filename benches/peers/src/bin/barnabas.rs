@@ -241,7 +241,7 @@ fn compression(codec: Codec) -> CompressionCodec {
 
 fn latency(task: Latency) -> Report {
     let delays = Delays::begin(&task);
-    let (sender, mut receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
         let reading = scope.spawn(|| {
             block_on(async {
@@ -256,7 +256,8 @@ fn latency(task: Latency) -> Report {
                 }
             })
         });
-        scope.spawn(|| block_on(write_all(&task, &mut receiver)));
+        let task = &task;
+        scope.spawn(move || block_on(write_all(task, receiver)));
         delays.send(|value| {
             let record = ProducerRecord::new(None, Some(Bytes::copy_from_slice(value)));
             sender.send(record).expect("the producer waits for it");
@@ -272,7 +273,7 @@ fn latency(task: Latency) -> Report {
 }
 
 /// The producer waits for each acknowledgement: what comes in between leaves together behind it.
-async fn write_all(task: &Latency, records: &mut mpsc::Receiver<ProducerRecord>) {
+async fn write_all(task: &Latency, records: mpsc::Receiver<ProducerRecord>) {
     let producer = Producer::builder(Tokio)
         .bootstrap([&task.bootstrap])
         .client_id(NAME)

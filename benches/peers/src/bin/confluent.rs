@@ -70,7 +70,7 @@ async fn consume(task: Consume) -> Report {
     };
     loop {
         for record in &consumer.poll(WAIT).await.expect("records") {
-            if reading.see(record.value().map(AsRef::as_ref).unwrap_or_default()) {
+            if reading.see(record.value().map(|value| &value[..]).unwrap_or_default()) {
                 return reading.end();
             }
         }
@@ -127,7 +127,7 @@ async fn produce(task: Produce) -> Report {
     for value in task.values.cycle().take(task.messages as usize) {
         let record = ProducerRecord::new(task.topic.clone(), Some(value));
         let sent = producer.send(record, Some(acknowledged.callback())).await;
-        sent.expect("there is room");
+        drop(sent.expect("there is room"));
     }
     producer.flush().await.expect("all are handled");
     let messages = acknowledged.0.load(Ordering::Acquire);
@@ -169,7 +169,7 @@ async fn latency(task: Latency) -> Report {
     let reading = tokio::spawn(async move {
         loop {
             for record in &consumer.poll(WAIT).await.expect("records") {
-                if seen.see(record.value().map(AsRef::as_ref).unwrap_or_default()) {
+                if seen.see(record.value().map(|value| &value[..]).unwrap_or_default()) {
                     return;
                 }
             }
@@ -183,7 +183,7 @@ async fn latency(task: Latency) -> Report {
             let record = ProducerRecord::new(task.topic.clone(), Some(value));
             // There is room: only the first one waits, for metadata.
             let sent = runtime.block_on(producer.send(record, Some(acknowledged.callback())));
-            sent.expect("there is room");
+            drop(sent.expect("there is room"));
         });
         producer
     });
