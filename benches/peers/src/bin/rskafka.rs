@@ -35,12 +35,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// `StreamConsumerBuilder`'s default; `fetch_records` has none.
+/// As `StreamConsumerBuilder` has it.
 const MAX_WAIT_MS: i32 = 500;
-/// That of `StreamConsumerBuilder` too.
-const MAX_BYTES: i32 = 50 << 20;
-/// What an expert asks for: decoded records do not fall out of the processor's caches before they are seen.
-const TUNED_MAX_BYTES: i32 = 1 << 20;
+/// As it is asked for where `fetch_records` is documented; the call has no default.
+const FETCH_BYTES: i32 = 1_000_000;
+/// The default of `StreamConsumerBuilder`.
+const STREAM_BYTES: i32 = 50 << 20;
+/// What an expert asks for: less often, and still not so much that records leave the processor's caches before they are
+/// seen.
+const TUNED_BYTES: i32 = 4 << 20;
 
 fn main() -> ExitCode {
     run("rskafka", &version_of("rskafka"), |task| match task {
@@ -59,10 +62,13 @@ async fn consume(task: Consume) -> Report {
     }
     let mut reading = Reading::begin(&task);
     let partitions = partitions(&task.bootstrap, &task.topic).await;
-    let max_bytes = if task.tuned { TUNED_MAX_BYTES } else { MAX_BYTES };
     match task.api.as_deref() {
-        None | Some("fetch") => fetch(partitions, max_bytes, reading).await,
+        None | Some("fetch") => {
+            let max_bytes = if task.tuned { TUNED_BYTES } else { FETCH_BYTES };
+            fetch(partitions, max_bytes, reading).await
+        }
         Some("stream") => {
+            let max_bytes = if task.tuned { TUNED_BYTES } else { STREAM_BYTES };
             stream(partitions, max_bytes, &mut reading).await;
             reading.end()
         }
