@@ -65,7 +65,7 @@ impl Topics {
             .config("retention.ms", "-1");
         let created = self.admin.create_topics([topic]).expect("the controller answers");
         created.all().expect("a new topic");
-        self.kafka.wait_for_topic(&name, partitions);
+        self.wait_for(&name, partitions);
         name
     }
 
@@ -73,7 +73,7 @@ impl Topics {
     pub(crate) fn grow(&self, name: &str, partitions: usize) {
         let grown = self.admin.add_partitions(name, partitions as i32);
         grown.expect("more partitions");
-        self.kafka.wait_for_topic(name, partitions);
+        self.wait_for(name, partitions);
     }
 
     pub(crate) fn records_in(&self, name: &str, partitions: usize) -> usize {
@@ -87,6 +87,14 @@ impl Topics {
     pub(crate) fn delete(&self, name: &str) {
         let deleted = self.admin.delete_topics([name]).expect("the controller answers");
         deleted.all().expect("it is gone");
+    }
+
+    fn wait_for(&self, name: &str, partitions: usize) {
+        self.kafka.wait_for_topic(name, partitions);
+        if self.kafka.brokers() == 0 {
+            // A cluster that was given does not tell whether leaders know of it: they do when they answer.
+            self.records_in(name, partitions);
+        }
     }
 
     /// Of the broker; nobody knows it of a cluster that was given.

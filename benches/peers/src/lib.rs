@@ -3,7 +3,7 @@
 //! A program is one client; each does one of four tasks and says what that has cost it:
 //!
 //! ```no_run
-//! use klamm_peers::{Reading, Report, Task};
+//! use klamm_peers::{Reading, Task};
 //!
 //! fn main() -> std::process::ExitCode {
 //!     klamm_peers::run("klamm", &klamm_peers::version_of("klamm"), |task| match task {
@@ -12,7 +12,7 @@
 //!             while !reading.see(b"a value") {}
 //!             reading.end()                            // the client still lives
 //!         }
-//!         _ => Report::unsupported(),
+//!         _ => panic!("this client cannot do that"),
 //!     })
 //! }
 //! ```

@@ -15,15 +15,6 @@ use crate::Task;
 pub struct Report(Map<String, Value>);
 
 impl Report {
-    /// For a client that cannot do this at all.
-    ///
-    /// # Panics
-    ///
-    /// Always: the program fails.
-    pub fn unsupported() -> Self {
-        panic!("this client cannot do that");
-    }
-
     /// Adds a field, such as `idempotent` or `note`. What is no number is left out.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         let value = value.into();

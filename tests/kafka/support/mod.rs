@@ -54,4 +54,5 @@ pub use raw::ask;
 pub use soak::{Random, is_long};
 pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, fast_java_tool, java_tool};
 pub use wait::{unique, wait_until};
+pub use watchdog::run_folder;
 pub use written::{Load, Log, Logged, LoggedBatch, Logs, Outcome, Promise, Running, complaints, judge, judge_by};

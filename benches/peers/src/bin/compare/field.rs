@@ -1,6 +1,12 @@
 //! Where races are held: a broker, its topics, and what is in them.
 
-use std::{env, fs, path::PathBuf, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
 
 use crate::{
     contenders::Contender,
@@ -8,7 +14,7 @@ use crate::{
     race::rounds,
     rows::{A_SECOND, Kind, Load, Trial},
     runs::{Race, Run, Turn},
-    support::{fast_java_tool, unique},
+    support::{fast_java_tool, run_folder},
     topics::Topics,
 };
 
@@ -21,8 +27,8 @@ pub(crate) struct Field<'a> {
     topics: Topics,
     /// Topics to read from, with the number of their records.
     filled: Vec<(Filled, u64, String)>,
-    /// For values, and for what programs say.
-    folder: PathBuf,
+    /// For values, and for what programs say; goes when this program does.
+    folder: &'static Path,
 }
 
 /// What is in a topic.
@@ -35,13 +41,11 @@ struct Filled {
 
 impl<'a> Field<'a> {
     pub(crate) fn new(options: &'a Options) -> Self {
-        let folder = env::temp_dir().join(unique("klamm-peers"));
-        fs::create_dir(&folder).expect("a folder can be made");
         Self {
             options,
             topics: Topics::new(options.bootstrap.clone()),
             filled: Vec::new(),
-            folder,
+            folder: run_folder(),
         }
     }
 
@@ -155,7 +159,7 @@ impl<'a> Field<'a> {
     }
 
     fn run(&self, command: Command, messages: u64) -> Result<Run, String> {
-        Run::of(command, messages, self.options.limit, &self.folder)
+        Run::of(command, messages, self.options.limit, self.folder)
     }
 
     // ---- what is read ----
@@ -223,11 +227,5 @@ impl<'a> Field<'a> {
             fs::write(&file, values.join(delimiter)).expect("values can be written");
         }
         file
-    }
-}
-
-impl Drop for Field<'_> {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }

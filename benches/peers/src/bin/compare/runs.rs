@@ -142,10 +142,11 @@ fn median(values: Vec<f64>) -> f64 {
     race::median(values)
 }
 
-/// The line that is most likely to tell why: what a panic says stands below where it was.
+/// The line that is most likely to tell why: what a panic says stands below where it was, and above a backtrace.
 fn last_words(said: &str) -> Option<String> {
-    let mut lines = said.lines().map(str::trim);
-    let line = lines.rfind(|line| !line.is_empty() && !line.starts_with("note: run with"))?;
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let panic = lines.iter().position(|line| line.contains("panicked at"));
+    let line = panic.and_then(|at| lines.get(at + 1)).or(lines.last())?;
     Some(line.chars().take(100).collect())
 }
 
@@ -155,8 +156,9 @@ mod tests {
 
     #[test]
     fn a_panic_is_named_by_what_it_says() {
-        let said = "thread 'main' panicked at src/bin/x.rs:1:2:\nno broker\nnote: run with `RUST_BACKTRACE=1`\n";
+        let said = "\nthread 'main' panicked at src/bin/x.rs:1:2:\nno broker\nnote: run with `RUST_BACKTRACE=1`\n";
         assert_eq!(last_words(said).as_deref(), Some("no broker"));
+        assert_eq!(last_words("a hint\nthe reason\n").as_deref(), Some("the reason"));
         assert_eq!(last_words("\n"), None);
     }
 
