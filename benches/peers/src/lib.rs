@@ -27,6 +27,8 @@ mod meter;
 mod race;
 mod reading;
 mod report;
+#[cfg(feature = "tokio")]
+mod runtime;
 mod values;
 
 pub use args::{Codec, Consume, Idle, Latency, Produce, Task};
@@ -34,5 +36,7 @@ pub use delays::Delays;
 pub use idling::rest;
 pub use meter::Meter;
 pub use reading::Reading;
-pub use report::{Report, run, version_of};
+pub use report::{Report, run, unsupported, version_of};
+#[cfg(feature = "tokio")]
+pub use runtime::on_tokio;
 pub use values::Values;

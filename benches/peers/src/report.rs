@@ -1,6 +1,9 @@
 //! The one line that a program prints.
 
-use std::{env, process::ExitCode};
+use std::{
+    env,
+    process::{self, ExitCode},
+};
 
 use serde_json::{Map, Value};
 
@@ -36,6 +39,12 @@ pub fn run(peer: &str, version: &str, program: impl FnOnce(Task) -> Report) -> E
     let report = program(task).with("peer", peer).with("version", version);
     println!("{}", Value::Object(report.0));
     ExitCode::SUCCESS
+}
+
+/// Ends the program: this client cannot do what it was told to, and is left out.
+pub fn unsupported(why: &str) -> ! {
+    eprintln!("unsupported: {why}");
+    process::exit(3)
 }
 
 /// Of a package that this crate was built with.
