@@ -82,18 +82,18 @@ func consumerOptions(task peer.Task) []kgo.Opt {
 	}
 	if task.Tuned {
 		options = append(options,
-			// One answer brings much of every partition (default: 50 MiB, 1 MiB of each partition).
-			kgo.FetchMaxBytes(64<<20),
-			kgo.FetchMaxPartitionBytes(4<<20),
-			// Records and what was decompressed are used again, instead of leaving them to the garbage collector.
+			// Answers that the processor's cache holds: larger ones are slower (default: 50 MiB, 1 MiB of each partition).
+			kgo.FetchMaxBytes(4<<20),
+			// Records are used again, instead of leaving them to the garbage collector. A pool of the bytes that were
+			// decompressed costs more than it saves: they are zeroed each time.
 			kgo.WithPools(&pool{}),
 		)
 	}
 	return options
 }
 
-// What a batch needs, kept for the next one.
-type pool struct{ records, bytes sync.Pool }
+// The records of a batch, kept for the next one.
+type pool struct{ records sync.Pool }
 
 func (p *pool) GetRecords(n int) []kgo.Record {
 	if kept, _ := p.records.Get().(*[]kgo.Record); kept != nil && cap(*kept) >= n {
@@ -103,15 +103,6 @@ func (p *pool) GetRecords(n int) []kgo.Record {
 }
 
 func (p *pool) PutRecords(records []kgo.Record) { p.records.Put(&records) }
-
-func (p *pool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
-	if kept, _ := p.bytes.Get().(*[]byte); kept != nil {
-		return *kept
-	}
-	return make([]byte, 0, 4*len(compressed))
-}
-
-func (p *pool) PutDecompressBytes(bytes []byte) { p.bytes.Put(&bytes) }
 
 func produce(task peer.Task) (peer.Report, error) {
 	options, err := producerOptions(task)
