@@ -275,7 +275,7 @@ impl Lane {
         }
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
-        let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
+        let mut request = session.request(&plan.wants, &shared.config, max_wait_ms, link.version);
         request.max_bytes = i32::try_from(plan.max_bytes).unwrap_or(i32::MAX);
         let written = link.write(&request, &shared.cluster.net_config().client_id);
         written.map_err(|error| error.in_api("Fetch").at_broker(&link.peer))

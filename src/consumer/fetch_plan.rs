@@ -1,7 +1,6 @@
 //! What a lane asks for next, and what becomes of the answer. Runs under the buffer's lock; waits for nothing.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +11,8 @@ use super::{
     event::Event,
     fetch_lane::{PARKED, Role},
     fetch_session::Want,
-    partition::{Ends, Partition, Phase, Raw, Task, Trouble},
+    partition::{Ends, Phase, Raw, Task, Trouble},
+    slot_map::SlotMap,
 };
 use crate::{
     cluster::retry::{self, Action},
@@ -36,7 +36,7 @@ pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
 pub(crate) struct Plan {
     pub wants: Vec<Want>,
     /// From which offset each is asked for, and the number that says whether that still counts.
-    pub asked: HashMap<Slot, Asked>,
+    pub asked: SlotMap<Asked>,
     pub max_bytes: usize,
     pub max_wait: Duration,
 }
@@ -112,7 +112,6 @@ impl Shared {
         let mut left_out = false;
         let mut expired = Vec::new();
         let mut wants = Vec::new();
-        let mut asked = HashMap::new();
         let mut least = 0;
         let State { partitions, budget, .. } = &mut *state;
         for (&slot, partition) in partitions.iter_mut() {
@@ -185,6 +184,7 @@ impl Shared {
         budget.ask(max_bytes);
         *asks += 1;
         let number = *asks;
+        let mut asked = SlotMap::with_capacity_and_hasher(wants.len(), Default::default());
         for want in &wants {
             if let Some(partition) = partitions.get_mut(&want.slot) {
                 partition.account.reserved = want.max_bytes;
@@ -224,17 +224,19 @@ impl Shared {
         if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
             lane.asked_since = None;
         }
-        plan.asked.retain(|slot, asked| {
-            let partition = state.partitions.get_mut(slot);
-            let counts = partition.filter(|partition| partition.asked == Some(asked.number));
-            counts.map(Partition::unask).is_some()
+        let mut moved = Vec::new();
+        plan.asked.retain(|&slot, asked| {
+            let partition = state.partitions.get_mut(&slot);
+            let Some(partition) = partition.filter(|partition| partition.asked == Some(asked.number)) else {
+                return false;
+            };
+            partition.unask();
+            if partition.source() != Some(broker) {
+                moved.push(slot);
+            }
+            true
         });
         // What belongs to another broker by now could not be asked for there as long as it was asked for here.
-        let is_elsewhere = |slot: &&Slot| {
-            let partition = state.partitions.get(slot);
-            partition.is_some_and(|partition| partition.source() != Some(broker))
-        };
-        let moved: Vec<Slot> = plan.asked.keys().filter(is_elsewhere).copied().collect();
         for slot in moved {
             self.kick(state, slot);
         }
