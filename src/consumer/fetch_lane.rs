@@ -75,6 +75,8 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// When the first Fetch left of those that have brought nothing, in a row.
+    pub quiet_since: Option<Instant>,
     /// When that should be answered at the latest.
     pub back_at: Option<Instant>,
     /// When others are asked whether this broker still leads, while it is silent.
@@ -161,6 +163,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         wake,
         hangup: None,
         asked_since: None,
+        quiet_since: None,
         back_at: None,
         ask_about_at: None,
         patience: Duration::ZERO,
