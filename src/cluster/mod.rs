@@ -5,6 +5,7 @@
 
 mod connections;
 mod coordinator;
+mod listings;
 mod metadata;
 pub(crate) mod offsets;
 pub(crate) mod refresh;
@@ -45,6 +46,7 @@ use crate::{
     wire::api,
 };
 use connections::{Connections, none_reachable};
+use listings::Listings;
 use refresh::Refreshes;
 
 /// How to reach a cluster, and how patient to be with it.
@@ -109,6 +111,7 @@ struct Shared {
     /// Replaced as a whole; the lock is held for a clone of the pointer, or for merging one answer.
     metadata: RwLock<Arc<Metadata>>,
     refreshes: Mutex<Refreshes>,
+    listings: Listings,
     random: AtomicU64,
     /// Raised by `close`.
     closing: Stop,
@@ -155,6 +158,7 @@ impl Cluster {
             metadata: RwLock::new(Arc::new(Metadata::new(config.unknown_topic_ttl))),
             config,
             refreshes: Mutex::default(),
+            listings: Listings::default(),
             random: AtomicU64::new(seed),
             closing: Stop::new("client"),
         }))

@@ -1,18 +1,20 @@
 //! Questions about a partition's log, put to its leader.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use kafka_protocol::{
     messages::{
-        BrokerId, ListOffsetsRequest, OffsetForLeaderEpochRequest, TopicName,
-        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        BrokerId, OffsetForLeaderEpochRequest, TopicName,
         offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic},
     },
     protocol::StrBytes,
 };
 
 use crate::{
-    cluster::{Cluster, Purpose},
+    cluster::{Cluster, Purpose, listings::Question},
     deadline::Deadline,
     error::{Error, Result},
     offset::{Isolation, StartAt},
@@ -100,25 +102,14 @@ impl Cluster {
             // Negative ones have meanings of their own.
             ListAt::Timestamp(milliseconds) => milliseconds.max(0),
         };
-        self.with_leader(topic, partition, deadline, |leader, epoch, _| {
-            let wanted = ListOffsetsPartition::default()
-                .with_partition_index(partition)
-                .with_current_leader_epoch(epoch)
-                .with_timestamp(timestamp);
-            let topics = ListOffsetsTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(vec![wanted]);
-            let request = ListOffsetsRequest::default()
-                .with_replica_id(CONSUMER)
-                .with_isolation_level(isolation.to_wire())
-                .with_timeout_ms(milliseconds(deadline))
-                .with_topics(vec![topics]);
-            let answer = self.call_broker(leader, Purpose::Control, &request, deadline)?;
-            let partitions = answer.topics.iter().flat_map(|topic| &topic.partitions);
-            let found = partitions
-                .into_iter()
-                .find(|found| found.partition_index == partition)
-                .ok_or_else(|| Error::protocol("the answer lacks the partition asked for").in_api("ListOffsets"))?;
+        self.with_leader(topic, partition, deadline, |leader, epoch, known| {
+            let question = Question {
+                topic: Arc::clone(&known.name),
+                partition,
+                leader_epoch: epoch,
+                timestamp,
+            };
+            let found = self.list(leader, isolation, &question, deadline)?;
             if found.error_code != 0 {
                 return Err(Error::refused(found.error_code).in_api("ListOffsets"));
             }
@@ -169,7 +160,7 @@ impl Cluster {
 }
 
 /// Not a replica, but a consumer.
-const CONSUMER: BrokerId = BrokerId(-1);
+pub(super) const CONSUMER: BrokerId = BrokerId(-1);
 
 pub(crate) fn topic_name(name: &str) -> TopicName {
     TopicName(StrBytes::from_string(name.to_owned()))

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use kafka_protocol::{
     messages::{
         BrokerId, CreateTopicsRequest, FindCoordinatorRequest, FindCoordinatorResponse, ListOffsetsRequest,
@@ -515,4 +515,98 @@ fn each_of_thousands_of_brokers_gets_enough_time_to_answer_and_the_last_one_all(
     assert_eq!(share(limit, 4, true), ONE_OF_SEVERAL);
     assert_eq!(share(limit, 4, false), Duration::from_secs(4));
     assert_eq!(share(limit, 1, true), limit);
+}
+
+/// A broker that leads partitions of `t`, each of which ends at ten times its number. It answers the first question about
+/// them when it is told to, and closes the connection on others if `refuses` says so. Gives how many partitions each
+/// question was about.
+fn start_with_many(
+    partitions: i32,
+    wait: Receiver<()>,
+    refuses: impl Fn(usize) -> bool + Send + Sync + 'static,
+) -> (scripted::Broker, Arc<Mutex<Vec<usize>>>) {
+    let asked_about = Arc::new(Mutex::new(Vec::new()));
+    let broker = start_with_port({
+        let asked_about = Arc::clone(&asked_about);
+        move |asked, port| {
+            if is_metadata(asked) {
+                let address = Address::new("127.0.0.1", u16::try_from(port).unwrap());
+                let mut known = metadata(&[(1, &address)], 1, 0);
+                let one = known.topics[0].partitions[0].clone();
+                let all = (0..partitions).map(|index| one.clone().with_partition_index(index));
+                known.topics[0].partitions = all.collect();
+                return Some(asked.answer::<MetadataRequest>(&known));
+            }
+            let request: ListOffsetsRequest = asked.body();
+            let wanted = &request.topics[0].partitions;
+            let number = {
+                let mut asked_about = asked_about.lock();
+                asked_about.push(wanted.len());
+                asked_about.len()
+            };
+            if number == 1 {
+                wait.recv().unwrap();
+            }
+            if refuses(number) {
+                return None;
+            }
+            let ends = wanted.iter().map(|wanted| {
+                ListOffsetsPartitionResponse::default()
+                    .with_partition_index(wanted.partition_index)
+                    .with_offset(i64::from(wanted.partition_index) * 10)
+            });
+            let topic = ListOffsetsTopicResponse::default()
+                .with_name(topic_name("t"))
+                .with_partitions(ends.collect());
+            Some(asked.answer::<ListOffsetsRequest>(&ListOffsetsResponse::default().with_topics(vec![topic])))
+        }
+    });
+    (broker, asked_about)
+}
+
+/// Asks for the ends of this many partitions at once, and lets the broker answer when all who are not in its first
+/// question wait for that.
+fn ends_of_many(broker: &scripted::Broker, asked_about: &Mutex<Vec<usize>>, partitions: i32, go: &Sender<()>) {
+    let cluster = Cluster::connect(config(&[&broker.address])).unwrap();
+    cluster.topic("t", &long()).unwrap();
+    std::thread::scope(|scope| {
+        let end = |partition| {
+            let listed = cluster.list_offset("t", partition, ListAt::Latest, Isolation::ReadCommitted, &long());
+            listed.unwrap().expect("a partition has an end").offset
+        };
+        let threads: Vec<_> = (0..partitions)
+            .map(|partition| scope.spawn(move || (partition, end(partition))))
+            .collect();
+        wait_until(|| {
+            let asked = asked_about.lock().iter().sum::<usize>();
+            asked > 0 && asked + cluster.0.listings.waiting() == threads.len()
+        });
+        go.send(()).unwrap();
+        for thread in threads {
+            let (partition, end) = thread.join().unwrap();
+            assert_eq!(end, i64::from(partition) * 10);
+        }
+    });
+}
+
+#[test]
+fn questions_about_offsets_that_come_meanwhile_travel_together() {
+    let (go, wait) = bounded(1); // told before anybody waits
+    let (broker, asked_about) = start_with_many(20, wait, |_| false);
+    ends_of_many(&broker, &asked_about, 20, &go);
+    let asked_about = asked_about.lock();
+    assert_eq!(
+        (asked_about.len(), asked_about.iter().sum()),
+        (2, 20),
+        "{asked_about:?}"
+    );
+}
+
+#[test]
+fn questions_that_could_not_travel_together_are_asked_one_by_one() {
+    let (go, wait) = bounded(1); // told before anybody waits
+    let (broker, asked_about) = start_with_many(20, wait, |number| number == 2);
+    ends_of_many(&broker, &asked_about, 20, &go);
+    let asked_about = asked_about.lock();
+    assert!(asked_about.len() > 3, "{asked_about:?}");
 }

@@ -49,7 +49,8 @@ pub(crate) struct Budget {
     used: usize,
     asked: usize,
     peak: usize,
-    partitions: usize,
+    /// What a partition may hold without borrowing.
+    share: usize,
 }
 
 impl Budget {
@@ -59,17 +60,12 @@ impl Budget {
             used: 0,
             asked: 0,
             peak: 0,
-            partitions: 0,
+            share: total.max(LEAST_SHARE),
         }
     }
 
     pub(crate) fn set_partitions(&mut self, partitions: usize) {
-        self.partitions = partitions;
-    }
-
-    /// What a partition may hold without borrowing.
-    pub(crate) fn share(&self) -> usize {
-        (self.total / self.partitions.max(1)).max(LEAST_SHARE)
+        self.share = (self.total / partitions.max(1)).max(LEAST_SHARE);
     }
 
     /// The most that was ever used at once.
@@ -114,7 +110,7 @@ impl Budget {
             // Small records may go beyond the bytes, as far as the total allows.
             PrefetchRule::Both => config.prefetch_bytes.max(self.total),
         };
-        let own = self.share().min(window).saturating_sub(bytes).min(self.free());
+        let own = self.share.min(window).saturating_sub(bytes).min(self.free());
         let borrowed = self.lendable().min(window.saturating_sub(bytes));
         let least = if account.is_empty() { LEAST_SHARE.min(window) } else { 0 };
         own.max(borrowed).max(least)
@@ -129,7 +125,7 @@ impl Budget {
     pub(crate) fn reservation(&self, account: &Account, config: &FetchConfig) -> Option<usize> {
         let room = self.room(account, config);
         // A partition that has plenty is not asked for a little: small answers cost as much as large ones.
-        let least = (self.share().min(config.prefetch_bytes) / 4)
+        let least = (self.share.min(config.prefetch_bytes) / 4)
             .min(config.partition_max_bytes)
             .max(1);
         (room >= least || (room > 0 && account.is_empty())).then(|| room.min(config.partition_max_bytes))
@@ -223,7 +219,7 @@ mod tests {
             }
             prop_assert_eq!(budget.used, accounts.iter().map(Account::counted).sum::<usize>());
             prop_assert!(budget.used <= total + partitions * LEAST_SHARE);
-            prop_assert!(accounts.iter().all(|account| account.window() <= config.prefetch_bytes.max(budget.share())));
+            prop_assert!(accounts.iter().all(|account| account.window() <= config.prefetch_bytes.max(budget.share)));
         }
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct LaneEntry {
     pub hangup: Option<Hangup>,
     /// Since when its Fetch is under way.
     pub asked_since: Option<Instant>,
+    /// When the first Fetch left of those that have brought nothing, in a row.
+    pub quiet_since: Option<Instant>,
     /// When that should be answered at the latest.
     pub back_at: Option<Instant>,
     /// When others are asked whether this broker still leads, while it is silent.
@@ -163,6 +165,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         wake,
         hangup: None,
         asked_since: None,
+        quiet_since: None,
         back_at: None,
         ask_about_at: None,
         patience: Duration::ZERO,
@@ -277,7 +280,7 @@ impl Lane {
         }
         #[allow(clippy::cast_possible_truncation, reason = "max_wait is at most an hour")]
         let max_wait_ms = (plan.max_wait.as_millis() as i32).max(1);
-        let mut request = session.request(plan.wants.clone(), &shared.config, max_wait_ms, link.version);
+        let mut request = session.request(&plan.wants, &shared.config, max_wait_ms, link.version);
         request.max_bytes = i32::try_from(plan.max_bytes).unwrap_or(i32::MAX);
         let written = link.write(&request, &shared.cluster.net_config().client_id);
         written.map_err(|error| error.in_api("Fetch").at_broker(&link.peer))

@@ -1,7 +1,6 @@
 //! What a lane asks for next, and what becomes of the answer. Runs under the buffer's lock; waits for nothing.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,9 +9,10 @@ use super::{
     budget::LEAST_SHARE,
     buffer::{Shared, Slot, State},
     event::Event,
-    fetch_lane::{PARKED, Role},
+    fetch_lane::{LaneEntry, PARKED, Role},
     fetch_session::Want,
-    partition::{Ends, Partition, Phase, Raw, Task, Trouble},
+    partition::{Ends, Phase, Raw, Task, Trouble},
+    slot_map::SlotMap,
 };
 use crate::{
     cluster::retry::{self, Action},
@@ -36,7 +36,7 @@ pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
 pub(crate) struct Plan {
     pub wants: Vec<Want>,
     /// From which offset each is asked for, and the number that says whether that still counts.
-    pub asked: HashMap<Slot, Asked>,
+    pub asked: SlotMap<Asked>,
     pub max_bytes: usize,
     pub max_wait: Duration,
 }
@@ -85,16 +85,20 @@ impl Shared {
         if role == Role::Express {
             // Only for what cannot wait until the other lane comes back; then that one has everything again.
             let session = state.lanes.get(&(broker, Role::Session));
-            let parked_at = session.and_then(|lane| lane.asked_since).map(|since| since + PARKED);
+            let session = session.filter(|lane| lane.asked_since.is_some());
+            let parked_at = session.and_then(|lane| lane.quiet_since).map(|since| since + PARKED);
             if parked_at.is_none_or(|at| now < at) {
                 return Err(Idle {
                     until: parked_at,
                     is_unused: false,
                 });
             }
+            // As long as each answer brings something, there is no better lane for it.
+            let is_busy = |lane: &LaneEntry| lane.patience.is_zero() && lane.back_at.is_some();
+            let is_busy = state.lanes.get(&(broker, role)).is_some_and(is_busy);
             if let Some(back_at) = session.and_then(|lane| lane.back_at) {
                 let hands_over = back_at.checked_sub(PARKED).unwrap_or(back_at)..back_at + PARKED * 2;
-                if hands_over.contains(&now) {
+                if hands_over.contains(&now) && !is_busy {
                     // Not to be under way just when it comes back.
                     return Err(Idle {
                         until: Some(hands_over.end),
@@ -112,7 +116,6 @@ impl Shared {
         let mut left_out = false;
         let mut expired = Vec::new();
         let mut wants = Vec::new();
-        let mut asked = HashMap::new();
         let mut least = 0;
         let State { partitions, budget, .. } = &mut *state;
         for (&slot, partition) in partitions.iter_mut() {
@@ -185,6 +188,7 @@ impl Shared {
         budget.ask(max_bytes);
         *asks += 1;
         let number = *asks;
+        let mut asked = SlotMap::with_capacity_and_hasher(wants.len(), Default::default());
         for want in &wants {
             if let Some(partition) = partitions.get_mut(&want.slot) {
                 partition.account.reserved = want.max_bytes;
@@ -207,6 +211,7 @@ impl Shared {
                 lane.patience = Duration::ZERO;
             }
             lane.asked_since = Some(now);
+            lane.quiet_since.get_or_insert(now);
             lane.back_at = Some(now + max_wait);
             lane.ask_about_at = None;
         }
@@ -224,17 +229,19 @@ impl Shared {
         if let Some(lane) = state.lanes.get_mut(&(broker, role)) {
             lane.asked_since = None;
         }
-        plan.asked.retain(|slot, asked| {
-            let partition = state.partitions.get_mut(slot);
-            let counts = partition.filter(|partition| partition.asked == Some(asked.number));
-            counts.map(Partition::unask).is_some()
+        let mut moved = Vec::new();
+        plan.asked.retain(|&slot, asked| {
+            let partition = state.partitions.get_mut(&slot);
+            let Some(partition) = partition.filter(|partition| partition.asked == Some(asked.number)) else {
+                return false;
+            };
+            partition.unask();
+            if partition.source() != Some(broker) {
+                moved.push(slot);
+            }
+            true
         });
         // What belongs to another broker by now could not be asked for there as long as it was asked for here.
-        let is_elsewhere = |slot: &&Slot| {
-            let partition = state.partitions.get(slot);
-            partition.is_some_and(|partition| partition.source() != Some(broker))
-        };
-        let moved: Vec<Slot> = plan.asked.keys().filter(is_elsewhere).copied().collect();
         for slot in moved {
             self.kick(state, slot);
         }
@@ -301,6 +308,7 @@ impl Shared {
             let (next, epoch) = landed.next;
             if let Some(lane) = lanes.get_mut(&(broker, role)) {
                 lane.patience = Duration::ZERO;
+                lane.quiet_since = None;
             }
             partition.position = partition.position.max(next);
             partition.read_epoch = epoch;
@@ -467,5 +475,153 @@ impl Shared {
 
     pub(crate) fn backoff(&self, times: u32) -> Duration {
         self.cluster.retry_delay(times)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Condvar;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        cluster::{Cluster, ClusterConfig},
+        consumer::{buffer::Subscription, config::FetchConfig, partition::Partition},
+        offset::TopicPartition,
+    };
+
+    const BROKER: i32 = 1;
+
+    /// A stream that reads two partitions of one broker, with both lanes to it, and a clock of its own.
+    struct World {
+        shared: Arc<Shared>,
+        begun: Instant,
+        slots: [Slot; 2],
+    }
+
+    impl World {
+        fn new() -> Self {
+            let cluster = Cluster::connect_lazy(ClusterConfig::default());
+            let subscription = Subscription::Topics(vec![Arc::from("orders")]);
+            let shared = Shared::new(cluster, FetchConfig::default(), subscription, false);
+            let mut state = shared.lock();
+            for role in [Role::Session, Role::Express] {
+                let lane = LaneEntry {
+                    wake: Arc::new(Condvar::new()),
+                    hangup: None,
+                    asked_since: None,
+                    quiet_since: None,
+                    back_at: None,
+                    ask_about_at: None,
+                    patience: Duration::ZERO,
+                    worker: None,
+                    alone: 0,
+                };
+                state.lanes.insert((BROKER, role), lane);
+            }
+            let slots = [0, 1].map(|index| {
+                let name = TopicPartition::new("orders", index);
+                let mut partition = Partition::new(name, Uuid::from_u128(1), StartAt::Earliest, Some((BROKER, 0)));
+                partition.begin(0);
+                shared.add(&mut state, partition)
+            });
+            drop(state);
+            #[allow(clippy::disallowed_methods, reason = "where the test's own clock begins")]
+            let begun = Instant::now();
+            Self { shared, begun, slots }
+        }
+
+        fn plan(&self, role: Role, at: u64) -> Result<Plan, Option<u64>> {
+            let mut state = self.shared.lock();
+            let now = self.begun + Duration::from_millis(at);
+            let planned = self.shared.plan(&mut state, BROKER, role, now);
+            planned.map_err(|idle| Some((idle.until? - self.begun).as_millis() as u64))
+        }
+
+        fn wanted(&self, role: Role, at: u64) -> (Plan, Vec<Slot>) {
+            let plan = self.plan(role, at).map_err(|until| format!("nothing before {until:?}"));
+            let plan = plan.unwrap();
+            let mut slots: Vec<Slot> = plan.wants.iter().map(|want| want.slot).collect();
+            slots.sort_unstable();
+            (plan, slots)
+        }
+
+        /// The Fetch is answered, with records for all of it or for nothing.
+        fn answer(&self, role: Role, mut plan: Plan, has_records: bool) {
+            let landed = plan.wants.iter().filter(|_| has_records).map(|want| Landed {
+                slot: want.slot,
+                error: 0,
+                ends: Ends {
+                    high_watermark: 1000,
+                    last_stable: 1000,
+                },
+                leader: None,
+                preferred: None,
+                from: want.offset,
+                records: vec![0; 100],
+                aborted: Vec::new(),
+                next: (want.offset + 10, 0),
+                problem: None,
+                is_suspect: false,
+            });
+            let landed = landed.collect();
+            let mut state = self.shared.lock();
+            self.shared.unbook(&mut state, BROKER, role, &mut plan);
+            self.shared.land(&mut state, BROKER, role, &plan, landed, self.begun);
+        }
+
+        fn pause(&self, slot: Slot, paused: bool) {
+            self.shared.lock().partitions.get_mut(&slot).unwrap().paused = paused;
+        }
+    }
+
+    /// One partition waits in the broker since 0, and the other one wants records.
+    fn parked() -> (World, Plan, Slot, Slot) {
+        let world = World::new();
+        let [busy, idle] = world.slots;
+        world.pause(busy, true);
+        let (parked, wanted) = world.wanted(Role::Session, 0);
+        assert_eq!((wanted, parked.max_wait), (vec![idle], Duration::from_millis(500)));
+        world.pause(busy, false);
+        (world, parked, busy, idle)
+    }
+
+    #[test]
+    fn an_express_lane_that_brings_nothing_leaves_its_partitions_to_the_other_one() {
+        let (world, _parked, busy, _) = parked();
+        assert_eq!(world.plan(Role::Express, 10).err(), Some(Some(20)), "too soon to say");
+        let (fetch, wanted) = world.wanted(Role::Express, 20);
+        assert_eq!(wanted, [busy]);
+        world.answer(Role::Express, fetch, false);
+        assert_eq!(
+            world.plan(Role::Express, 490).err(),
+            Some(Some(540)),
+            "the other one is due"
+        );
+    }
+
+    #[test]
+    fn what_brings_records_each_time_stays_in_the_express_lane_while_the_other_one_waits_again() {
+        let (world, parked, busy, idle) = parked();
+        let (fetch, _) = world.wanted(Role::Express, 470);
+        world.answer(Role::Express, fetch, true);
+        let (fetch, wanted) = world.wanted(Role::Express, 490);
+        assert_eq!(wanted, [busy]);
+        world.answer(Role::Session, parked, false);
+        let (parked, wanted) = world.wanted(Role::Session, 500);
+        assert_eq!(wanted, [idle]);
+        world.answer(Role::Express, fetch, true);
+        let (fetch, wanted) = world.wanted(Role::Express, 501);
+        assert_eq!(wanted, [busy], "nothing has changed for the other one");
+
+        world.answer(Role::Session, parked, true);
+        let (_parked, wanted) = world.wanted(Role::Session, 510);
+        assert_eq!(wanted, [idle]);
+        world.answer(Role::Express, fetch, true);
+        assert_eq!(
+            world.plan(Role::Express, 511).err(),
+            Some(Some(530)),
+            "it may come back at once"
+        );
     }
 }

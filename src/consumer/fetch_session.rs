@@ -5,7 +5,7 @@
 //! want records now: a partition whose window is full is forgotten until it has room.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -18,7 +18,11 @@ use kafka_protocol::{
 };
 use uuid::Uuid;
 
-use super::{buffer::Slot, config::FetchConfig};
+use super::{
+    buffer::Slot,
+    config::FetchConfig,
+    slot_map::{self, SlotMap},
+};
 use crate::{offset::Isolation, wire::fetch::TopicKey};
 
 /// Version from which topics travel as IDs.
@@ -38,20 +42,24 @@ pub(crate) struct Want {
     pub max_bytes: usize,
 }
 
-impl Want {
-    fn is_same_topic(&self, other: &Self) -> bool {
-        self.topic_id == other.topic_id
-    }
-}
-
 /// The broker's memory of what one lane asks for, as this side knows it.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     id: i32,
     /// Of the next request: 0 asks for a new session, -1 is outside of any.
     epoch: i32,
-    held: HashMap<Slot, Want>,
+    held: SlotMap<Held>,
     slots: HashMap<(TopicKey, i32), Slot>,
+    /// Counts requests.
+    round: u64,
+}
+
+/// What the broker remembers of one partition.
+#[derive(Debug)]
+struct Held {
+    want: Want,
+    /// In which request it was wanted last.
+    round: u64,
 }
 
 impl Session {
@@ -99,9 +107,11 @@ impl Session {
     }
 
     /// The request for exactly these wants.
+    ///
+    /// Of thousands, few have changed: those that have not are looked at, and nothing is made of them.
     pub(crate) fn request(
         &mut self,
-        wants: Vec<Want>,
+        wants: &[Want],
         config: &FetchConfig,
         max_wait_ms: i32,
         version: i16,
@@ -110,40 +120,55 @@ impl Session {
             self.held.clear();
             self.slots.clear();
         }
+        self.round += 1;
         let mut named: BTreeMap<Arc<str>, FetchTopic> = BTreeMap::new();
         let mut order: Vec<Arc<str>> = Vec::new();
         let mut gone: Vec<Want> = Vec::new();
-        let mut kept: HashMap<Slot, Want> = HashMap::with_capacity(wants.len());
         for want in wants {
-            let before = self.held.remove(&want.slot);
-            let is_new = before.as_ref() != Some(&want);
-            gone.extend(before.filter(|before| !before.is_same_topic(&want)));
-            if is_new {
-                let topic = named.entry(Arc::clone(&want.topic)).or_insert_with(|| {
-                    order.push(Arc::clone(&want.topic));
-                    topic(&want, version)
-                });
-                topic.partitions.push(partition(&want));
+            match self.held.get_mut(&want.slot) {
+                Some(held) if held.want == *want => {
+                    held.round = self.round;
+                    continue;
+                }
+                Some(held) if key(&held.want, version) == key(want, version) => {
+                    held.want.clone_from(want);
+                    held.round = self.round;
+                }
+                _ => {
+                    let round = self.round;
+                    let new = want.clone();
+                    gone.extend(
+                        self.held
+                            .insert(want.slot, Held { want: new, round })
+                            .map(|held| held.want),
+                    );
+                    self.slots.insert(key(want, version), want.slot);
+                }
             }
-            kept.insert(want.slot, want);
+            let topic = named.entry(Arc::clone(&want.topic)).or_insert_with(|| {
+                order.push(Arc::clone(&want.topic));
+                topic(want, version)
+            });
+            topic.partitions.push(partition(want));
         }
-        gone.extend(self.held.drain().map(|(_, want)| want));
+        if self.held.len() > wants.len() {
+            let round = self.round;
+            let unwanted = |held: &Held| held.round != round;
+            gone.extend(slot_map::take_out(&mut self.held, unwanted).map(|held| held.want));
+        }
         let mut forgotten: BTreeMap<(Arc<str>, Uuid), Vec<i32>> = BTreeMap::new();
-        if !gone.is_empty() {
+        for gone in gone {
             // A broker forgets after it has taken in what is named. So what was given up and taken over again, which has
             // another slot then, must not be forgotten.
-            let names: HashSet<_> = kept.values().map(|want| key(want, version)).collect();
-            for gone in gone.into_iter().filter(|gone| !names.contains(&key(gone, version))) {
+            let key = key(&gone, version);
+            if self.slots.get(&key) == Some(&gone.slot) {
+                self.slots.remove(&key);
                 forgotten
                     .entry((gone.topic, gone.topic_id))
                     .or_default()
                     .push(gone.partition);
             }
         }
-        if !forgotten.is_empty() || kept.len() != self.slots.len() || !named.is_empty() {
-            self.slots = kept.values().map(|want| (key(want, version), want.slot)).collect();
-        }
-        self.held = kept;
         let mut request = FetchRequest::default()
             .with_max_wait_ms(max_wait_ms)
             .with_min_bytes(i32::try_from(config.min_bytes).unwrap_or(i32::MAX))
@@ -223,7 +248,7 @@ mod tests {
     }
 
     fn ask(session: &mut Session, wants: &[Want]) -> (i32, i32, Vec<i32>, Vec<i32>) {
-        let request = session.request(wants.to_vec(), &FetchConfig::default(), 500, 18);
+        let request = session.request(wants, &FetchConfig::default(), 500, 18);
         let named = request
             .topics
             .iter()
@@ -293,13 +318,13 @@ mod tests {
     #[test]
     fn a_topic_made_anew_is_not_forgotten_by_its_name_where_topics_have_no_ids() {
         let mut session = Session::new();
-        session.request(vec![want(0, 5)], &FetchConfig::default(), 500, 12);
+        session.request(&[want(0, 5)], &FetchConfig::default(), 500, 12);
         session.answered(99);
         let again = Want {
             topic_id: Uuid::from_u128(2),
             ..want(0, 0)
         };
-        let request = session.request(vec![again], &FetchConfig::default(), 500, 12);
+        let request = session.request(&[again], &FetchConfig::default(), 500, 12);
         assert_eq!((request.topics.len(), request.forgotten_topics_data.len()), (1, 0));
     }
 

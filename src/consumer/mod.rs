@@ -32,6 +32,7 @@ mod message;
 pub(crate) mod ownership;
 mod partition;
 mod reader;
+mod slot_map;
 mod spares;
 pub(crate) mod stream;
 

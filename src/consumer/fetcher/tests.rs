@@ -194,6 +194,7 @@ impl World {
                     wake: Arc::new(Condvar::new()),
                     hangup: None,
                     asked_since: None,
+                    quiet_since: None,
                     back_at: None,
                     ask_about_at: None,
                     patience: Duration::ZERO,
