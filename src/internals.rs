@@ -56,18 +56,23 @@ impl BatchReader {
         Ok((records, bytes))
     }
 
-    /// Checks and walks batch by batch, while a batch lies in the processor's cache. Uncompressed batches only; gives
-    /// the offset behind the last whole one, if there is any.
+    /// Checks, inflates and walks batch by batch, while a batch lies in the processor's cache. Gives the offset behind the
+    /// last whole one, if there is any.
     pub fn walk_values(&mut self, fetched: &[u8], mut found: impl FnMut(&[u8])) -> Result<Option<i64>> {
         let mut next_offset = None;
         for batch in Walk::new(fetched) {
             let batch = batch.map_err(|error| error.into_error())?;
+            self.inflated.clear();
             let decoded = self.decoder.decode(fetched, &batch, &mut self.inflated);
-            let (_, span) = decoded.map_err(|error| error.into_error())?;
+            let (place, span) = decoded.map_err(|error| error.into_error())?;
+            let data = match place {
+                Place::InFetched => fetched,
+                Place::Inflated => &self.inflated,
+            };
             let mut cursor = Cursor::new(&span);
-            while let Some(record) = cursor.next(fetched, &span) {
+            while let Some(record) = cursor.next(data, &span) {
                 let record = record.map_err(|error| error.into_error())?;
-                found(record.value.of(fetched).unwrap_or_default());
+                found(record.value.of(data).unwrap_or_default());
             }
             next_offset = Some(batch.next_offset);
         }

@@ -19,7 +19,7 @@ const MAX_BYTES: i32 = 4 << 20;
 pub(crate) fn read(bootstrap: &str, topic: &str, records: usize) -> Read {
     let mut connection = Connection::new(bootstrap);
     let mut offsets = vec![0_i64; connection.partitions(topic)];
-    let mut reader = BatchReader::new(0);
+    let mut reader = BatchReader::new(64 << 20);
     let (mut first, mut seen, mut bytes) = (None, 0, 0);
     while seen < records {
         let request = fetch_request(topic, &offsets, MAX_BYTES);
