@@ -3,7 +3,8 @@
 use crate::{
     Result,
     wire::batch::{
-        self, BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Slice, Span, Walk,
+        self, BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Inflated, Place, Sequence, Slice, Span,
+        Walk,
     },
 };
 
@@ -11,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub struct BatchReader {
     decoder: Decoder,
-    inflated: Vec<u8>,
+    inflated: Inflated,
     spans: Vec<(Place, Span)>,
 }
 
@@ -21,17 +22,17 @@ impl BatchReader {
     pub fn new(limit: usize) -> Self {
         Self {
             decoder: Decoder::new(limit),
-            inflated: Vec::new(),
+            inflated: Inflated::default(),
             spans: Vec::new(),
         }
     }
 
     /// Checks and inflates all batches.
     pub fn decode(&mut self, fetched: &[u8]) -> Result<()> {
-        self.inflated.clear();
+        self.inflated.truncate(0);
         self.spans.clear();
         for batch in Walk::new(fetched) {
-            let decoded = batch.and_then(|batch| self.decoder.decode(fetched, &batch, &mut self.inflated));
+            let decoded = batch.and_then(|batch| self.decoder.decode_into(fetched, &batch, &mut self.inflated));
             self.spans.push(decoded.map_err(|error| error.into_error())?);
         }
         Ok(())
@@ -44,7 +45,7 @@ impl BatchReader {
             let data = if *place == Place::InFetched {
                 fetched
             } else {
-                &self.inflated
+                self.inflated.as_slice()
             };
             let mut cursor = Cursor::new(span);
             while let Some(record) = cursor.next(data, span) {
@@ -62,12 +63,12 @@ impl BatchReader {
         let mut next_offset = None;
         for batch in Walk::new(fetched) {
             let batch = batch.map_err(|error| error.into_error())?;
-            self.inflated.clear();
-            let decoded = self.decoder.decode(fetched, &batch, &mut self.inflated);
+            self.inflated.truncate(0);
+            let decoded = self.decoder.decode_into(fetched, &batch, &mut self.inflated);
             let (place, span) = decoded.map_err(|error| error.into_error())?;
             let data = match place {
                 Place::InFetched => fetched,
-                Place::Inflated => &self.inflated,
+                Place::Inflated => self.inflated.as_slice(),
             };
             let mut cursor = Cursor::new(&span);
             while let Some(record) = cursor.next(data, &span) {
@@ -86,7 +87,7 @@ impl BatchReader {
             let data = if *place == Place::InFetched {
                 fetched
             } else {
-                &self.inflated
+                self.inflated.as_slice()
             };
             let mut cursor = Cursor::new(span);
             while let Some(record) = cursor.next(data, span) {

@@ -114,6 +114,8 @@ impl World {
                 epoch: partition.epoch(),
                 from,
                 bytes,
+                records: 0,
+                growth: 0,
                 aborted: Vec::new(),
                 readable_end: from + records,
                 problem: None,

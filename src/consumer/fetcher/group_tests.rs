@@ -576,6 +576,8 @@ impl World {
                 epoch: partition.epoch(),
                 from: partition.position,
                 bytes,
+                records: 0,
+                growth: 0,
                 aborted: self.logs[part].aborted.clone(),
                 readable_end: next,
                 problem: None,
