@@ -184,6 +184,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_compressed_counts_as_what_it_will_become_for_who_asks() {
+        let (mut budget, mut others, config) = (budget(64 << 20, 12), Account::default(), FetchConfig::default());
+        let nobody = Account::default();
+        budget.change(&mut others, |account| {
+            (account.raw, account.raw_growth) = (12 << 20, 52 << 20)
+        });
+        assert_eq!(budget.reservation(&nobody, &config), Some(LEAST_SHARE));
+        assert!(
+            budget.room(&nobody, &config) > LEAST_SHARE,
+            "it may be inflated all the same"
+        );
+        assert_eq!(budget.peak(), 12 << 20);
+        budget.change(&mut others, |account| (account.raw, account.raw_growth) = (0, 0));
+        assert_eq!(budget.reservation(&nobody, &config), Some(4 << 20));
+    }
+
+    #[test]
+    fn records_that_are_not_decoded_yet_count_for_who_asks() {
+        let (budget, config) = (budget(64 << 20, 1), FetchConfig::default());
+        let account = Account {
+            raw: 1 << 20,
+            raw_records: config.prefetch_count,
+            ..Account::default()
+        };
+        assert_eq!(budget.reservation(&account, &config), None);
+        assert!(budget.room(&account, &config) > 0);
+    }
+
+    #[test]
     fn one_partition_may_fill_its_window_and_no_more() {
         let (mut budget, mut account, config) = (budget(64 << 20, 1), Account::default(), FetchConfig::default());
         assert_eq!(budget.reservation(&account, &config), Some(4 << 20));

@@ -91,6 +91,7 @@ impl World {
             slot,
             cell,
             decoder: Decoder::new(1 << 20),
+            expansion: Expansion::default(),
         };
         Self { shared, slot, fetcher }
     }
@@ -124,6 +125,33 @@ impl World {
         self.fetcher.decode(raw);
     }
 
+    /// One answer of many compressed batches arrives, each of which inflates to half a megabyte.
+    fn land_compressed(&self, batches: i64) -> Raw {
+        let mut state = self.shared.lock();
+        let State { partitions, budget, .. } = &mut *state;
+        let partition = partitions.get_mut(&self.slot).unwrap();
+        let from = partition.position;
+        let mut bytes = Vec::new();
+        for offset in from..from + batches {
+            let mut writer = TestBatch::new();
+            writer.append(0, None, Some(&vec![7; 512 << 10]), &[]);
+            let mut compressor = Compressor::new(Compression::Lz4, None).unwrap();
+            bytes.extend(writer.finish(offset, Flags::default(), &mut compressor));
+        }
+        budget.change(&mut partition.account, |account| account.raw += bytes.len());
+        partition.position = from + batches;
+        Raw {
+            epoch: partition.epoch(),
+            from,
+            bytes,
+            records: 0,
+            growth: 0,
+            aborted: Vec::new(),
+            readable_end: from + batches,
+            problem: None,
+        }
+    }
+
     fn lease(&self, before: Option<Lease>) -> Option<Lease> {
         match self.shared.next_lease(before, Some(Instant::now())) {
             Turn::Lease(lease) => Some(lease),
@@ -138,6 +166,39 @@ impl World {
     fn position(&self) -> i64 {
         self.shared.lock().partitions[&self.slot].position
     }
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn what_is_compressed_is_inflated_as_it_is_wanted() {
+    const BATCHES: i64 = 40;
+    let mut world = World::new(AckMode::OnNext);
+    let raw = world.land_compressed(BATCHES);
+    let World { shared, slot, fetcher } = &mut world;
+    let (shared, slot) = (&*shared, *slot);
+    let ready = || shared.lock().partitions[&slot].account.ready;
+    std::thread::scope(|scope| {
+        let decoding = scope.spawn(move || fetcher.decode(raw));
+        while ready() < AHEAD {
+            std::thread::yield_now();
+        }
+        // All of it would be there within this time, or a little later on a busy machine.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!decoding.is_finished());
+        let (mut held, mut seen) = (None, 0);
+        while seen < BATCHES {
+            assert!(ready() <= 3 * AHEAD, "{} bytes are ready", ready());
+            let until = Instant::now() + Duration::from_secs(60);
+            let Turn::Lease(mut lease) = shared.next_lease(held.take(), Some(until)) else {
+                panic!("the fetcher went to sleep");
+            };
+            while let Some(message) = lease.next() {
+                message.unwrap();
+                seen += 1;
+            }
+            held = Some(lease);
+        }
+    });
 }
 
 #[test]

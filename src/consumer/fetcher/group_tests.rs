@@ -455,6 +455,7 @@ impl World {
                 slot,
                 cell: Arc::clone(&partition.cell),
                 decoder: Decoder::new(1 << 20),
+                expansion: Expansion::default(),
             });
             let model = &mut self.models[part];
             model.restart(model.committed);

@@ -73,3 +73,26 @@ impl Inflated {
         self.end = self.end.saturating_add(length).min(self.bytes.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_in_the_buffer_is_room_and_is_never_seen() {
+        let mut inflated = Inflated::over(vec![7; 100]);
+        assert!(inflated.is_empty());
+        assert_eq!(inflated.as_slice(), b"");
+        inflated.extend_from_slice(b"abc");
+        let (written, room) = inflated.with_room(10, 20);
+        assert_eq!((written, room.len()), (&b"abc"[..], 20));
+        room[..2].copy_from_slice(b"de");
+        inflated.wrote(2);
+        assert_eq!(inflated.as_slice(), b"abcde");
+        assert_eq!(inflated.with_room(1000, 0).1.len(), 1000);
+        inflated.truncate(1);
+        assert_eq!(inflated.as_slice(), b"a");
+        let (bytes, length) = inflated.into_parts();
+        assert_eq!(&bytes[..length], b"a");
+    }
+}
