@@ -4,9 +4,25 @@
 //! process of its own, and contenders take turns, so that only ratios within one round are compared: a shared machine's
 //! speed changes by the minute.
 //!
+//! | Contender | What it does |
+//! |---|---|
+//! | `floor` | a bare loop on one thread, which asks, checks, inflates and walks, one after the other |
+//! | `klamm` | the `for` loop of a reader |
+//! | `klamm-batches` | the same, batch by batch |
+//! | `klamm-group` | the `for` loop of a group's only member, which commits many times |
+//!
+//! Arguments choose what is read (`cargo bench … -- 100B lz4`); without any, all of it:
+//!
+//! | Argument | Records |
+//! |---|---|
+//! | `100B` `1-partition` | 100 bytes, in 12 partitions or one |
+//! | `1KiB` | a quarter as many, ten times as long |
+//! | `gzip` `snappy` `lz4` `zstd` | half as many, 200 bytes of text, compressed |
+//!
 //! | Variable | Meaning |
 //! |---|---|
-//! | `KLAMM_BENCH_RECORDS` | Records per topic; 5 million unless set |
+//! | `KLAMM_BENCH_RECORDS` | Records of 100 bytes; 5 million unless set |
+//! | `KLAMM_BENCH_CONTENDERS` | Who takes part beside the floor, by the names above, separated by commas; everybody unless set |
 //! | `KLAMM_BENCH_ROUNDS` | How often each contender runs; 5 unless set |
 //! | `KLAMM_BENCH_OTHER` | Another build of this bench, to compare this one with: its `klamm` takes part as `other` |
 //! | `KLAMM_TEST_BOOTSTRAP` | A running cluster to use; topics that an earlier run has filled there are used again |
@@ -19,22 +35,25 @@ mod floor;
 mod race;
 #[path = "../tests/kafka/support/mod.rs"]
 mod support;
+#[path = "throughput/topics.rs"]
+mod topics;
+mod values;
 
 use std::{
     env,
     hint::black_box,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use klamm::{Client, StartAt, Stream};
+use klamm::{Client, Stream};
 use race::{median, median_of, number, peak_megabytes, processor_seconds, ratios};
+use topics::{Broker, WORKLOADS, Workload};
 
-const VALUE_BYTES: usize = 100;
-const SETTINGS: &[&str] = &["acks=1", "batch.size=65536", "linger.ms=5"];
 const CONTENDERS: &[&str] = &["floor", "klamm", "klamm-batches", "klamm-group"];
 
 fn main() {
-    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [contender, bootstrap, topic, records] if CONTENDERS.contains(&contender) => {
             run(
@@ -44,7 +63,7 @@ fn main() {
                 records.parse().expect("a number of records"),
             );
         }
-        _ => compare(),
+        ref wanted => compare(wanted),
     }
 }
 
@@ -59,9 +78,8 @@ fn run(contender: &str, bootstrap: &str, topic: &str, records: usize) {
         _ => batches(bootstrap, topic, records),
     };
     let Read { first, last, bytes } = read;
-    assert_eq!(bytes, records * VALUE_BYTES, "all values were seen");
     let [first, last] = [first, last].map(|at| (at - begun).as_secs_f64());
-    println!("{last} {} {} {first}", processor_seconds(), peak_megabytes());
+    println!("{last} {} {} {first} {bytes}", processor_seconds(), peak_megabytes());
 }
 
 /// What a contender has read, and when.
@@ -143,42 +161,40 @@ fn batches(bootstrap: &str, topic: &str, records: usize) -> Read {
 
 // ---- all runs ----
 
-fn compare() {
-    let records = number("KLAMM_BENCH_RECORDS", 5_000_000);
-    let rounds = number("KLAMM_BENCH_ROUNDS", 5);
-    let kafka = support::shared();
-    println!("{records} records of {VALUE_BYTES} bytes, written by ProducerPerformance with {SETTINGS:?}");
-    for partitions in [12, 1] {
-        let topic = format!("klamm-bench-{partitions}-{records}");
-        fill(kafka, &topic, partitions, records);
-        println!("\n{partitions} partitions");
-        compete(&kafka.bootstrap(), &topic, records, rounds);
+fn compare(wanted: &[&str]) {
+    if let Some(unknown) = wanted
+        .iter()
+        .find(|name| !WORKLOADS.iter().any(|workload| workload.name == **name))
+    {
+        panic!("nothing is called {unknown:?}; see the first lines of this bench");
+    }
+    let plain = number("KLAMM_BENCH_RECORDS", 5_000_000);
+    let broker = Broker::find();
+    for workload in WORKLOADS {
+        if wanted.is_empty() || wanted.contains(&workload.name) {
+            let records = workload.records(plain);
+            let topic = workload.topic(broker.kafka(), records);
+            println!("\n{records} records of {workload}");
+            compete(&broker.kafka().bootstrap(), &topic, workload, records);
+        }
     }
 }
 
-fn fill(kafka: &support::Kafka, topic: &str, partitions: usize, records: usize) {
-    let client = Client::connect(&kafka.bootstrap()).expect("the broker is there");
-    let settings = ["retention.ms=-1", "--config", "segment.bytes=1073741824"];
-    let count = partitions.to_string();
-    kafka.topic_command(
-        &[
-            &["--create", "--if-not-exists", "--topic", topic][..],
-            &["--partitions", &count, "--config"],
-            &settings,
-        ]
-        .concat(),
-    );
-    kafka.wait_for_topic(topic, partitions);
-    let ends = (0..partitions).map(|partition| {
-        let end = client.offset_for(topic, partition as i32, StartAt::Latest);
-        end.expect("the partition is there").unwrap_or(0)
-    });
-    match ends.sum::<i64>() as usize {
-        0 => {
-            kafka.producer_performance(topic, records, VALUE_BYTES, SETTINGS);
-        }
-        found => assert_eq!(found, records, "topic {topic} holds what an earlier run has written"),
+/// The name of a contender, its name in its program, and that program.
+fn contenders() -> Vec<(&'static str, &'static str, PathBuf)> {
+    let this = env::current_exe().expect("this program has a path");
+    let asked = env::var("KLAMM_BENCH_CONTENDERS");
+    let asked = asked.as_ref().map(|names| names.split(',').collect::<Vec<_>>());
+    let takes_part = |name: &str| name == "floor" || asked.as_ref().map_or(true, |names| names.contains(&name));
+    let mut contenders: Vec<_> = CONTENDERS
+        .iter()
+        .filter(|name| takes_part(name))
+        .map(|&name| (name, name, this.clone()))
+        .collect();
+    if let Some(other) = env::var_os("KLAMM_BENCH_OTHER") {
+        contenders.push(("other", "klamm", other.into()));
     }
+    contenders
 }
 
 /// What one run came to.
@@ -190,15 +206,12 @@ struct Run {
     first: f64,
 }
 
-fn compete(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
-    let this = env::current_exe().expect("this program has a path");
-    let mut contenders: Vec<_> = CONTENDERS.iter().map(|&name| (name, name, this.clone())).collect();
-    if let Some(other) = env::var_os("KLAMM_BENCH_OTHER") {
-        contenders.push(("other", "klamm", other.into()));
-    }
-    let runs = race::rounds(rounds, contenders.len(), |at| {
+fn compete(bootstrap: &str, topic: &str, workload: &Workload, records: usize) {
+    let contenders = contenders();
+    let runs = race::rounds(number("KLAMM_BENCH_ROUNDS", 5), contenders.len(), |at| {
         let (_, contender, program) = &contenders[at];
-        start(program, &[contender, bootstrap, topic, &records.to_string()], records)
+        let args = [contender, bootstrap, topic, &records.to_string()];
+        start(program, &args, records, workload.value_bytes)
     });
     println!(
         "{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
@@ -225,18 +238,23 @@ fn compete(bootstrap: &str, topic: &str, records: usize, rounds: usize) {
         );
     }
     // Joining takes some round trips, which the reader does without: what is compared is the loop.
-    let [reader, member] = ["klamm", "klamm-group"].map(|name| {
-        let at = CONTENDERS.iter().position(|&contender| contender == name);
-        &runs[at.expect("a contender")]
-    });
-    println!(
-        "a group's loop, of the reader's, from the first message on: {:.3}",
-        median(ratios(member, reader, |run| run.rate_behind_first))
-    );
+    let of = |name| {
+        contenders
+            .iter()
+            .position(|contender| contender.0 == name)
+            .map(|at| &runs[at])
+    };
+    if let (Some(reader), Some(member)) = (of("klamm"), of("klamm-group")) {
+        println!(
+            "a group's loop, of the reader's, from the first message on: {:.3}",
+            median(ratios(member, reader, |run| run.rate_behind_first))
+        );
+    }
 }
 
-fn start(program: &std::path::Path, args: &[&str], records: usize) -> Run {
-    let [seconds, processor, peak, first] = race::numbers_of_program(program, args);
+fn start(program: &Path, args: &[&str], records: usize, value_bytes: usize) -> Run {
+    let [seconds, processor, peak, first, bytes] = race::numbers_of_program(program, args);
+    assert_eq!(bytes as usize, records * value_bytes, "all values were seen");
     let millions = records as f64 / 1e6;
     Run {
         rate: millions / seconds,

@@ -3,7 +3,8 @@
 use crate::{
     Result,
     wire::batch::{
-        self, BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Place, Sequence, Slice, Span, Walk,
+        self, BatchWriter, Compression, Compressor, Cursor, Decoder, Flags, Inflated, Place, Sequence, Slice, Span,
+        Walk,
     },
 };
 
@@ -11,7 +12,7 @@ use crate::{
 #[derive(Debug)]
 pub struct BatchReader {
     decoder: Decoder,
-    inflated: Vec<u8>,
+    inflated: Inflated,
     spans: Vec<(Place, Span)>,
 }
 
@@ -21,17 +22,17 @@ impl BatchReader {
     pub fn new(limit: usize) -> Self {
         Self {
             decoder: Decoder::new(limit),
-            inflated: Vec::new(),
+            inflated: Inflated::default(),
             spans: Vec::new(),
         }
     }
 
     /// Checks and inflates all batches.
     pub fn decode(&mut self, fetched: &[u8]) -> Result<()> {
-        self.inflated.clear();
+        self.inflated.truncate(0);
         self.spans.clear();
         for batch in Walk::new(fetched) {
-            let decoded = batch.and_then(|batch| self.decoder.decode(fetched, &batch, &mut self.inflated));
+            let decoded = batch.and_then(|batch| self.decoder.decode_into(fetched, &batch, &mut self.inflated));
             self.spans.push(decoded.map_err(|error| error.into_error())?);
         }
         Ok(())
@@ -44,7 +45,7 @@ impl BatchReader {
             let data = if *place == Place::InFetched {
                 fetched
             } else {
-                &self.inflated
+                self.inflated.as_slice()
             };
             let mut cursor = Cursor::new(span);
             while let Some(record) = cursor.next(data, span) {
@@ -56,19 +57,18 @@ impl BatchReader {
         Ok((records, bytes))
     }
 
-    /// Checks, inflates and walks batch by batch, while a batch lies in the processor's cache; gives the offset behind
-    /// the last whole one, if there is any.
+    /// Checks, inflates and walks batch by batch, while a batch lies in the processor's cache. Gives the offset behind the
+    /// last whole one, if there is any.
     pub fn walk_values(&mut self, fetched: &[u8], mut found: impl FnMut(&[u8])) -> Result<Option<i64>> {
         let mut next_offset = None;
         for batch in Walk::new(fetched) {
             let batch = batch.map_err(|error| error.into_error())?;
-            self.inflated.clear();
-            let decoded = self.decoder.decode(fetched, &batch, &mut self.inflated);
+            self.inflated.truncate(0);
+            let decoded = self.decoder.decode_into(fetched, &batch, &mut self.inflated);
             let (place, span) = decoded.map_err(|error| error.into_error())?;
-            let data = if place == Place::InFetched {
-                fetched
-            } else {
-                &self.inflated
+            let data = match place {
+                Place::InFetched => fetched,
+                Place::Inflated => self.inflated.as_slice(),
             };
             let mut cursor = Cursor::new(&span);
             while let Some(record) = cursor.next(data, &span) {
@@ -87,7 +87,7 @@ impl BatchReader {
             let data = if *place == Place::InFetched {
                 fetched
             } else {
-                &self.inflated
+                self.inflated.as_slice()
             };
             let mut cursor = Cursor::new(span);
             while let Some(record) = cursor.next(data, span) {

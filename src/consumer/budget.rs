@@ -12,6 +12,10 @@ pub(crate) struct Account {
     pub reserved: usize,
     /// Received, not yet decoded.
     pub raw: usize,
+    pub raw_records: usize,
+    /// How much longer that is expected to become when it is inflated. It is not there yet; but what is asked for beside
+    /// it would have to wait for so much.
+    pub raw_growth: usize,
     /// Decoded, waiting for the program.
     pub ready: usize,
     pub ready_records: usize,
@@ -29,13 +33,35 @@ impl Account {
         self.reserved + self.counted() + self.in_hand
     }
 
-    fn records(&self) -> usize {
+    fn decoded_records(&self) -> usize {
         self.ready_records + self.in_hand_records
     }
 
     /// Nothing is here, and nothing is on its way.
     pub(crate) fn is_empty(&self) -> bool {
         self.window() == 0
+    }
+}
+
+/// How much longer batches become when they are inflated, in eighths, and a little more: the next one is likely to be
+/// similar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Expansion(usize);
+
+impl Default for Expansion {
+    fn default() -> Self {
+        Self(32)
+    }
+}
+
+impl Expansion {
+    pub(crate) fn of(self, bytes: usize) -> usize {
+        bytes.saturating_mul(self.0) / 8
+    }
+
+    /// Bounded, so that one batch of zeros does not make all others ask for memory that they do not need.
+    pub(crate) fn learn(&mut self, input: usize, output: usize) {
+        self.0 = output.saturating_mul(9).div_ceil(input.max(1)).clamp(8, 128);
     }
 }
 
@@ -47,6 +73,8 @@ impl Account {
 pub(crate) struct Budget {
     total: usize,
     used: usize,
+    /// How much of it is expected to grow.
+    growth: usize,
     asked: usize,
     peak: usize,
     /// What a partition may hold without borrowing.
@@ -58,6 +86,7 @@ impl Budget {
         Self {
             total,
             used: 0,
+            growth: 0,
             asked: 0,
             peak: 0,
             share: total.max(LEAST_SHARE),
@@ -75,15 +104,16 @@ impl Budget {
 
     /// Changes a partition's account; every change goes through here, so that the total holds.
     pub(crate) fn change(&mut self, account: &mut Account, change: impl FnOnce(&mut Account)) {
-        let before = account.counted();
+        let (before, growth) = (account.counted(), account.raw_growth);
         change(account);
         self.used = self.used - before + account.counted();
+        self.growth = self.growth - growth + account.raw_growth;
         self.peak = self.peak.max(self.used);
     }
 
-    /// What may be borrowed now.
+    /// What may be asked for now.
     pub(crate) fn free(&self) -> usize {
-        self.total.saturating_sub(self.used + self.asked)
+        self.total.saturating_sub(self.used + self.growth + self.asked)
     }
 
     /// A Fetch for at most this many bytes leaves; [`answered`](Self::answered) takes it back.
@@ -95,9 +125,14 @@ impl Budget {
         self.asked -= bytes;
     }
 
-    /// How many bytes more this partition may ask for or decode.
+    /// How many bytes more this partition may decode.
     pub(crate) fn room(&self, account: &Account, config: &FetchConfig) -> usize {
-        let (bytes, records) = (account.window(), account.records());
+        // What comes of the raw bytes has been waited for.
+        self.room_beside(self.used + self.asked, account, account.decoded_records(), config)
+    }
+
+    fn room_beside(&self, taken: usize, account: &Account, records: usize, config: &FetchConfig) -> usize {
+        let bytes = account.window();
         let full = match config.prefetch_rule {
             PrefetchRule::Either => records >= config.prefetch_count || bytes >= config.prefetch_bytes,
             PrefetchRule::Both => records >= config.prefetch_count && bytes >= config.prefetch_bytes,
@@ -110,20 +145,20 @@ impl Budget {
             // Small records may go beyond the bytes, as far as the total allows.
             PrefetchRule::Both => config.prefetch_bytes.max(self.total),
         };
-        let own = self.share.min(window).saturating_sub(bytes).min(self.free());
-        let borrowed = self.lendable().min(window.saturating_sub(bytes));
+        let free = self.total.saturating_sub(taken);
+        // A quarter is never lent, so that who comes late finds something.
+        let lendable = (self.total / 4 * 3).saturating_sub(taken);
+        let own = self.share.min(window).saturating_sub(bytes).min(free);
+        let borrowed = lendable.min(window.saturating_sub(bytes));
         let least = if account.is_empty() { LEAST_SHARE.min(window) } else { 0 };
         own.max(borrowed).max(least)
     }
 
-    /// A quarter is never lent, so that who comes late finds something.
-    fn lendable(&self) -> usize {
-        (self.total / 4 * 3).saturating_sub(self.used + self.asked)
-    }
-
     /// What a Fetch should reserve for this partition; None when it is not worth asking.
     pub(crate) fn reservation(&self, account: &Account, config: &FetchConfig) -> Option<usize> {
-        let room = self.room(account, config);
+        let taken = self.used + self.growth + self.asked;
+        let records = account.raw_records + account.decoded_records();
+        let room = self.room_beside(taken, account, records, config);
         // A partition that has plenty is not asked for a little: small answers cost as much as large ones.
         let least = (self.share.min(config.prefetch_bytes) / 4)
             .min(config.partition_max_bytes)
@@ -142,6 +177,35 @@ mod tests {
         let mut budget = Budget::new(total);
         budget.set_partitions(partitions);
         budget
+    }
+
+    #[test]
+    fn what_is_compressed_counts_as_what_it_will_become_for_who_asks() {
+        let (mut budget, mut others, config) = (budget(64 << 20, 12), Account::default(), FetchConfig::default());
+        let nobody = Account::default();
+        budget.change(&mut others, |account| {
+            (account.raw, account.raw_growth) = (12 << 20, 52 << 20)
+        });
+        assert_eq!(budget.reservation(&nobody, &config), Some(LEAST_SHARE));
+        assert!(
+            budget.room(&nobody, &config) > LEAST_SHARE,
+            "it may be inflated all the same"
+        );
+        assert_eq!(budget.peak(), 12 << 20);
+        budget.change(&mut others, |account| (account.raw, account.raw_growth) = (0, 0));
+        assert_eq!(budget.reservation(&nobody, &config), Some(4 << 20));
+    }
+
+    #[test]
+    fn records_that_are_not_decoded_yet_count_for_who_asks() {
+        let (budget, config) = (budget(64 << 20, 1), FetchConfig::default());
+        let account = Account {
+            raw: 1 << 20,
+            raw_records: config.prefetch_count,
+            ..Account::default()
+        };
+        assert_eq!(budget.reservation(&account, &config), None);
+        assert!(budget.room(&account, &config) > 0);
     }
 
     #[test]

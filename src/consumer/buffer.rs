@@ -21,6 +21,7 @@ use super::{
     config::FetchConfig,
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
+    fetcher::AHEAD,
     lease::Lease,
     partition::{Partition, Phase, Task, Trouble},
     spares::Spares,
@@ -141,8 +142,8 @@ impl Shared {
             fatal: None,
             ended: false,
         };
-        // What is read and what is walked take turns.
-        let spares = Spares::new(config.max_bytes.saturating_mul(2));
+        // What is read, what is inflated and what is walked take turns.
+        let spares = Spares::new(config.max_bytes.saturating_mul(3));
         Arc::new_cyclic(|me| Self {
             cluster,
             config,
@@ -290,7 +291,9 @@ impl Shared {
         } else if is_current {
             partition.stands_at = chunk.next_offset;
         }
-        partition.wake.notify_one();
+        if partition.account.ready <= AHEAD / 2 {
+            partition.wake.notify_one();
+        }
         if is_draining {
             self.nudge();
         }
@@ -326,6 +329,9 @@ impl Shared {
                     account.in_hand += chunk.bytes;
                     account.in_hand_records += chunk.records;
                 });
+                if partition.account.ready <= AHEAD / 2 {
+                    partition.wake.notify_one();
+                }
                 let lease = Lease::take(partition, slot, chunk, now);
                 state.leases += 1;
                 return Some(Turn::Lease(lease));
@@ -643,7 +649,11 @@ impl State {
     pub(crate) fn drop_raw(&mut self, slot: Slot) {
         if let Some(partition) = self.partitions.get_mut(&slot) {
             partition.raw.clear();
-            self.budget.change(&mut partition.account, |account| account.raw = 0);
+            self.budget.change(&mut partition.account, |account| {
+                account.raw = 0;
+                account.raw_records = 0;
+                account.raw_growth = 0;
+            });
         }
     }
 

@@ -598,6 +598,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
     let (mut before, mut last): (Option<RawBatch>, Option<RawBatch>) = (None, None);
     // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
     let mut is_broken = false;
+    let (mut count, mut compressed) = (0, 0);
     for batch in Walk::new(&records) {
         match (batch, last) {
             (Ok(batch), Some(wrong)) if batch.base_offset < wrong.next_offset => {
@@ -606,7 +607,13 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
                 last = before;
                 break;
             }
-            (Ok(batch), _) => (before, last) = (last, Some(batch)),
+            (Ok(batch), _) => {
+                (before, last) = (last, Some(batch));
+                count += batch.claimed_records();
+                if batch.is_compressed() {
+                    compressed += batch.end - batch.start;
+                }
+            }
             (Err(_), _) => is_broken = true,
         }
     }
@@ -634,6 +641,8 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         preferred: answer.preferred_read_replica,
         from: asked.offset,
         records,
+        count,
+        compressed,
         aborted: answer.aborted,
         next,
         problem: problem.map(|(problem, _)| problem),

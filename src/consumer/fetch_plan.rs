@@ -64,6 +64,10 @@ pub(crate) struct Landed {
     /// The offset that was asked for.
     pub from: i64,
     pub records: Vec<u8>,
+    /// How many there are, as their batches claim.
+    pub count: usize,
+    /// How many of the bytes are of compressed batches.
+    pub compressed: usize,
     pub aborted: Vec<AbortedTransaction>,
     /// Behind the last whole batch that can be used, and its leader epoch.
     pub next: (i64, i32),
@@ -315,11 +319,21 @@ impl Shared {
             if landed.is_suspect {
                 partition.not_before = Some(now + self.backoff(1));
             }
-            budget.change(&mut partition.account, |account| account.raw += landed.records.len());
+            let growth = partition
+                .expansion
+                .of(landed.compressed)
+                .saturating_sub(landed.compressed);
+            budget.change(&mut partition.account, |account| {
+                account.raw += landed.records.len();
+                account.raw_growth += growth;
+                account.raw_records += landed.count;
+            });
             let raw = Raw {
                 epoch: partition.epoch(),
                 from: landed.from,
                 bytes: landed.records,
+                records: landed.count,
+                growth,
                 aborted: landed.aborted,
                 readable_end: landed.ends.readable(self.config.isolation),
                 problem: landed.problem,
@@ -559,6 +573,8 @@ mod tests {
                 preferred: None,
                 from: want.offset,
                 records: vec![0; 100],
+                count: 10,
+                compressed: 0,
                 aborted: Vec::new(),
                 next: (want.offset + 10, 0),
                 problem: None,

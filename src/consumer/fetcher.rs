@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::{
     aborted::Aborted,
+    budget::Expansion,
     buffer::{Shared, Slot, State},
     event::Event,
     message::{Cell, Chunk, ChunkData},
@@ -26,11 +27,15 @@ use crate::{
     error::{Error, ErrorKind, Result},
     offset::{Isolation, OutOfRange, StartAt},
     thread::Worker,
-    wire::batch::{self, BatchError, Decoder, Place, RawBatch, Span, Walk},
+    wire::batch::{self, BatchError, Decoder, Inflated, Place, RawBatch, Span, Walk},
 };
 
-/// Inflated batches are handed over when this much has come together.
-const CHUNK: usize = 1 << 20;
+/// Inflated batches are handed over when this much has come together: it stays in the processor's cache until it is read.
+const CHUNK: usize = 512 << 10;
+/// Nothing is inflated while so much waits to be read: until it is wanted, it is several times smaller as it came.
+pub(super) const AHEAD: usize = 1 << 20;
+/// Whoever has less than this may always have one piece more, whatever the others hold.
+const LITTLE: usize = CHUNK;
 /// A damaged batch is fetched again this often before the program is told.
 const REFETCHES: u32 = 3;
 
@@ -60,6 +65,7 @@ struct Fetcher {
     slot: Slot,
     cell: Arc<Cell>,
     decoder: Decoder,
+    expansion: Expansion,
 }
 
 /// Starts the fetcher of a partition.
@@ -70,6 +76,7 @@ pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result
         slot,
         cell,
         decoder,
+        expansion: Expansion::default(),
     };
     Worker::start(format!("klamm-fetch-{slot}"), move || fetcher.run())
 }
@@ -348,11 +355,13 @@ impl Fetcher {
             epoch,
             from,
             bytes,
+            records,
+            growth,
             aborted,
             readable_end,
             problem,
         } = raw;
-        let fetched = self.shared.spares.lend(bytes);
+        let fetched = self.shared.spares.lend(bytes, size);
         let mut aborted = Aborted::new(aborted);
         let shared = Arc::clone(&self.shared);
         let mut maker = Maker::new(
@@ -362,7 +371,11 @@ impl Fetcher {
             epoch,
             from,
             readable_end,
-            size,
+            Undone {
+                bytes: size,
+                records,
+                growth,
+            },
         );
         for batch in Walk::new(&fetched) {
             if self.cell.fetch_epoch.load(Ordering::Acquire) != epoch {
@@ -380,13 +393,13 @@ impl Fetcher {
                 Ok(false) => return,
                 Err(error) => {
                     let at = maker.next_offset;
-                    maker.hand_over();
+                    maker.hand_over(self.expansion);
                     return self.damaged(epoch, at, error);
                 }
             }
         }
         let at = maker.next_offset;
-        maker.hand_over();
+        maker.hand_over(self.expansion);
         if let Some(problem) = problem {
             let message = format!("the records from offset {at} on cannot be read: {problem}");
             self.damaged(epoch, at, Error::new(ErrorKind::Corrupt, message));
@@ -398,7 +411,7 @@ impl Fetcher {
         if batch.is_control() {
             // Checked as everything is, since a marker decides what is shown.
             self.decoder
-                .decode(fetched, batch, &mut maker.spare)
+                .decode_into(fetched, batch, &mut maker.spare)
                 .map_err(BatchError::into_error)?;
             let marker = batch::marker(fetched, batch).map_err(BatchError::into_error)?;
             aborted.marked(batch.producer_id(), &marker, batch.next_offset - 1);
@@ -409,13 +422,22 @@ impl Fetcher {
             maker.skip(batch);
             return Ok(true);
         }
-        if !maker.make_room() {
-            return Ok(false);
+        if batch.is_compressed() {
+            let size = batch.end - batch.start;
+            let rest = fetched.len() - batch.start;
+            if !maker.make_room(self.expansion.of(size), self.expansion.of(rest)) {
+                return Ok(false);
+            }
         }
+        let before = maker.inflated.len();
         let (place, span) = self
             .decoder
-            .decode(fetched, batch, &mut maker.inflated)
+            .decode_into(fetched, batch, &mut maker.inflated)
             .map_err(BatchError::into_error)?;
+        if place == Place::Inflated {
+            self.expansion
+                .learn(batch.end - batch.start, maker.inflated.len() - before);
+        }
         maker.take(fetched, batch, &place, span);
         Ok(true)
     }
@@ -464,24 +486,45 @@ fn state_moved_on(partition: &Partition, task: &Task, epoch: u64) -> bool {
         || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
 }
 
+/// What is still counted as received.
+#[derive(Clone, Copy)]
+struct Undone {
+    bytes: usize,
+    records: usize,
+    growth: usize,
+}
+
+impl Undone {
+    fn records(records: usize) -> Self {
+        Self {
+            bytes: 0,
+            records,
+            growth: 0,
+        }
+    }
+}
+
 /// Puts decoded batches together into chunks, within the partition's room.
 struct Maker<'a> {
     shared: &'a Shared,
     slot: Slot,
     cell: Arc<Cell>,
     epoch: u64,
+    /// Where the answer begins.
+    asked: i64,
     /// Records below it are not wanted.
     from: i64,
     readable_end: i64,
-    /// Fetched bytes that are still counted as such.
-    raw: usize,
+    raw: Undone,
+    /// How many of its records have been looked at since that was told.
+    looked_at: usize,
     /// Behind the last batch that was looked at.
     next_offset: i64,
     /// Of the chunk that is being made; its bytes are `inflated`, or the fetched ones when that is empty.
     spans: Vec<Span>,
     fetched: Option<Bytes>,
-    inflated: Vec<u8>,
-    spare: Vec<u8>,
+    inflated: Inflated,
+    spare: Inflated,
     records: usize,
     /// Whether something was passed over that the position must pass over too.
     passed: bool,
@@ -495,21 +538,23 @@ impl<'a> Maker<'a> {
         epoch: u64,
         from: i64,
         readable_end: i64,
-        raw: usize,
+        raw: Undone,
     ) -> Self {
         Self {
             shared,
             slot,
             cell,
             epoch,
+            asked: from,
             from,
             readable_end,
             raw,
+            looked_at: 0,
             next_offset: from,
             spans: Vec::new(),
             fetched: None,
-            inflated: Vec::new(),
-            spare: Vec::new(),
+            inflated: Inflated::default(),
+            spare: Inflated::default(),
             records: 0,
             passed: false,
         }
@@ -517,7 +562,8 @@ impl<'a> Maker<'a> {
 
     /// A batch without anything to see.
     fn skip(&mut self, batch: &RawBatch) {
-        self.spare.clear();
+        self.spare.truncate(0);
+        self.looked_at += batch.claimed_records();
         self.next_offset = batch.next_offset;
         self.passed = true;
     }
@@ -530,7 +576,7 @@ impl<'a> Maker<'a> {
         if !self.spans.is_empty() && is_fetched != self.fetched.is_some() {
             // One chunk has one buffer. What was just inflated belongs to the next.
             let rest = match is_fetched {
-                true => Vec::new(),
+                true => Inflated::default(),
                 false => std::mem::take(&mut self.inflated),
             };
             self.hand_over_part();
@@ -538,30 +584,41 @@ impl<'a> Maker<'a> {
         }
         self.fetched = is_fetched.then(|| fetched.clone());
         self.next_offset = batch.next_offset;
-        self.records += usize::try_from(batch.records()).unwrap_or(0);
+        self.looked_at += batch.claimed_records();
+        self.records += batch.claimed_records();
         self.spans.push(span);
     }
 
-    /// Before a batch is inflated: hands over what has come together, and waits for the program to take it.
-    fn make_room(&mut self) -> bool {
-        if self.inflated.len() < CHUNK {
+    /// Before a batch is inflated, which is expected to become so long, and all that is left with it: hands over what has
+    /// come together, and waits for the program to take it. False when nobody wants it any more.
+    fn make_room(&mut self, batch: usize, rest: usize) -> bool {
+        if !self.inflated.is_empty() && self.inflated.len().saturating_add(batch) <= CHUNK {
             return true;
         }
-        self.hand_over_part();
-        self.shared.wait_for_room(self.slot, self.epoch)
+        let is_first = self.spans.is_empty() && self.from == self.asked;
+        if !self.spans.is_empty() {
+            self.hand_over_part();
+        }
+        if !self.shared.wait_for_room(self.slot, self.epoch, is_first) {
+            return false;
+        }
+        let size = batch.max(CHUNK).min(rest);
+        self.inflated = Inflated::over(self.shared.spares.take_about(size));
+        true
     }
 
     fn hand_over_part(&mut self) {
-        self.push(0);
+        let looked_at = std::mem::take(&mut self.looked_at).min(self.raw.records);
+        self.raw.records -= looked_at;
+        self.push(Undone::records(looked_at), None);
     }
 
     /// The answer is done with.
-    fn hand_over(mut self) {
-        let raw = self.raw;
-        self.push(raw);
+    fn hand_over(mut self, expansion: Expansion) {
+        self.push(self.raw, Some(expansion));
     }
 
-    fn push(&mut self, raw_done: usize) {
+    fn push(&mut self, done: Undone, learned: Option<Expansion>) {
         let fetched = self.fetched.take();
         let (data, bytes) = match fetched {
             // The fetched bytes live on in the chunk: they only change their account.
@@ -571,14 +628,15 @@ impl<'a> Maker<'a> {
             }
             None => {
                 let inflated = std::mem::take(&mut self.inflated);
-                let bytes = inflated.capacity();
-                (Bytes::from(inflated), bytes)
+                let capacity = inflated.capacity();
+                let (bytes, length) = inflated.into_parts();
+                (self.shared.spares.lend(bytes, length), capacity)
             }
         };
         let spans = std::mem::take(&mut self.spans);
         let records = std::mem::take(&mut self.records);
         if spans.is_empty() && !std::mem::take(&mut self.passed) {
-            self.shared.decoded(self.slot, self.epoch, None, raw_done);
+            self.shared.decoded(self.slot, self.epoch, None, done, learned);
             return;
         }
         let bytes = if spans.is_empty() {
@@ -607,7 +665,7 @@ impl<'a> Maker<'a> {
             records,
         };
         self.from = self.next_offset;
-        self.shared.decoded(self.slot, self.epoch, Some(chunk), raw_done);
+        self.shared.decoded(self.slot, self.epoch, Some(chunk), done, learned);
     }
 }
 
@@ -638,15 +696,18 @@ impl Chunk {
 }
 
 impl Shared {
-    /// Takes in what was decoded; `raw_done` of the fetched bytes need no counting any more.
-    fn decoded(&self, slot: Slot, epoch: u64, chunk: Option<Chunk>, raw_done: usize) {
+    /// Takes in what was decoded; what is done with of what was fetched needs no counting any more.
+    fn decoded(&self, slot: Slot, epoch: u64, chunk: Option<Chunk>, done: Undone, learned: Option<Expansion>) {
         let mut state = self.lock();
         let State { partitions, budget, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&slot).filter(|partition| partition.epoch() == epoch) else {
             return;
         };
+        partition.expansion = learned.unwrap_or(partition.expansion);
         budget.change(&mut partition.account, |account| {
-            account.raw -= raw_done;
+            account.raw -= done.bytes;
+            account.raw_records -= done.records;
+            account.raw_growth -= done.growth;
             if let Some(chunk) = &chunk {
                 account.ready += chunk.bytes;
                 account.ready_records += chunk.records;
@@ -690,9 +751,11 @@ impl Shared {
         }
     }
 
-    /// Waits until the partition may hold more; false when nobody wants it any more.
-    fn wait_for_room(&self, slot: Slot, epoch: u64) -> bool {
+    /// Waits until the partition may hold more, and until the program will want it soon; false when nobody wants it any
+    /// more. The first piece of an answer needs no room: what is to be acked may lie in it.
+    fn wait_for_room(&self, slot: Slot, epoch: u64, is_first: bool) -> bool {
         let mut state = self.lock();
+        let mut most = AHEAD;
         loop {
             if state.is_ended() {
                 return false;
@@ -705,11 +768,12 @@ impl Shared {
                 return false;
             };
             let account = &partition.account;
-            // Whoever has nothing to read may always have one piece more, whatever the others hold.
-            let has_nothing = account.ready == 0 && account.in_hand == 0;
-            if has_nothing || state.budget.room(account, &self.config) > 0 {
+            let has_room = || is_first || state.budget.room(account, &self.config) > 0;
+            if account.ready + account.in_hand < LITTLE || (account.ready < most && has_room()) {
                 return true;
             }
+            // Once it waits, not for every piece that is taken.
+            most = AHEAD / 2 + 1;
             let wake = Arc::clone(&partition.wake);
             wake.wait(&mut state);
         }

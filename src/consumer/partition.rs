@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{
     acks::Freed,
-    budget::Account,
+    budget::{Account, Expansion},
     config::{FetchConfig, PrefetchRule},
     message::{Cell, Chunk, ChunkData},
     ownership::{Ownership, Tracked},
@@ -64,6 +64,10 @@ pub(crate) struct Raw {
     /// The first offset that was asked for.
     pub from: i64,
     pub bytes: Vec<u8>,
+    /// How many records its batches claim to hold.
+    pub records: usize,
+    /// How much longer they are expected to become when they are inflated.
+    pub growth: usize,
     pub aborted: Vec<AbortedTransaction>,
     pub readable_end: i64,
     /// What is wrong with what came behind `bytes`, and was left out.
@@ -109,6 +113,8 @@ pub(crate) struct Partition {
     pub replica: Option<(i32, Instant)>,
     pub ends: Option<Ends>,
     pub account: Account,
+    /// Of its compressed batches.
+    pub expansion: Expansion,
     pub raw: VecDeque<Raw>,
     /// The fetcher is at work on some of it.
     pub decoding: bool,
@@ -182,6 +188,7 @@ impl Partition {
             replica: None,
             ends: None,
             account: Account::default(),
+            expansion: Expansion::default(),
             raw: VecDeque::new(),
             decoding: false,
             chunks: VecDeque::new(),

@@ -20,6 +20,8 @@ pub(crate) struct Spares {
 /// A buffer with records in it; goes back when the last view of it is dropped.
 struct Lent {
     bytes: Vec<u8>,
+    /// Behind them the buffer is anything.
+    length: usize,
     home: Weak<Spares>,
 }
 
@@ -41,11 +43,12 @@ impl Spares {
         // Answers differ by a batch or so, and their buffers should fit each other.
         let rounded = size.next_multiple_of((size / 64).next_power_of_two());
         let mut idle = self.idle.lock();
+        // What came last may still lie in the processor's cache.
         let fitting = idle
             .iter()
-            .position(|spare| (size..=rounded).contains(&spare.capacity()));
+            .rposition(|spare| (size..=rounded).contains(&spare.capacity()));
         match fitting {
-            Some(at) => idle.swap_remove(at),
+            Some(at) => idle.remove(at),
             None => {
                 drop(idle);
                 vec![0; rounded]
@@ -53,13 +56,20 @@ impl Spares {
         }
     }
 
-    /// Records that have come into a buffer, to be seen by anybody for any time.
-    pub(crate) fn lend(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+    /// A buffer for what inflates to about `size` bytes: sizes that are guessed differ by more than those of answers.
+    pub(crate) fn take_about(&self, size: usize) -> Vec<u8> {
+        self.take(size.next_multiple_of((size / 4).next_power_of_two()))
+    }
+
+    /// Records that have come into a buffer, `length` bytes, to be seen by anybody for any time.
+    pub(crate) fn lend(self: &Arc<Self>, mut bytes: Vec<u8>, length: usize) -> Bytes {
         if bytes.capacity() < LEAST {
+            bytes.truncate(length);
             return Bytes::from(bytes);
         }
         Bytes::from_owner(Lent {
             bytes,
+            length,
             home: Arc::downgrade(self),
         })
     }
@@ -83,7 +93,7 @@ impl Spares {
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[..self.length]
     }
 }
 
@@ -106,7 +116,7 @@ mod tests {
         let spares = Spares::new(8 * MB);
         let mut buffer = spares.take(4 * MB - 100);
         buffer[0] = 7;
-        let bytes = spares.lend(buffer);
+        let bytes = spares.lend(buffer, 4 * MB - 100);
         let view = bytes.slice(..10);
         drop(bytes);
         assert!(spares.idle.lock().is_empty());
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn little_never_gets_a_large_buffer() {
         let spares = Spares::new(8 * MB);
-        drop(spares.lend(vec![0; 4 * MB]));
+        drop(spares.lend(vec![0; 4 * MB], MB));
         for size in [1, 1000, LEAST, MB, 3 * MB] {
             assert!(spares.take(size).capacity() <= size + size / 32, "{size}");
         }
@@ -128,10 +138,10 @@ mod tests {
     #[test]
     fn what_lies_unused_is_bounded() {
         let spares = Spares::new(8 * MB);
-        let lent: Vec<_> = (0..5).map(|_| spares.lend(spares.take(3 * MB))).collect();
+        let lent: Vec<_> = (0..5).map(|_| spares.lend(spares.take(3 * MB), 1)).collect();
         drop(lent);
         assert_eq!(spares.idle.lock().len(), 2);
-        drop(spares.lend(vec![0; 9 * MB]));
+        drop(spares.lend(vec![0; 9 * MB], 9 * MB));
         assert!(spares.idle.lock().is_empty());
         spares.clear();
     }
@@ -139,7 +149,7 @@ mod tests {
     #[test]
     fn a_buffer_outlives_its_stream() {
         let spares = Spares::new(8 * MB);
-        let bytes = spares.lend(vec![1; MB]);
+        let bytes = spares.lend(vec![1; MB], MB);
         drop(spares);
         assert_eq!(bytes[MB - 1], 1);
     }

@@ -92,6 +92,7 @@ impl World {
             slot,
             cell,
             decoder: Decoder::new(1 << 20),
+            expansion: Expansion::default(),
         };
         Self { shared, slot, fetcher }
     }
@@ -115,12 +116,41 @@ impl World {
                 epoch: partition.epoch(),
                 from,
                 bytes,
+                records: 0,
+                growth: 0,
                 aborted: Vec::new(),
                 readable_end: from + records,
                 problem: None,
             }
         };
         self.fetcher.decode(raw);
+    }
+
+    /// One answer of many compressed batches arrives, each of which inflates to half a megabyte.
+    fn land_compressed(&self, batches: i64) -> Raw {
+        let mut state = self.shared.lock();
+        let State { partitions, budget, .. } = &mut *state;
+        let partition = partitions.get_mut(&self.slot).unwrap();
+        let from = partition.position;
+        let mut bytes = Vec::new();
+        for offset in from..from + batches {
+            let mut writer = TestBatch::new();
+            writer.append(0, None, Some(&vec![7; 512 << 10]), &[]);
+            let mut compressor = Compressor::new(Compression::Lz4, None).unwrap();
+            bytes.extend(writer.finish(offset, Flags::default(), &mut compressor));
+        }
+        budget.change(&mut partition.account, |account| account.raw += bytes.len());
+        partition.position = from + batches;
+        Raw {
+            epoch: partition.epoch(),
+            from,
+            bytes,
+            records: 0,
+            growth: 0,
+            aborted: Vec::new(),
+            readable_end: from + batches,
+            problem: None,
+        }
     }
 
     fn lease(&self, before: Option<Lease>) -> Option<Lease> {
@@ -137,6 +167,43 @@ impl World {
     fn position(&self) -> i64 {
         self.shared.lock().partitions[&self.slot].position
     }
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn what_is_compressed_is_inflated_as_it_is_wanted() {
+    const BATCHES: i64 = 12;
+    let mut world = World::new(AckMode::OnNext);
+    let raw = world.land_compressed(BATCHES);
+    let World { shared, slot, fetcher } = &mut world;
+    let (shared, slot) = (&*shared, *slot);
+    let ready = || shared.lock().partitions[&slot].account.ready;
+    std::thread::scope(|scope| {
+        let decoding = scope.spawn(move || fetcher.decode(raw));
+        let wake = Arc::clone(&shared.lock().partitions[&slot].wake);
+        // Until somebody was there to be woken.
+        while !wake.notify_one() {
+            assert!(!decoding.is_finished(), "all of it is there, and nothing was taken");
+            std::thread::yield_now();
+        }
+        let (mut held, mut seen) = (None, 0);
+        while seen < BATCHES {
+            let ready = ready();
+            if ready > 3 * AHEAD {
+                shared.close(); // else it is waited for
+                panic!("{ready} bytes are ready");
+            }
+            let until = Instant::now() + Duration::from_secs(60);
+            let Turn::Lease(mut lease) = shared.next_lease(held.take(), Some(until)) else {
+                panic!("the fetcher went to sleep");
+            };
+            while let Some(message) = lease.next() {
+                message.unwrap();
+                seen += 1;
+            }
+            held = Some(lease);
+        }
+    });
 }
 
 #[test]

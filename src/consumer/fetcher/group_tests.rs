@@ -456,6 +456,7 @@ impl World {
                 slot,
                 cell: Arc::clone(&partition.cell),
                 decoder: Decoder::new(1 << 20),
+                expansion: Expansion::default(),
             });
             let model = &mut self.models[part];
             model.restart(model.committed);
@@ -577,6 +578,8 @@ impl World {
                 epoch: partition.epoch(),
                 from: partition.position,
                 bytes,
+                records: 0,
+                growth: 0,
                 aborted: self.logs[part].aborted.clone(),
                 readable_end: next,
                 problem: None,

@@ -210,6 +210,7 @@ impl World {
             slot,
             cell,
             decoder: Decoder::new(1 << 20),
+            expansion: Expansion::default(),
         };
         Self {
             log,
@@ -293,6 +294,8 @@ impl World {
             leader: None,
             preferred: None,
             from,
+            count: 0,
+            compressed: 0,
             records,
             aborted: Vec::new(),
             next: next.unwrap_or((from, -1)),

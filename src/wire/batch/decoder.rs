@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    BatchError, Compression, Problem, RawBatch, bytes,
+    BatchError, Compression, Inflated, Problem, RawBatch, bytes,
     codec::Inflater,
     old,
     raw::{CHECKED_FROM, HEADER},
@@ -39,6 +39,19 @@ impl Decoder {
         fetched: &[u8],
         batch: &RawBatch,
         out: &mut Vec<u8>,
+    ) -> Result<(Place, Span), BatchError> {
+        let mut inflated = Inflated::behind(std::mem::take(out));
+        let decoded = self.decode_into(fetched, batch, &mut inflated);
+        *out = inflated.into_vec();
+        decoded
+    }
+
+    /// The same into a buffer that is used again and again, without clearing it.
+    pub(crate) fn decode_into(
+        &mut self,
+        fetched: &[u8],
+        batch: &RawBatch,
+        out: &mut Inflated,
     ) -> Result<(Place, Span), BatchError> {
         if batch.magic != 2 {
             return old::decode(&mut self.inflater, fetched, batch, out);

@@ -14,6 +14,7 @@ mod cursor;
 mod decoder;
 mod error;
 mod headers;
+mod inflated;
 mod marker;
 mod old;
 mod raw;
@@ -31,6 +32,7 @@ pub use decoder::TimestampType;
 pub(crate) use decoder::{Decoder, Place, Span};
 pub(crate) use error::{BatchError, Problem};
 pub use headers::{Header, Headers};
+pub(crate) use inflated::Inflated;
 pub(crate) use marker::{Marker, marker};
 pub(crate) use raw::{RawBatch, Walk};
 pub(crate) use {

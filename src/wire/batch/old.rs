@@ -4,7 +4,7 @@
 //! zero, and the wrapper carries the offset of the *last*; a wrapper with LogAppendTime also decides their timestamp.
 
 use super::{
-    BatchError, Compression, Problem, RawBatch, TimestampType, bytes,
+    BatchError, Compression, Inflated, Problem, RawBatch, TimestampType, bytes,
     codec::Inflater,
     crc::crc32,
     cursor::{HeaderSlice, RecordView, Slice},
@@ -27,7 +27,7 @@ pub(super) fn decode(
     inflater: &mut Inflater,
     fetched: &[u8],
     batch: &RawBatch,
-    out: &mut Vec<u8>,
+    out: &mut Inflated,
 ) -> Result<(Place, Span), BatchError> {
     let before = out.len();
     decode_message(inflater, fetched, batch, out).map_err(|problem| {
@@ -40,7 +40,7 @@ fn decode_message(
     inflater: &mut Inflater,
     fetched: &[u8],
     batch: &RawBatch,
-    out: &mut Vec<u8>,
+    out: &mut Inflated,
 ) -> Result<(Place, Span), Problem> {
     let whole = fetched.get(..batch.end).ok_or(Problem::Moved)?;
     let outer = checked(whole, batch.start)?;
@@ -70,7 +70,7 @@ fn decode_message(
     let before = out.len();
     let value = outer.value.of(fetched).ok_or(Problem::EmptyWrapper)?;
     inflater.inflate(outer.attributes, value, out)?;
-    Ok((Place::Inflated, unwrap(&outer, span, out, before)?))
+    Ok((Place::Inflated, unwrap(&outer, span, out.as_slice(), before)?))
 }
 
 /// Checks every message inside of a wrapper: only the last one tells where the first one's offset is.

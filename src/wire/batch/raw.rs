@@ -31,6 +31,8 @@ pub(super) const CHECKED_FROM: usize = 21;
 /// The lowest number of bytes behind offset and length, by magic.
 const SHORTEST: [i32; 3] = [14, 22, (HEADER - PREFIX) as i32];
 
+/// The same bits in all magics; of an old message it is all that its attributes' low byte says of it.
+const CODEC: i16 = 7;
 pub(super) const TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const CONTROL: i16 = 1 << 5;
 
@@ -62,6 +64,18 @@ impl RawBatch {
     #[inline]
     pub(crate) fn records(&self) -> i32 {
         self.records
+    }
+
+    /// The same as a number of things.
+    #[inline]
+    pub(crate) fn claimed_records(&self) -> usize {
+        usize::try_from(self.records).unwrap_or(0)
+    }
+
+    /// Whether its records are to be inflated before they can be walked.
+    #[inline]
+    pub(crate) fn is_compressed(&self) -> bool {
+        self.attributes & CODEC != 0
     }
 
     pub(super) fn attributes(&self) -> i16 {

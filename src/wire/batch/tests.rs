@@ -44,6 +44,33 @@ fn read_with(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Owned>, BatchErr
     Ok(records)
 }
 
+#[test]
+fn what_a_buffer_was_used_for_before_changes_nothing() {
+    for mut compressor in compressors() {
+        let mut writer = TestBatch::new();
+        for i in 0..3000 {
+            let value = format!("{i} and {}", i * 7919 % 1000);
+            writer.append(i, None, Some(value.as_bytes()), &[]);
+        }
+        let bytes = writer.finish(0, Flags::default(), &mut compressor);
+        let batch = Walk::new(&bytes).next().unwrap().unwrap();
+        for used in [0, 100, 10_000, 1 << 20] {
+            let mut out = Inflated::over(vec![0xaa; used]);
+            let decoded = Decoder::new(LIMIT).decode_into(&bytes, &batch, &mut out);
+            let (place, span) = decoded.unwrap();
+            let data = if place == Place::InFetched {
+                &bytes
+            } else {
+                out.as_slice()
+            };
+            let mut cursor = Cursor::new(&span);
+            let records = std::iter::from_fn(|| cursor.next(data, &span));
+            let records: Vec<_> = records.map(|record| owned(&record.unwrap(), data)).collect();
+            assert_eq!(records, read(&bytes).unwrap());
+        }
+    }
+}
+
 fn owned(record: &RecordView, data: &[u8]) -> Owned {
     let headers = record.headers.iter(data);
     assert_eq!(headers.len(), record.headers.count as usize);

@@ -2,7 +2,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Growth, Stop};
+use super::{Growth, Inflated, Stop};
 
 const DAMAGED: Stop = Stop::Damaged("gzip");
 
@@ -14,7 +14,7 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    pub(super) fn inflate(&mut self, mut input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+    pub(super) fn inflate(&mut self, mut input: &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
         // A gzip file may have several members, one after the other.
         loop {
             let deflated = skip_header(input).ok_or(DAMAGED)?;
@@ -31,21 +31,25 @@ impl Inflater {
     }
 
     /// Gives the number of bytes that were the member's.
-    fn inflate_member(&mut self, deflated: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<usize, Stop> {
+    fn inflate_member(&mut self, deflated: &[u8], out: &mut Inflated, ceiling: usize) -> Result<usize, Stop> {
         let context = self.context.get_or_insert_with(|| Decompress::new(false));
         context.reset(false);
         let before = out.len();
         loop {
-            let (consumed, length) = (context.total_in() as usize, out.len());
-            if length > ceiling {
+            if out.len() > ceiling {
                 return Err(Stop::AtCeiling);
             }
-            self.growth.make_room(out, before, deflated.len(), ceiling);
+            let (consumed, produced) = (context.total_in() as usize, context.total_out());
             let rest = deflated.get(consumed..).ok_or(DAMAGED)?;
-            match context.decompress_vec(rest, out, FlushDecompress::None) {
+            let room = self.growth.room(out, before, deflated.len(), ceiling);
+            let had_room = room.len();
+            let status = context.decompress(rest, room, FlushDecompress::None);
+            let written = (context.total_out() - produced) as usize;
+            out.wrote(written);
+            match status {
                 Ok(Status::StreamEnd) => break,
                 // There was room for more, so it is the input that ended too early.
-                Ok(_) if out.len() < out.capacity() || out.len() == length => return Err(DAMAGED),
+                Ok(_) if written < had_room => return Err(DAMAGED),
                 Ok(_) => {}
                 Err(_) => return Err(DAMAGED),
             }

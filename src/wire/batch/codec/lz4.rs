@@ -3,9 +3,9 @@
 //! The frame's own checksums are not looked at. The batch's checksum covers all of it already, and the header's is
 //! wrong in what clients of Kafka 0.8 and 0.9 wrote (they also summed the magic number).
 
-use lz4_flex::block::{DecompressError, decompress_into_with_dict};
+use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
 
-use super::Stop;
+use super::{Inflated, Stop};
 
 const DAMAGED: Stop = Stop::Damaged("lz4");
 
@@ -13,7 +13,7 @@ const MAGIC: u32 = 0x184d_2204;
 /// How far back a block that depends on those before it may reach.
 const WINDOW: usize = 64 * 1024;
 
-pub(super) fn inflate(mut input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+pub(super) fn inflate(mut input: &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
     // Frames may be put one behind the other.
     loop {
         inflate_frame(&mut input, out, ceiling)?;
@@ -30,7 +30,7 @@ struct Frame {
     block_limit: usize,
 }
 
-fn inflate_frame(input: &mut &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+fn inflate_frame(input: &mut &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
     let frame = header(input)?;
     let before = out.len();
     loop {
@@ -88,7 +88,7 @@ fn header(input: &mut &[u8]) -> Result<Frame, Stop> {
 /// Inflates behind `out`, whose bytes from `history` on the block may repeat.
 fn inflate_block(
     block: &[u8],
-    out: &mut Vec<u8>,
+    out: &mut Inflated,
     history: usize,
     block_limit: usize,
     ceiling: usize,
@@ -98,11 +98,16 @@ fn inflate_block(
     // A frame may allow blocks of 4 MiB and hold one of a kilobyte: room is made for what its size makes likely.
     let mut room = most.min(block.len().saturating_mul(8) + 1024);
     loop {
-        out.resize(before + room, 0);
-        let (done, tail) = out.split_at_mut(before);
-        match decompress_into_with_dict(block, tail, &done[history..]) {
+        let (done, tail) = out.with_room(room, most);
+        room = tail.len();
+        let inflated = if history == before {
+            decompress_into(block, tail)
+        } else {
+            decompress_into_with_dict(block, tail, &done[history..])
+        };
+        match inflated {
             Ok(written) => {
-                out.truncate(before + written);
+                out.wrote(written);
                 return Ok(());
             }
             Err(DecompressError::OutputTooSmall { .. }) if room < most => room = most.min(room.saturating_mul(4)),

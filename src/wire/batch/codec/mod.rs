@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 
 pub(crate) use compressor::Compressor;
 
-use super::Problem;
+use super::{Inflated, Problem};
 
 /// How a producer compresses its batches. Kafka: `compression.type`.
 ///
@@ -86,7 +86,7 @@ impl Inflater {
         not(any(feature = "gzip", feature = "zstd")),
         expect(clippy::needless_pass_by_ref_mut, reason = "the codecs that keep something are off")
     )]
-    pub(super) fn inflate(&mut self, attributes: i16, input: &[u8], out: &mut Vec<u8>) -> Result<(), Problem> {
+    pub(super) fn inflate(&mut self, attributes: i16, input: &[u8], out: &mut Inflated) -> Result<(), Problem> {
         let before = out.len();
         let ceiling = before.saturating_add(self.limit);
         let inflated = match Compression::of(attributes) {
@@ -109,7 +109,7 @@ impl Inflater {
             Some(Compression::Zstd) => Err(Stop::Off("zstd")),
             None => Err(Stop::Unknown),
         };
-        // A codec that writes into spare capacity may have passed the ceiling by what was spare.
+        // A codec may pass the ceiling by the byte that tells it.
         let inflated = inflated.and(if out.len() > ceiling {
             Err(Stop::AtCeiling)
         } else {
@@ -145,7 +145,7 @@ enum Stop {
     Unknown,
 }
 
-fn copy(input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+fn copy(input: &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
     if input.len() > ceiling - out.len() {
         return Err(Stop::AtCeiling);
     }
@@ -170,12 +170,13 @@ impl Default for Growth {
 
 #[cfg(any(feature = "gzip", feature = "zstd"))]
 impl Growth {
-    /// Makes room behind `out`: what is expected, or as much again as has come since `before`. Not past the ceiling,
-    /// except for the byte that tells a batch which just fits from one that goes on.
-    fn make_room(&self, out: &mut Vec<u8>, before: usize, input: usize, ceiling: usize) {
+    /// Room behind `out`: what is expected, or as much again as has come since `before`. Not past the ceiling, except
+    /// for the byte that tells a batch which just fits from one that goes on.
+    fn room<'a>(&self, out: &'a mut Inflated, before: usize, input: usize, ceiling: usize) -> &'a mut [u8] {
         let expected = input.saturating_mul(self.eighths) / 8;
         let wanted = (out.len() - before).max(expected).max(1024);
-        out.reserve(wanted.min((ceiling - out.len()).saturating_add(1)));
+        let most = (ceiling - out.len()).saturating_add(1);
+        out.with_room(wanted.min(most), most).1
     }
 
     /// Bounded, so that one batch of zeros does not make all others ask for memory that they do not need.

@@ -2,7 +2,7 @@
 
 use super::{
     super::bytes::{i32_at, u32_at},
-    Stop,
+    Inflated, Stop,
 };
 
 const DAMAGED: Stop = Stop::Damaged("snappy");
@@ -13,7 +13,7 @@ const FRAME_HEADER: usize = 16;
 /// Snappy's densest element makes 64 bytes out of three.
 const HIGHEST_RATIO: usize = 22;
 
-pub(super) fn inflate(input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+pub(super) fn inflate(input: &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
     if !input.starts_with(MAGIC) {
         return inflate_block(input, out, ceiling);
     }
@@ -37,18 +37,20 @@ pub(super) fn inflate(input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result
     Ok(())
 }
 
-fn inflate_block(block: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+fn inflate_block(block: &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
     let length = snap::raw::decompress_len(block).map_err(|_| DAMAGED)?;
     if length > block.len().saturating_mul(HIGHEST_RATIO) {
         return Err(DAMAGED);
     }
-    let before = out.len();
-    if length > ceiling - before {
+    if length > ceiling - out.len() {
         return Err(Stop::AtCeiling);
     }
-    out.resize(before + length, 0);
-    match snap::raw::Decoder::new().decompress(block, &mut out[before..]) {
-        Ok(written) if written == length => Ok(()),
+    let (_, room) = out.with_room(length, length);
+    match snap::raw::Decoder::new().decompress(block, room) {
+        Ok(written) if written == length => {
+            out.wrote(written);
+            Ok(())
+        }
         _ => Err(DAMAGED),
     }
 }

@@ -1,10 +1,10 @@
 //! Zstandard, a whole frame at a time: without a window buffer, whose size the frame would claim (up to 128 MiB).
 
-use std::{fmt, io::Cursor};
+use std::fmt;
 
 use zstd::zstd_safe::{DCtx, zstd_sys::ZSTD_ErrorCode};
 
-use super::{Growth, Stop};
+use super::{Growth, Inflated, Stop};
 
 #[derive(Default)]
 pub(super) struct Inflater {
@@ -14,28 +14,28 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    pub(super) fn inflate(&mut self, input: &[u8], out: &mut Vec<u8>, ceiling: usize) -> Result<(), Stop> {
+    pub(super) fn inflate(&mut self, input: &[u8], out: &mut Inflated, ceiling: usize) -> Result<(), Stop> {
         const DAMAGED: Stop = Stop::Damaged("zstd");
         let context = match &mut self.context {
             Some(context) => context,
             empty => empty.insert(DCtx::try_create().ok_or(DAMAGED)?),
         };
         let before = out.len();
-        self.growth.make_room(out, before, input.len(), ceiling);
+        let most = (ceiling - before).saturating_add(1);
+        let mut room = self.growth.room(out, before, input.len(), ceiling);
         // The frame is inflated from its start until the room is enough. A try that fails has filled all of the room,
         // so four times as much is asked for by data that came, and tries take a third more time at most.
         loop {
-            let room = out.capacity() - before;
-            let mut tail = Cursor::new(&mut *out);
-            tail.set_position(before as u64);
-            match context.decompress(&mut tail, input) {
+            let had_room = room.len();
+            match context.decompress(room, input) {
                 Ok(written) => {
                     self.growth.learn(input.len(), written);
+                    out.wrote(written);
                     return Ok(());
                 }
                 Err(code) if !is_too_small(code) => return Err(DAMAGED),
-                Err(_) if room > ceiling - before => return Err(Stop::AtCeiling),
-                Err(_) => out.reserve(room.saturating_mul(4).min((ceiling - before).saturating_add(1))),
+                Err(_) if had_room >= most => return Err(Stop::AtCeiling),
+                Err(_) => room = out.with_room(had_room.saturating_mul(4).min(most), most).1,
             }
         }
     }
