@@ -257,6 +257,7 @@ public final class Peer {
         long[] counted = Arrays.copyOfRange(taken, WARM_UP, count);
         report.work(counted.length, counted.length * arguments.number("value-bytes"), meter);
         report.percentiles("", counted);
+        report.put("idempotent", true);
     }
 
     /** At even times, without waiting for acknowledgements. */

@@ -223,7 +223,11 @@ func latency(task peer.Task) (peer.Report, error) {
 		}
 		return nil
 	})
-	return report, err
+	if err != nil {
+		return nil, err
+	}
+	report["idempotent"] = true
+	return report, nil
 }
 
 func idle(task peer.Task) (peer.Report, error) {

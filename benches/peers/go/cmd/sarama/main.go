@@ -98,6 +98,8 @@ func latency(task peer.Task) (peer.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Nothing lingers.
+	config.Producer.Flush.Frequency, config.Producer.Flush.Bytes = 0, 0
 	delays := peer.NewDelays(task)
 	// Either side has a client of its own: on the same connection records would wait behind the fetch.
 	close, err := assign(task, func(partition sarama.PartitionConsumer) {
@@ -136,6 +138,7 @@ func latency(task peer.Task) (peer.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	report["idempotent"] = config.Producer.Idempotent
 	return report, close()
 }
 
