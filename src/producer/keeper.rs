@@ -255,7 +255,7 @@ impl Keeper {
             Some(told) if told.error == 0 => {
                 for partition in self.shared.learn(told).all() {
                     let is_used = partition.has_owner() || partition.has_work();
-                    if is_used && !self.shared.place(&partition) {
+                    if is_used && !self.shared.place(partition) {
                         self.homeless.insert(partition.key, Arc::clone(partition));
                     }
                 }

@@ -92,7 +92,7 @@ impl Shared {
         let metadata = self.cluster.metadata();
         for partition in topic.all() {
             if !partition.has_owner() {
-                self.look_at_leader(&partition, &metadata);
+                self.look_at_leader(partition, &metadata);
             }
         }
         topic
