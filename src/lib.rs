@@ -265,7 +265,8 @@
 //!
 //! - Prefetched bytes are bounded per partition ([`prefetch_bytes`](ReaderBuilder::prefetch_bytes), 8 MiB) and in total
 //!   ([`prefetch_total_bytes`](ReaderBuilder::prefetch_total_bytes), 64 MiB), counted when decoded; 64 KiB or one batch per
-//!   partition may come on top, and up to two answers of empty buffers. Batches that the program keeps messages of are its own.
+//!   partition (inflated: a MiB or one batch) may come on top, and up to three answers of empty buffers. Batches that the
+//!   program keeps messages of are its own.
 //! - A batch may inflate to [`decoded_batch_limit`](ReaderBuilder::decoded_batch_limit) (64 MiB), an answer be 100 MiB long.
 //! - A producer holds [`buffer_bytes`](ProducerBuilder::buffer_bytes) (64 MiB) of records, counted by the capacity of what they
 //!   lie in.

@@ -43,14 +43,15 @@ type Desk = (i32, i8);
 /// Who asks which broker, and who waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
-    /// Desks at which somebody asks, or was told to.
-    busy: Mutex<HashMap<Desk, Line>>,
+    busy: Mutex<Busy>,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Busy {
+    /// Of all desks, so that no place is mistaken for another one.
     next_place: u64,
-    waiting: Vec<Waiting>,
+    /// Those at which somebody asks, or was told to.
+    lines: HashMap<Desk, Vec<Waiting>>,
 }
 
 #[derive(Debug)]
@@ -85,12 +86,12 @@ impl Listings {
     fn queue(&self, desk: Desk, question: &Question) -> Place<'_> {
         let (sender, turn) = bounded(1); // each is told once
         let mut busy = self.busy.lock();
-        let asks = !busy.contains_key(&desk);
-        let line = busy.entry(desk).or_default();
-        let number = line.next_place;
-        line.next_place += 1;
+        let number = busy.next_place;
+        busy.next_place += 1;
+        let asks = !busy.lines.contains_key(&desk);
+        let line = busy.lines.entry(desk).or_default();
         if !asks {
-            line.waiting.push(Waiting {
+            line.push(Waiting {
                 place: number,
                 question: question.clone(),
                 turn: sender,
@@ -108,33 +109,33 @@ impl Listings {
     /// Those who can travel with this question: one about a partition that is asked about already has to wait.
     fn companions(&self, desk: Desk, question: &Question) -> Vec<Waiting> {
         let mut busy = self.busy.lock();
-        let Some(line) = busy.get_mut(&desk) else {
+        let Some(line) = busy.lines.get_mut(&desk) else {
             return Vec::new();
         };
         let mut asked = HashSet::from([(Arc::clone(&question.topic), question.partition)]);
-        let (companions, waiting) = std::mem::take(&mut line.waiting).into_iter().partition(|waiting| {
+        let (companions, waiting) = std::mem::take(line).into_iter().partition(|waiting| {
             let question = &waiting.question;
             asked.insert((Arc::clone(&question.topic), question.partition))
         });
-        line.waiting = waiting;
+        *line = waiting;
         companions
     }
 
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
-        self.busy.lock().values().map(|line| line.waiting.len()).sum()
+        self.busy.lock().lines.values().map(Vec::len).sum()
     }
 
     /// The next one asks, if anybody waits.
     fn pass_on(&self, desk: Desk) {
         let mut busy = self.busy.lock();
-        while let Some(line) = busy.get_mut(&desk) {
-            if line.waiting.is_empty() {
-                busy.remove(&desk);
+        while let Some(line) = busy.lines.get_mut(&desk) {
+            if line.is_empty() {
+                busy.lines.remove(&desk);
                 return;
             }
             // Under the lock, so that whoever gives up its place sees that it is its turn.
-            let next = line.waiting.remove(0);
+            let next = line.remove(0);
             if next.turn.try_send(Turn::Ask).is_ok() {
                 return;
             }
@@ -146,8 +147,8 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number.take().filter(|_| !self.asks) {
             let mut busy = self.listings.busy.lock();
-            if let Some(line) = busy.get_mut(&self.desk) {
-                line.waiting.retain(|waiting| waiting.place != number);
+            if let Some(line) = busy.lines.get_mut(&self.desk) {
+                line.retain(|waiting| waiting.place != number);
             }
             self.asks = matches!(self.turn.try_recv(), Ok(Turn::Ask));
         }
@@ -301,6 +302,19 @@ mod tests {
         assert_eq!(partitions(&listings.companions(DESK, &question(0))), [1]);
         drop(first);
         assert!(matches!(others[0].turn.try_recv(), Ok(Turn::Ask)));
+    }
+
+    #[test]
+    fn who_was_served_takes_nobody_out_of_a_later_line() {
+        let listings = Listings::default();
+        let first = listings.queue(DESK, &question(0));
+        let served = listings.queue(DESK, &question(1));
+        assert_eq!(partitions(&listings.companions(DESK, &question(0))), [1]);
+        drop(first);
+        let _asks = listings.queue(DESK, &question(0));
+        let _waits = listings.queue(DESK, &question(1));
+        drop(served);
+        assert_eq!(listings.waiting(), 1);
     }
 
     #[test]

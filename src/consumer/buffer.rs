@@ -466,6 +466,8 @@ impl Shared {
         }
         let error = partition.cell.blame(error);
         partition.raise_epoch();
+        // Its fetcher may wait for room with what nobody wants any more.
+        partition.wake.notify_one();
         partition.phase = Phase::Failed;
         partition.trouble = Some(Trouble {
             since: Instant::now(),

@@ -128,7 +128,8 @@ macro_rules! fetch_settings {
         ///
         /// A partition may hold its share of it, and borrow from three quarters of the total. One that has nothing may
         /// always ask for 64 KiB, so that none waits for another: the bound is the total, and for each partition 64 KiB
-        /// or one batch, whichever is larger. What the program holds of messages is its own.
+        /// or one batch, whichever is larger; where batches are compressed, a MiB or one batch. What the program holds of
+        /// messages is its own.
         pub fn prefetch_total_bytes(mut self, bytes: usize) -> Self {
             self.fetch.prefetch_total_bytes = bytes;
             self

@@ -390,6 +390,12 @@ impl Lane {
             true => shared.plan(&mut state, self.broker, self.role, now).ok(),
             false => None,
         };
+        if next.is_none() && self.role == Role::Express {
+            // The other lane has these again, and may be asleep.
+            for &slot in plan.asked.keys() {
+                shared.kick(&mut state, slot);
+            }
+        }
         drop(state);
         let bytes: usize = raws.iter().map(|(_, raw)| raw.bytes.len()).sum();
         let (few, many) = if bytes <= FEW {

@@ -602,7 +602,8 @@ impl<'a> Maker<'a> {
         if !self.shared.wait_for_room(self.slot, self.epoch, is_first) {
             return false;
         }
-        let size = batch.max(CHUNK).min(rest);
+        let limit = self.shared.config.decoded_batch_limit.max(CHUNK);
+        let size = batch.max(CHUNK).min(rest).min(limit);
         self.inflated = Inflated::over(self.shared.spares.take_about(size));
         true
     }
@@ -769,7 +770,8 @@ impl Shared {
             };
             let account = &partition.account;
             let has_room = || is_first || state.budget.room(account, &self.config) > 0;
-            if account.ready + account.in_hand < LITTLE || (account.ready < most && has_room()) {
+            // What the program holds has a bound of its own, and may wait for what comes next.
+            if account.ready < LITTLE || (account.ready < most && has_room()) {
                 return true;
             }
             // Once it waits, not for every piece that is taken.

@@ -78,6 +78,9 @@ pub(super) fn append(
     watch: &mut Option<Watch>,
     patience: &mut Patience,
 ) -> Result<Option<Delivery>> {
+    if shared.env.closing.is_stopped() {
+        return Err(shared.env.closing.error());
+    }
     let parts = Parts {
         timestamp: timestamp_of(record)?,
         key: record.key,
@@ -99,7 +102,7 @@ pub(super) fn append(
     match placed {
         Some(Ok(Placed::Taken(taken))) => taken,
         Some(Ok(Placed::At(partition))) => put_at(shared, &partition, home.is_some(), parts, watch, patience),
-        Some(Err(error)) => Err(open_or(shared, error)),
+        Some(Err(error)) => Err(error),
         None => find_and_put(shared, record, parts, watch, patience),
     }
 }
@@ -122,15 +125,6 @@ fn timestamp_of(record: &Record<'_>) -> Result<i64> {
     }
 }
 
-/// That the producer is closed, if it is: nothing else is told then.
-fn open_or(shared: &Shared, error: Error) -> Error {
-    if shared.env.closing.is_stopped() {
-        shared.env.closing.error()
-    } else {
-        error
-    }
-}
-
 fn put_at(
     shared: &Arc<Shared>,
     partition: &Arc<Partition>,
@@ -139,9 +133,6 @@ fn put_at(
     watch: &mut Option<Watch>,
     patience: &mut Patience,
 ) -> Result<Option<Delivery>> {
-    if shared.env.closing.is_stopped() {
-        return Err(shared.env.closing.error());
-    }
     let result = put(shared, partition, parts, watch, patience);
     if !is_home || result.is_ok() || !partition.has_ended() || shared.env.closing.is_stopped() {
         return result;
@@ -160,9 +151,6 @@ fn find_and_put(
     watch: &mut Option<Watch>,
     patience: &mut Patience,
 ) -> Result<Option<Delivery>> {
-    if shared.env.closing.is_stopped() {
-        return Err(shared.env.closing.error());
-    }
     let name = record
         .topic
         .ok_or_else(|| Error::config("the record names no topic: Record::to does"))?;

@@ -211,13 +211,14 @@ impl Partition {
     // ---- callers ----
 
     /// Writes a record behind the last one if that is all there is to do: for anything else there is [`put`](Self::put).
+    /// Waits for nobody, since it is called with a lock that all partitions have in common.
     #[inline]
     pub(super) fn put_at_once(
         &self,
         record: &Parts<'_>,
         watch: &mut Option<Watch>,
     ) -> Option<Result<Option<Delivery>>> {
-        let mut state = self.state.lock();
+        let mut state = self.state.try_lock()?;
         // Nothing is filled any more in a partition that has ended.
         let open = state.open.as_mut()?;
         let size = open.size_of(record);

@@ -69,7 +69,7 @@ impl Topics {
     }
 
     /// Gives the partition that a record goes to, if finding it takes nothing but a look at what is known: the way of nearly
-    /// every record. `found` must not come back here.
+    /// every record. `found` must not wait, nor come back here.
     pub(super) fn place<T>(
         &self,
         name: &str,

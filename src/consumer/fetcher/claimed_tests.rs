@@ -206,6 +206,41 @@ fn what_is_compressed_is_inflated_as_it_is_wanted() {
     });
 }
 
+#[cfg(feature = "lz4")]
+#[test]
+fn what_is_compressed_comes_while_nothing_of_it_is_acked() {
+    // Half of what a window may hold in the program's hand.
+    const BATCHES: i64 = 6;
+    let mut world = World::new(AckMode::Explicit);
+    let raw = world.land_compressed(BATCHES);
+    let World { shared, slot, fetcher } = &mut world;
+    let (shared, slot) = (&*shared, *slot);
+    {
+        // The window is full of what waits to be inflated, and of the Fetch that is under way.
+        let mut state = shared.lock();
+        let State { partitions, budget, .. } = &mut *state;
+        let partition = partitions.get_mut(&slot).unwrap();
+        budget.change(&mut partition.account, |account| {
+            (account.raw, account.reserved) = (account.raw + (4 << 20), 4 << 20);
+        });
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(move || fetcher.decode(raw));
+        let (mut held, mut kept) = (None, Vec::new());
+        while kept.len() < BATCHES as usize {
+            let until = Instant::now() + Duration::from_secs(30);
+            let Turn::Lease(mut lease) = shared.next_lease(held.take(), Some(until)) else {
+                shared.close(); // else it is waited for
+                panic!("nothing comes any more, and {} of {BATCHES} are in hand", kept.len());
+            };
+            while let Some(message) = lease.next() {
+                kept.push(message.unwrap());
+            }
+            held = Some(lease);
+        }
+    });
+}
+
 #[test]
 fn a_batch_in_hand_is_not_committed() {
     let mut world = World::new(AckMode::OnNext);

@@ -25,17 +25,15 @@ impl Sticky {
         }
     }
 
-    /// As long as the share lasts, this is a load and a store of what threads share: what two of them add at once may be
-    /// counted once, and one that slept in between may bring an old share back, for a record or two.
+    /// As long as the share lasts, this is one addition and one load of what threads share.
     #[inline]
     pub(super) fn choose(&self, size: usize, partitions: &impl Partitions) -> i32 {
         let count = partitions.count();
         let size = self.counted(size);
-        let share = Share(self.share.load(Ordering::Relaxed));
+        let share = Share(self.share.fetch_add(size, Ordering::Relaxed));
         if !self.stands(share, count, partitions) {
             return self.choose_anew(size, count, partitions);
         }
-        self.share.store(share.0 + size, Ordering::Relaxed);
         if share.is_leaderless() {
             // Such a share is short: leaders are looked for among n partitions once for n records.
             let more = u64::from(self.limit) / u64::from(count.unsigned_abs());

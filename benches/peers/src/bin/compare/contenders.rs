@@ -253,6 +253,8 @@ fn go(programs: &Path, name: &str) -> Result<Vec<PathBuf>, String> {
     let mut compiler = Command::new("go");
     compiler
         .current_dir(source("go"))
+        // One that is too old must not fetch another.
+        .env("GOTOOLCHAIN", "local")
         .args(["build", "-o"])
         .arg(&program)
         .arg(format!("./cmd/{name}"));

@@ -17,7 +17,7 @@
 //! | `read-100B-1` | the same from 1 partition |
 //! | `read-1KiB` | a quarter as many, ten times as long |
 //! | `read-gzip` `read-snappy` `read-lz4` `read-zstd` | half as many, of 200 bytes of text, compressed |
-//! | `write-100B` `write-1KiB` `write-gzip` … | the same written, with acks of all; each into a topic of its own, which is counted afterwards |
+//! | `write-100B` `write-100B-1` `write-1KiB` `write-gzip` … | the same written, with acks of all; each into a topic of its own, which is counted afterwards |
 //! | `latency` | a thousand records a second of 100 bytes, without lingering, through 1 partition: from just before they are sent until they are in hand |
 //! | `idle` | a thousand partitions in which nothing happens; once, since there is nothing to vary |
 //! | `neighbours-1` `neighbours-2` | one or two partitions with all records and 52 or 51 empty ones beside them, against the same without those; with as little work as above, and with 2 µs for each message |

@@ -77,6 +77,7 @@ const ROWS: &[Row] = &[
     row("read-lz4", Kind::Read, 12, LZ4),
     row("read-zstd", Kind::Read, 12, ZSTD),
     row("write-100B", Kind::Write, 12, SMALL),
+    row("write-100B-1", Kind::Write, 1, SMALL),
     row("write-1KiB", Kind::Write, 12, LARGE),
     row("write-gzip", Kind::Write, 12, GZIP),
     row("write-snappy", Kind::Write, 12, SNAPPY),
