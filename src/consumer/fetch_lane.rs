@@ -18,6 +18,7 @@ use super::{
     event::Event,
     fetch_plan::{Asked, Idle, Landed, Plan},
     fetch_session::{Session, TOPIC_IDS},
+    fetcher,
     partition::Ends,
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
     },
     thread::Worker,
     wire::{
-        batch::{RawBatch, Walk},
+        batch::{Decoder, RawBatch, Walk},
         fetch, frame, request,
     },
 };
@@ -103,6 +104,8 @@ struct Lane {
     refusals: u32,
     /// Answers in a row that brought nothing, and did not wait for anything either.
     fruitless: u32,
+    /// For a few records; made when there are some.
+    decoder: Option<Decoder>,
 }
 
 struct Link {
@@ -159,6 +162,7 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
         failures: 0,
         refusals: 0,
         fruitless: 0,
+        decoder: None,
     };
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
     Ok(LaneEntry {
@@ -357,8 +361,8 @@ impl Lane {
         })
     }
 
-    /// Takes the answer in, and writes the next Fetch before the fetchers get their records; or behind it, when these are
-    /// so few that somebody waits for them, and not for the broker.
+    /// Takes the answer in, and writes the next Fetch before the fetchers get their records. When these are so few that
+    /// somebody waits for them, and not for the broker, they come first, and no fetcher wakes up for them.
     #[allow(clippy::disallowed_methods, reason = "plans are made for now")]
     fn carry_on(&mut self, plan: &mut Plan, answered: Answered) -> Option<Flight> {
         self.failures = 0;
@@ -403,7 +407,7 @@ impl Lane {
         } else {
             (Vec::new(), raws)
         };
-        shared.deliver(few);
+        fetcher::deliver_few(&shared, &mut self.decoder, few);
         let flight = next.map(|plan| {
             // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for.
             let is_written = self.send(&plan).inspect_err(|_| self.link = None).is_ok();

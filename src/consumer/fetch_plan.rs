@@ -6,11 +6,12 @@ use std::{
 };
 
 use super::{
-    budget::LEAST_SHARE,
+    budget::{Expansion, LEAST_SHARE},
     buffer::{Shared, Slot, State},
     event::Event,
     fetch_lane::{LaneEntry, PARKED, Role},
     fetch_session::Want,
+    message::Cell,
     partition::{Ends, Phase, Raw, Task, Trouble},
     slot_map::SlotMap,
 };
@@ -329,6 +330,7 @@ impl Shared {
                 account.raw_records += landed.count;
             });
             let raw = Raw {
+                is_plain: landed.compressed == 0,
                 epoch: partition.epoch(),
                 from: landed.from,
                 bytes: landed.records,
@@ -360,6 +362,31 @@ impl Shared {
                 partition.wake.notify_one();
             }
         }
+    }
+
+    /// Lends one to the lane, which decodes a few records sooner than their fetcher wakes up; unless that one has to wait
+    /// for room, or is at work.
+    pub(crate) fn lend(&self, slot: Slot, raw: &Raw) -> Option<(Arc<Cell>, Expansion)> {
+        let mut state = self.lock();
+        let partition = state.partitions.get_mut(&slot)?;
+        let is_free = partition.raw.is_empty() && !partition.decoding && partition.epoch() == raw.epoch;
+        if !raw.is_plain || !is_free {
+            return None;
+        }
+        (partition.decoding, partition.is_lent) = (true, true);
+        Some((Arc::clone(&partition.cell), partition.expansion))
+    }
+
+    pub(crate) fn take_back(&self, slot: Slot) {
+        let mut state = self.lock();
+        let Some(partition) = state.partitions.get_mut(&slot).filter(|partition| partition.is_lent) else {
+            return; // it was given up meanwhile
+        };
+        (partition.decoding, partition.is_lent) = (false, false);
+        if !partition.raw.is_empty() || matches!(partition.phase, Phase::Preparing { begun: false, .. }) {
+            partition.wake.notify_one();
+        }
+        self.advanced(&state);
     }
 
     /// A partition's own error in an answer.

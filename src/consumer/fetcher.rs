@@ -81,6 +81,30 @@ pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result
     Worker::start(format!("klamm-fetch-{slot}"), move || fetcher.run())
 }
 
+/// Decodes what is few on the lane's own thread, and gives the rest to the fetchers: each of them that need not wake up
+/// brings a message sooner to whoever waits for it.
+pub(super) fn deliver_few(shared: &Arc<Shared>, decoder: &mut Option<Decoder>, raws: Vec<(Slot, Raw)>) {
+    let mut others = Vec::new();
+    for (slot, raw) in raws {
+        let Some((cell, expansion)) = shared.lend(slot, &raw) else {
+            others.push((slot, raw));
+            continue;
+        };
+        let limit = shared.config.decoded_batch_limit;
+        let mut fetcher = Fetcher {
+            shared: Arc::clone(shared),
+            slot,
+            cell,
+            decoder: decoder.take().unwrap_or_else(|| Decoder::new(limit)),
+            expansion,
+        };
+        fetcher.decode(raw);
+        *decoder = Some(fetcher.decoder);
+        shared.take_back(slot);
+    }
+    shared.deliver(others);
+}
+
 impl Fetcher {
     fn run(mut self) {
         let _alarm = self.shared.alarm();
@@ -104,6 +128,11 @@ impl Fetcher {
             };
             if partition.stop.is_stopped() {
                 return Job::End;
+            }
+            if partition.is_lent {
+                let wake = Arc::clone(&partition.wake);
+                wake.wait(&mut state);
+                continue;
             }
             // What was received comes before what is to be found out: it lies before it in the log.
             if let Some(raw) = partition.raw.pop_front() {
@@ -360,6 +389,7 @@ impl Fetcher {
             aborted,
             readable_end,
             problem,
+            is_plain: _,
         } = raw;
         let fetched = self.shared.spares.lend(bytes, size);
         let mut aborted = Aborted::new(aborted);

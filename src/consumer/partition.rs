@@ -60,6 +60,8 @@ pub(crate) enum Pins {
 
 /// Records of one answer as they came, in order, whole batches (and perhaps a part of one more).
 pub(crate) struct Raw {
+    /// None of it is compressed: it is decoded where it lies, and no room is waited for.
+    pub is_plain: bool,
     pub epoch: u64,
     /// The first offset that was asked for.
     pub from: i64,
@@ -116,8 +118,9 @@ pub(crate) struct Partition {
     /// Of its compressed batches.
     pub expansion: Expansion,
     pub raw: VecDeque<Raw>,
-    /// The fetcher is at work on some of it.
+    /// The fetcher is at work on some of it; or the lane, and then the fetcher waits.
     pub decoding: bool,
+    pub is_lent: bool,
     pub chunks: VecDeque<Chunk>,
     /// Which Fetch asks for it now; what another one brings does not count.
     pub asked: Option<u64>,
@@ -191,6 +194,7 @@ impl Partition {
             expansion: Expansion::default(),
             raw: VecDeque::new(),
             decoding: false,
+            is_lent: false,
             chunks: VecDeque::new(),
             asked: None,
             decoded: -1,

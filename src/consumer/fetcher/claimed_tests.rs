@@ -99,7 +99,13 @@ impl World {
 
     /// One more batch arrives, and is decoded.
     fn arrive(&mut self, records: i64) {
-        let raw = {
+        let raw = self.land(records);
+        self.fetcher.decode(raw);
+    }
+
+    /// One more batch arrives.
+    fn land(&self, records: i64) -> Raw {
+        {
             let mut state = self.shared.lock();
             let State { partitions, budget, .. } = &mut *state;
             let partition = partitions.get_mut(&self.slot).unwrap();
@@ -113,6 +119,7 @@ impl World {
             budget.change(&mut partition.account, |account| account.raw += bytes.len());
             partition.position = from + records;
             Raw {
+                is_plain: true,
                 epoch: partition.epoch(),
                 from,
                 bytes,
@@ -122,8 +129,7 @@ impl World {
                 readable_end: from + records,
                 problem: None,
             }
-        };
-        self.fetcher.decode(raw);
+        }
     }
 
     /// One answer of many compressed batches arrives, each of which inflates to half a megabyte.
@@ -142,6 +148,7 @@ impl World {
         budget.change(&mut partition.account, |account| account.raw += bytes.len());
         partition.position = from + batches;
         Raw {
+            is_plain: false,
             epoch: partition.epoch(),
             from,
             bytes,
@@ -238,6 +245,58 @@ fn what_is_compressed_comes_while_nothing_of_it_is_acked() {
             }
             held = Some(lease);
         }
+    });
+}
+
+/// Nobody runs the fetcher here.
+#[test]
+fn a_few_records_are_there_without_their_fetcher() {
+    let world = World::new(AckMode::OnNext);
+    let raw = world.land(3);
+    deliver_few(&world.shared, &mut None, vec![(world.slot, raw)]);
+    let mut lease = world.lease(None).unwrap();
+    for offset in 0..3 {
+        assert_eq!(lease.next().unwrap().unwrap().offset(), offset);
+    }
+    let state = world.shared.lock();
+    let partition = &state.partitions[&world.slot];
+    assert!(!partition.decoding && !partition.is_lent && partition.raw.is_empty());
+    assert_eq!(partition.account.raw, 0);
+}
+
+#[cfg(feature = "lz4")]
+#[test]
+fn what_may_have_to_wait_for_room_is_left_to_its_fetcher() {
+    let world = World::new(AckMode::OnNext);
+    let raw = world.land_compressed(1);
+    deliver_few(&world.shared, &mut None, vec![(world.slot, raw)]);
+    assert_eq!(world.shared.lock().partitions[&world.slot].raw.len(), 1);
+    // Nor does what comes behind overtake it.
+    let raw = world.land(3);
+    deliver_few(&world.shared, &mut None, vec![(world.slot, raw)]);
+    assert_eq!(world.shared.lock().partitions[&world.slot].raw.len(), 2);
+}
+
+#[test]
+fn a_fetcher_waits_while_the_lane_has_its_records_and_is_told_what_is_left_to_do() {
+    let world = World::new(AckMode::OnNext);
+    let raw = world.land(3);
+    assert!(world.shared.lend(world.slot, &raw).is_some());
+    assert!(world.shared.lend(world.slot, &raw).is_none(), "one has it");
+    let (shared, slot) = (&world.shared, world.slot);
+    let fetcher = &world.fetcher;
+    std::thread::scope(|scope| {
+        let job = scope.spawn(move || fetcher.wait());
+        let behind = world.land(3);
+        let wake = Arc::clone(&shared.lock().partitions[&slot].wake);
+        shared.deliver(vec![(slot, behind)]);
+        // It has looked, and gone back to sleep.
+        while !wake.notify_one() {
+            std::thread::yield_now();
+        }
+        assert!(!job.is_finished());
+        shared.take_back(slot);
+        assert!(matches!(job.join().unwrap(), Job::Decode(raw) if raw.from == 3));
     });
 }
 

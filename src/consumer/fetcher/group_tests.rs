@@ -575,6 +575,7 @@ impl World {
             }
             budget.change(&mut partition.account, |account| account.raw += bytes.len());
             partition.raw.push_back(Raw {
+                is_plain: true,
                 epoch: partition.epoch(),
                 from: partition.position,
                 bytes,
