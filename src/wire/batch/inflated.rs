@@ -69,6 +69,10 @@ impl Inflated {
     }
 
     /// So much of the room was written to.
+    #[cfg_attr(
+        not(any(feature = "gzip", feature = "snappy", feature = "lz4", feature = "zstd")),
+        expect(dead_code, reason = "only codecs write")
+    )]
     pub(super) fn wrote(&mut self, length: usize) {
         self.end = self.end.saturating_add(length).min(self.bytes.len());
     }
