@@ -33,11 +33,6 @@ impl Account {
         self.reserved + self.counted() + self.in_hand
     }
 
-    /// By how much what is raw may become longer while it is still to be read: more of it waits compressed.
-    fn growth(&self) -> usize {
-        self.raw_growth.min(MOST_GROWTH)
-    }
-
     fn decoded_records(&self) -> usize {
         self.ready_records + self.in_hand_records
     }
@@ -47,9 +42,6 @@ impl Account {
         self.window() == 0
     }
 }
-
-/// What is inflated ahead of the program, and a piece that is just being made.
-const MOST_GROWTH: usize = 2 << 20;
 
 /// How much longer batches become when they are inflated, in eighths, and a little more: the next one is likely to be
 /// similar.
@@ -112,10 +104,10 @@ impl Budget {
 
     /// Changes a partition's account; every change goes through here, so that the total holds.
     pub(crate) fn change(&mut self, account: &mut Account, change: impl FnOnce(&mut Account)) {
-        let (before, growth) = (account.counted(), account.growth());
+        let (before, growth) = (account.counted(), account.raw_growth);
         change(account);
         self.used = self.used - before + account.counted();
-        self.growth = self.growth - growth + account.growth();
+        self.growth = self.growth - growth + account.raw_growth;
         self.peak = self.peak.max(self.used);
     }
 
@@ -189,35 +181,19 @@ mod tests {
 
     #[test]
     fn what_is_compressed_counts_as_what_it_will_become_for_who_asks() {
-        let (mut budget, config) = (budget(64 << 20, 12), FetchConfig::default());
-        let (nobody, mut others) = (Account::default(), [Account::default(); 22]);
-        for other in &mut others {
-            budget.change(other, |account| {
-                (account.raw, account.raw_growth) = (1 << 20, MOST_GROWTH)
-            });
-        }
+        let (mut budget, mut others, config) = (budget(64 << 20, 12), Account::default(), FetchConfig::default());
+        let nobody = Account::default();
+        budget.change(&mut others, |account| {
+            (account.raw, account.raw_growth) = (12 << 20, 52 << 20)
+        });
         assert_eq!(budget.reservation(&nobody, &config), Some(LEAST_SHARE));
         assert!(
             budget.room(&nobody, &config) > LEAST_SHARE,
             "it may be inflated all the same"
         );
-        assert_eq!(budget.peak(), 22 << 20);
-        for other in &mut others {
-            budget.change(other, |account| (account.raw, account.raw_growth) = (0, 0));
-        }
+        assert_eq!(budget.peak(), 12 << 20);
+        budget.change(&mut others, |account| (account.raw, account.raw_growth) = (0, 0));
         assert_eq!(budget.reservation(&nobody, &config), Some(4 << 20));
-    }
-
-    #[test]
-    fn what_lies_compressed_for_long_takes_no_more_from_the_others_than_is_inflated_of_it() {
-        let (mut budget, config) = (budget(64 << 20, 12), FetchConfig::default());
-        let (nobody, mut slow) = (Account::default(), Account::default());
-        budget.change(&mut slow, |account| {
-            (account.raw, account.raw_growth) = (4 << 20, 60 << 20)
-        });
-        assert_eq!(budget.reservation(&nobody, &config), Some(4 << 20));
-        budget.change(&mut slow, |account| (account.raw, account.raw_growth) = (0, 0));
-        assert_eq!(budget.free(), 64 << 20);
     }
 
     #[test]

@@ -380,11 +380,11 @@ impl Lane {
         }
         let mut state = shared.lock();
         shared.unbook(&mut state, self.broker, self.role, plan);
-        let raws = shared.land(&mut state, self.broker, self.role, plan, answered.landed, now);
+        let landing = shared.land(&mut state, self.broker, self.role, plan, answered.landed, now);
         if state.is_ended() {
             return None;
         }
-        let is_fruitless = raws.is_empty() && answered.took < plan.max_wait / 2;
+        let is_fruitless = landing.slots.is_empty() && answered.took < plan.max_wait / 2;
         self.fruitless = if is_fruitless { self.fruitless + 1 } else { 0 };
         let pause = match self.fruitless.checked_sub(FRUITLESS) {
             Some(times) if times > 0 => answered.throttle.max(shared.backoff(times)),
@@ -401,19 +401,17 @@ impl Lane {
             }
         }
         drop(state);
-        let bytes: usize = raws.iter().map(|(_, raw)| raw.bytes.len()).sum();
-        let (few, many) = if bytes <= FEW {
-            (raws, Vec::new())
-        } else {
-            (Vec::new(), raws)
+        let (few, many) = match landing.bytes <= FEW {
+            true => (landing.slots, Vec::new()),
+            false => (Vec::new(), landing.slots),
         };
-        fetcher::deliver_few(&shared, &mut self.decoder, few);
+        fetcher::decode_few(&shared, &mut self.decoder, few);
         let flight = next.map(|plan| {
             // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for.
             let is_written = self.send(&plan).inspect_err(|_| self.link = None).is_ok();
             Flight { plan, is_written }
         });
-        shared.deliver(many);
+        shared.wake_fetchers(&many);
         if !pause.is_zero() {
             log::debug!("broker {} is not asked for {pause:?}", self.broker);
             shared.stop.wait(pause);

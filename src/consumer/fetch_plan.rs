@@ -78,6 +78,13 @@ pub(crate) struct Landed {
     pub is_suspect: bool,
 }
 
+/// What an answer has brought to partitions' fetchers.
+#[derive(Debug, Default)]
+pub(crate) struct Landing {
+    pub slots: Vec<Slot>,
+    pub bytes: usize,
+}
+
 impl Shared {
     /// Collects what this lane should ask for now, and books it.
     pub(crate) fn plan(&self, state: &mut State, broker: i32, role: Role, now: Instant) -> Result<Plan, Idle> {
@@ -252,8 +259,7 @@ impl Shared {
         }
     }
 
-    /// Takes in what an answer says. The records themselves come back, for [`deliver`](Self::deliver), so that the next
-    /// Fetch can be written first.
+    /// Takes in what an answer says. Nobody is woken up yet, so that the next Fetch can be written first.
     pub(crate) fn land(
         &self,
         state: &mut State,
@@ -262,8 +268,8 @@ impl Shared {
         plan: &Plan,
         landed: Vec<Landed>,
         now: Instant,
-    ) -> Vec<(Slot, Raw)> {
-        let mut raws = Vec::new();
+    ) -> Landing {
+        let mut landing = Landing::default();
         for slot in plan.asked.keys() {
             // An answer that does not name a partition says that all is well with it.
             if let Some(partition) = state.partitions.get_mut(slot) {
@@ -340,41 +346,37 @@ impl Shared {
                 readable_end: landed.ends.readable(self.config.isolation),
                 problem: landed.problem,
             };
-            raws.push((landed.slot, raw));
+            // In this order, whichever lane wakes up whom first: the next answer may come to another one.
+            landing.bytes += raw.bytes.len();
+            landing.slots.push(landed.slot);
+            partition.raw.push_back(raw);
         }
-        raws
+        landing
     }
 
-    /// Hands records to their fetchers.
-    pub(crate) fn deliver(&self, raws: Vec<(Slot, Raw)>) {
-        if raws.is_empty() {
+    /// Wakes the fetchers of what has landed.
+    pub(crate) fn wake_fetchers(&self, slots: &[Slot]) {
+        if slots.is_empty() {
             return;
         }
-        let mut state = self.lock();
-        for (slot, raw) in raws {
-            // A seek in the meantime has set the account to nothing.
-            if let Some(partition) = state
-                .partitions
-                .get_mut(&slot)
-                .filter(|partition| partition.epoch() == raw.epoch)
-            {
-                partition.raw.push_back(raw);
-                partition.wake.notify_one();
-            }
+        let state = self.lock();
+        for partition in slots.iter().filter_map(|slot| state.partitions.get(slot)) {
+            partition.wake.notify_one();
         }
     }
 
-    /// Lends one to the lane, which decodes a few records sooner than their fetcher wakes up; unless that one has to wait
-    /// for room, or is at work.
-    pub(crate) fn lend(&self, slot: Slot, raw: &Raw) -> Option<(Arc<Cell>, Expansion)> {
+    /// Lends what has landed to the lane, which decodes a few records sooner than their fetcher wakes up; unless that one
+    /// has to wait for room, is at work, or has something that comes before.
+    pub(crate) fn lend(&self, slot: Slot) -> Option<(Arc<Cell>, Expansion, Raw)> {
         let mut state = self.lock();
         let partition = state.partitions.get_mut(&slot)?;
-        let is_free = partition.raw.is_empty() && !partition.decoding && partition.epoch() == raw.epoch;
-        if !raw.is_plain || !is_free {
+        let is_alone = partition.raw.len() == 1 && !partition.decoding;
+        if !is_alone || !partition.raw.front()?.is_plain {
             return None;
         }
+        let raw = partition.raw.pop_front()?;
         (partition.decoding, partition.is_lent) = (true, true);
-        Some((Arc::clone(&partition.cell), partition.expansion))
+        Some((Arc::clone(&partition.cell), partition.expansion, raw))
     }
 
     pub(crate) fn take_back(&self, slot: Slot) {

@@ -81,13 +81,13 @@ pub(crate) fn start(shared: &Arc<Shared>, slot: Slot, cell: Arc<Cell>) -> Result
     Worker::start(format!("klamm-fetch-{slot}"), move || fetcher.run())
 }
 
-/// Decodes what is few on the lane's own thread, and gives the rest to the fetchers: each of them that need not wake up
+/// Decodes what is few on the lane's own thread, and leaves the rest to the fetchers: each of them that need not wake up
 /// brings a message sooner to whoever waits for it.
-pub(super) fn deliver_few(shared: &Arc<Shared>, decoder: &mut Option<Decoder>, raws: Vec<(Slot, Raw)>) {
+pub(super) fn decode_few(shared: &Arc<Shared>, decoder: &mut Option<Decoder>, slots: Vec<Slot>) {
     let mut others = Vec::new();
-    for (slot, raw) in raws {
-        let Some((cell, expansion)) = shared.lend(slot, &raw) else {
-            others.push((slot, raw));
+    for slot in slots {
+        let Some((cell, expansion, raw)) = shared.lend(slot) else {
+            others.push(slot);
             continue;
         };
         let limit = shared.config.decoded_batch_limit;
@@ -102,7 +102,7 @@ pub(super) fn deliver_few(shared: &Arc<Shared>, decoder: &mut Option<Decoder>, r
         *decoder = Some(fetcher.decoder);
         shared.take_back(slot);
     }
-    shared.deliver(others);
+    shared.wake_fetchers(&others);
 }
 
 impl Fetcher {

@@ -160,6 +160,12 @@ impl World {
         }
     }
 
+    /// As when it has just landed.
+    fn queue(&self, raw: Raw) {
+        let mut state = self.shared.lock();
+        state.partitions.get_mut(&self.slot).unwrap().raw.push_back(raw);
+    }
+
     fn lease(&self, before: Option<Lease>) -> Option<Lease> {
         match self.shared.next_lease(before, Some(Instant::now())) {
             Turn::Lease(lease) => Some(lease),
@@ -253,7 +259,8 @@ fn what_is_compressed_comes_while_nothing_of_it_is_acked() {
 fn a_few_records_are_there_without_their_fetcher() {
     let world = World::new(AckMode::OnNext);
     let raw = world.land(3);
-    deliver_few(&world.shared, &mut None, vec![(world.slot, raw)]);
+    world.queue(raw);
+    decode_few(&world.shared, &mut None, vec![world.slot]);
     let mut lease = world.lease(None).unwrap();
     for offset in 0..3 {
         assert_eq!(lease.next().unwrap().unwrap().offset(), offset);
@@ -269,11 +276,13 @@ fn a_few_records_are_there_without_their_fetcher() {
 fn what_may_have_to_wait_for_room_is_left_to_its_fetcher() {
     let world = World::new(AckMode::OnNext);
     let raw = world.land_compressed(1);
-    deliver_few(&world.shared, &mut None, vec![(world.slot, raw)]);
+    world.queue(raw);
+    decode_few(&world.shared, &mut None, vec![world.slot]);
     assert_eq!(world.shared.lock().partitions[&world.slot].raw.len(), 1);
     // Nor does what comes behind overtake it.
     let raw = world.land(3);
-    deliver_few(&world.shared, &mut None, vec![(world.slot, raw)]);
+    world.queue(raw);
+    decode_few(&world.shared, &mut None, vec![world.slot]);
     assert_eq!(world.shared.lock().partitions[&world.slot].raw.len(), 2);
 }
 
@@ -281,15 +290,16 @@ fn what_may_have_to_wait_for_room_is_left_to_its_fetcher() {
 fn a_fetcher_waits_while_the_lane_has_its_records_and_is_told_what_is_left_to_do() {
     let world = World::new(AckMode::OnNext);
     let raw = world.land(3);
-    assert!(world.shared.lend(world.slot, &raw).is_some());
-    assert!(world.shared.lend(world.slot, &raw).is_none(), "one has it");
+    world.queue(raw);
+    assert!(world.shared.lend(world.slot).is_some());
     let (shared, slot) = (&world.shared, world.slot);
     let fetcher = &world.fetcher;
     std::thread::scope(|scope| {
         let job = scope.spawn(move || fetcher.wait());
-        let behind = world.land(3);
+        world.queue(world.land(3));
+        assert!(shared.lend(slot).is_none(), "it comes behind what is lent");
         let wake = Arc::clone(&shared.lock().partitions[&slot].wake);
-        shared.deliver(vec![(slot, behind)]);
+        shared.wake_fetchers(&[slot]);
         // It has looked, and gone back to sleep.
         while !wake.notify_one() {
             std::thread::yield_now();

@@ -304,11 +304,11 @@ impl World {
         };
         let mut state = self.shared.lock();
         self.shared.unbook(&mut state, broker, Role::Session, &mut plan);
-        let raws = self
+        let landing = self
             .shared
             .land(&mut state, broker, Role::Session, &plan, vec![landed], Instant::now());
         drop(state);
-        self.shared.deliver(raws);
+        self.shared.wake_fetchers(&landing.slots);
     }
 
     fn decode(&mut self) {
