@@ -669,4 +669,19 @@ mod tests {
             "it may come back at once"
         );
     }
+
+    /// The other lane may ask for what follows as soon as the lock is given up.
+    #[test]
+    fn what_has_landed_lies_in_its_order_before_anybody_is_woken() {
+        let world = World::new();
+        for round in 0..3 {
+            let (plan, _) = world.wanted(Role::Session, round);
+            world.answer(Role::Session, plan, true);
+        }
+        let state = world.shared.lock();
+        for slot in world.slots {
+            let from: Vec<i64> = state.partitions[&slot].raw.iter().map(|raw| raw.from).collect();
+            assert_eq!(from, [0, 10, 20]);
+        }
+    }
 }
