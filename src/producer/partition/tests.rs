@@ -509,3 +509,41 @@ fn a_failure_is_untold_if_and_only_if_a_delivery_was_dropped_before_it() {
         assert!(bench.env.ledger.take_untold().is_none(), "{dropped:?}");
     }
 }
+
+#[test]
+fn a_topic_that_grows_keeps_the_partitions_that_it_had() {
+    let bench = Bench::new();
+    let topics = crate::producer::topics::Topics::default();
+    let told = |count| {
+        let partition = |index| crate::cluster::Partition {
+            index,
+            leader: 1,
+            leader_epoch: 0,
+            replicas: vec![1],
+            in_sync: vec![1],
+            error: 0,
+        };
+        let told = crate::cluster::Topic {
+            name: Arc::from("t"),
+            id: uuid::Uuid::from_u128(1),
+            is_internal: false,
+            partitions: (0..count).map(partition).collect(),
+            error: 0,
+            fetched_at: now(),
+        };
+        topics.learn(&told, &bench.env, 1)
+    };
+    let small = told(2);
+    let large = told(3);
+    assert_eq!((small.all().len(), large.all().len()), (2, 3));
+    assert!(
+        small
+            .all()
+            .iter()
+            .zip(large.all())
+            .all(|(one, same)| Arc::ptr_eq(one, same))
+    );
+    // What is known already, or was known before, changes nothing.
+    assert!(Arc::ptr_eq(&told(3), &large) && Arc::ptr_eq(&told(2), &large));
+    assert!(Arc::ptr_eq(&topics.known("t").unwrap(), &large));
+}
