@@ -1,11 +1,13 @@
-//! Brings Apache Kafka's jars by Maven, finds Java, and compiles the corner program.
+//! Brings Apache Kafka's jars by Maven, finds Java, and compiles the programs in it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-const KAFKA: &str = "4.3.0";
+use super::rehearsal;
+
+pub(super) const KAFKA: &str = "4.3.0";
 
 /// Where everything about Kafka is kept: `target/kafka`.
 pub fn kafka_folder() -> PathBuf {
@@ -23,13 +25,23 @@ pub fn kafka_folder() -> PathBuf {
 /// The class path of everything that Java runs here.
 pub fn class_path() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
-    PATH.get_or_init(|| format!("{}:{}", corner_classes().display(), jars()))
+    PATH.get_or_init(|| format!("{}:{}", programs().display(), jars()))
 }
 
 /// A Java command with the options that all share; the class and its arguments are still to come.
 ///
-/// Most of a JVM's time goes into starting: the simple collector and the quick compiler halve that.
+/// Most of a JVM's time goes into starting: the simple collector and the quick compiler halve that, and loading classes
+/// from an archive halves what is left.
 pub fn java_command(heap_mb: u32) -> Command {
+    let mut command = quick_java_command(heap_mb);
+    if let Some(archive) = rehearsal::archive() {
+        command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+    }
+    command
+}
+
+/// The same without the archive: for making it.
+pub(super) fn quick_java_command(heap_mb: u32) -> Command {
     let mut command = bare_java_command(heap_mb);
     command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
     command
@@ -130,46 +142,58 @@ fn fetch_jars(folder: &Path) {
     }
 }
 
-/// The compiled `Corner.java`, compiled anew whenever the program changes.
-fn corner_classes() -> PathBuf {
-    const SOURCE: &str = include_str!("Corner.java");
+/// The compiled programs, compiled anew whenever one changes. In a jar, since an archive of classes takes no folders.
+fn programs() -> PathBuf {
+    const SOURCES: [(&str, &str); 2] = [
+        ("Corner.java", include_str!("Corner.java")),
+        ("Rehearsal.java", include_str!("Rehearsal.java")),
+    ];
     let mut hasher = DefaultHasher::new();
-    (SOURCE, libs()).hash(&mut hasher);
-    let classes = kafka_folder()
+    (SOURCES, libs()).hash(&mut hasher);
+    let place = kafka_folder()
         .join(KAFKA)
-        .join(format!("corner-{:016x}", hasher.finish()));
-    make_once(&classes, |folder| {
-        let source = folder.join("Corner.java");
-        std::fs::write(&source, SOURCE).expect("Corner.java can be written");
-        // Asking the found `java` for its compiler, so that both are of one version.
-        let output = Command::new(java())
-            .args([
-                "-XX:TieredStopAtLevel=1",
-                "-m",
-                "jdk.compiler/com.sun.tools.javac.Main",
-                "-nowarn",
-                "-proc:none",
-            ])
-            .args(["-cp", &jars(), "-d"])
-            .arg(folder)
-            .arg(&source)
-            .stdin(Stdio::null())
-            .output()
-            .expect("java starts");
-        assert!(
-            output.status.success(),
-            "Corner.java does not compile (a JDK is needed, a JRE is not enough):\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
-    })
+        .join(format!("programs-{:016x}", hasher.finish()));
+    let folder = make_once(&place, |folder| {
+        let sources = SOURCES.map(|(name, text)| {
+            let source = folder.join(name);
+            std::fs::write(&source, text).expect("a program can be written");
+            source
+        });
+        let classes = folder.join("classes");
+        let mut compiler = jdk("jdk.compiler/com.sun.tools.javac.Main");
+        compiler
+            .args(["-nowarn", "-proc:none", "-cp", &jars(), "-d"])
+            .arg(&classes);
+        must(compiler.args(&sources));
+        let mut packer = jdk("jdk.jartool/sun.tools.jar.Main");
+        packer.arg("cf").arg(folder.join("programs.jar"));
+        must(packer.arg("-C").arg(&classes).arg("."));
+    });
+    folder.join("programs.jar")
+}
+
+/// A tool of the JDK. Asking the found `java` for it, so that both are of one version.
+fn jdk(tool: &str) -> Command {
+    let mut command = Command::new(java());
+    command.args(["-XX:TieredStopAtLevel=1", "-m", tool]);
+    command
+}
+
+fn must(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().expect("java starts");
+    assert!(
+        output.status.success(),
+        "the programs in Java cannot be built (a JDK is needed, a JRE is not enough):\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
 }
 
 /// Makes a folder that is either whole or absent.
 ///
 /// It is made beside its place and renamed when whole, so a killed download is not believed, and of two test
 /// processes that make it at once the second finds it there and throws its own away.
-fn make_once(place: &Path, make: impl FnOnce(&Path)) -> PathBuf {
+pub(super) fn make_once(place: &Path, make: impl FnOnce(&Path)) -> PathBuf {
     if !place.is_dir() {
         let name = place.file_name().expect("the place has a name").to_string_lossy();
         let draft = place.with_file_name(format!(".{name}-{}", std::process::id()));

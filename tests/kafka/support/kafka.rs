@@ -587,7 +587,7 @@ fn local(port: u16) -> SocketAddr {
 ///
 /// Below the range that systems choose from for outgoing connections, so that a killed broker finds its port free
 /// when it comes back. Every process takes from a block of its own.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     const BLOCK: usize = 200;
     let first = 10_000 + std::process::id() as usize % 110 * BLOCK;

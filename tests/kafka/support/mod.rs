@@ -33,6 +33,7 @@ mod members;
 mod process;
 mod proxy;
 mod raw;
+mod rehearsal;
 mod soak;
 mod tools;
 mod wait;
