@@ -2,12 +2,14 @@
 
 mod api;
 mod apis;
+mod batch;
 mod builder;
 mod clock;
 mod cluster;
 mod error_code;
 mod limits;
 mod log;
+mod producers;
 mod server;
 mod shared;
 mod state;
