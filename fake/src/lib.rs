@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod producers;
 mod server;
+mod sessions;
 mod shared;
 mod state;
 mod topic;

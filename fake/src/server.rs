@@ -102,5 +102,12 @@ fn answer(shared: &Shared, caller: Caller, mut frame: Bytes) -> Option<Answer> {
     };
     let head = wire::take_head(offered.api, version, &mut frame)?;
     let call = Call::decode(head.api, version, &mut frame)?;
-    apis::answer(&Context { shared, caller, head }, call)
+    let corrupts = false;
+    let context = Context {
+        shared,
+        caller,
+        head,
+        corrupts,
+    };
+    apis::answer(&context, call)
 }

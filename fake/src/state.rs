@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::{
     Builder, Profile,
     clock::Clock,
     limits::Limits,
+    sessions::Sessions,
     topic::{Partition, Topic, is_valid_name},
 };
 
@@ -28,6 +30,9 @@ pub(crate) struct State {
     pub(crate) coordinators: HashMap<String, i32>,
     /// What each answer tells its client to wait.
     pub(crate) throttle: Duration,
+    /// By broker.
+    pub(crate) sessions: HashMap<i32, Sessions>,
+    pub(crate) last_producer_id: i64,
     names_by_id: HashMap<Uuid, String>,
     /// Makes topic IDs of this cluster differ from those of others.
     salt: u64,
@@ -42,6 +47,20 @@ pub(crate) struct Node {
     pub(crate) is_up: bool,
     /// Raised by every crash: threads of an earlier life end.
     pub(crate) life: u64,
+}
+
+impl Node {
+    pub(crate) fn host(&self) -> StrBytes {
+        StrBytes::from_string(self.address.ip().to_string())
+    }
+
+    pub(crate) fn port(&self) -> i32 {
+        self.address.port().into()
+    }
+
+    pub(crate) fn rack(&self) -> Option<StrBytes> {
+        self.rack.clone().map(StrBytes::from_string)
+    }
 }
 
 impl State {
@@ -61,6 +80,11 @@ impl State {
             limits: builder.limits.clone(),
             profile: builder.profile,
             cluster_id: builder.cluster_id.clone(),
+            sessions: nodes
+                .clone()
+                .map(|node| (node.id, Sessions::new(builder.limits.fetch_sessions)))
+                .collect(),
+            last_producer_id: -1,
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
@@ -73,6 +97,13 @@ impl State {
 
     pub(crate) fn node(&self, id: i32) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// Each of these brokers once.
+    pub(crate) fn nodes_of(&self, mut ids: Vec<i32>) -> Vec<&Node> {
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| self.node(id)).collect()
     }
 
     pub(crate) fn is_up(&self, id: i32) -> bool {

@@ -104,7 +104,7 @@ fn partition(state: &State, index: i32, partition: &Partition) -> MetadataRespon
 fn broker(node: &Node) -> MetadataResponseBroker {
     MetadataResponseBroker::default()
         .with_node_id(BrokerId(node.id))
-        .with_host(StrBytes::from_string(node.address.ip().to_string()))
-        .with_port(node.address.port().into())
-        .with_rack(node.rack.clone().map(StrBytes::from_string))
+        .with_host(node.host())
+        .with_port(node.port())
+        .with_rack(node.rack())
 }

@@ -1,7 +1,13 @@
 //! One file per API, or family of them: from a request to its answer.
 
 pub(crate) mod api_versions;
+mod fetch;
+mod find_coordinator;
+mod leader_epochs;
+mod list_offsets;
 mod metadata;
+mod produce;
+mod producer_id;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
@@ -18,6 +24,8 @@ pub(crate) struct Context<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) caller: Caller,
     pub(crate) head: Head,
+    /// A fault: what is read comes damaged.
+    pub(crate) corrupts: bool,
 }
 
 #[derive(Debug)]
@@ -33,6 +41,25 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     match call {
         Call::ApiVersions(_) => context.reply(&shared.look(api_versions::answer)),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
+        Call::Produce(request) => {
+            let acks = request.acks;
+            let response = produce::answer(context, request)?;
+            match acks {
+                0 => (!produce::has_errors(&response)).then_some(Answer::Nothing),
+                _ => context.reply(&response),
+            }
+        }
+        Call::Fetch(request) => context.reply(&fetch::answer(context, &request)?),
+        Call::ListOffsets(request) => {
+            context.reply(&shared.look(|state| list_offsets::answer(state, context, request)))
+        }
+        Call::OffsetForLeaderEpoch(request) => {
+            context.reply(&shared.look(|state| leader_epochs::answer(state, context, request)))
+        }
+        Call::FindCoordinator(request) => {
+            context.reply(&shared.look(|state| find_coordinator::answer(state, context, request)))
+        }
+        Call::InitProducerId(request) => context.reply(&shared.change(|state| producer_id::answer(state, &request))),
         _ => None,
     }
 }
