@@ -177,6 +177,21 @@ impl State {
         Some(topic)
     }
 
+    /// Adds partitions until there are so many; false if there are no less, or no such topic.
+    pub(crate) fn grow_topic(&mut self, name: &str, partitions: i32) -> bool {
+        let Some(topic) = self.topics.get(name) else {
+            return false;
+        };
+        let before = topic.partitions.len() as i32;
+        let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+        let added = self.new_partitions(self.place(before, (partitions - before).max(0), replication));
+        let grows = !added.is_empty();
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.extend(added);
+        }
+        grows
+    }
+
     pub(crate) fn new_partitions(&self, assignment: Vec<Vec<i32>>) -> Vec<Partition> {
         let alive = |node| self.is_up(node);
         assignment

@@ -17,8 +17,8 @@ use kafka_protocol::{
 use super::Context;
 use crate::{
     error_code::{
-        FENCED_LEADER_EPOCH, NONE, NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID,
-        UNKNOWN_TOPIC_OR_PARTITION,
+        FENCED_LEADER_EPOCH, FETCH_SESSION_ID_NOT_FOUND, FETCH_SESSION_TOPIC_ID_ERROR, INVALID_FETCH_SESSION_EPOCH,
+        NONE, NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
     },
     log::Want,
     sessions::{Place, Plan},
@@ -34,6 +34,9 @@ pub(crate) fn answer(context: &Context<'_>, request: &FetchRequest) -> Option<Fe
     let node = context.caller.node;
     let begun = context.shared.change(|state| {
         let now = state.clock.now();
+        if let Some(code) = context.refuses.filter(|code| of_session(*code)) {
+            return Some((now, Err(code)));
+        }
         let sessions = state.sessions.get_mut(&node)?;
         Some((now, sessions.begin(request, context.version(), now)))
     });
@@ -55,6 +58,14 @@ pub(crate) fn answer(context: &Context<'_>, request: &FetchRequest) -> Option<Fe
         }
         Step::Done(finish(state, context, asked, answers))
     })
+}
+
+/// Errors of the whole answer; others are those of partitions.
+fn of_session(code: i16) -> bool {
+    matches!(
+        code,
+        FETCH_SESSION_ID_NOT_FOUND | INVALID_FETCH_SESSION_EPOCH | FETCH_SESSION_TOPIC_ID_ERROR
+    )
 }
 
 /// Whether the answer need not wait for more.
@@ -84,8 +95,7 @@ fn look(state: &State, context: &Context<'_>, request: &FetchRequest, plan: &Pla
         .map(|(place, wants)| {
             let read = Reading {
                 state,
-                node: context.caller.node,
-                version: context.version(),
+                context,
                 request,
                 room,
                 first_whole,
@@ -101,8 +111,7 @@ fn look(state: &State, context: &Context<'_>, request: &FetchRequest, plan: &Pla
 /// What one partition's part of an answer depends on.
 struct Reading<'a> {
     state: &'a State,
-    node: i32,
-    version: i16,
+    context: &'a Context<'a>,
     request: &'a FetchRequest,
     room: usize,
     first_whole: bool,
@@ -117,6 +126,7 @@ impl Reading<'_> {
     }
 
     fn find(&self, place: &Place, wants: &FetchPartition) -> Result<&Partition, i16> {
+        self.context.check_fault()?;
         let name = match place.topic {
             id if id.is_nil() => &place.name,
             id => self.state.name_of(id).ok_or(UNKNOWN_TOPIC_ID)?,
@@ -127,7 +137,8 @@ impl Reading<'_> {
             .ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;
         partition.check_epoch(wants.current_leader_epoch)?;
         // Since version 11 consumers may read from followers (KIP-392).
-        let serves = partition.leader == self.node || self.version >= 11 && partition.replicas.contains(&self.node);
+        let serves = partition.leader == self.context.caller.node
+            || self.context.version() >= 11 && partition.replicas.contains(&self.context.caller.node);
         if serves {
             Ok(partition)
         } else {
@@ -188,8 +199,8 @@ impl Reading<'_> {
     /// The follower that a leader sends this consumer to: one in its rack, if the leader is not.
     fn preferred(&self, partition: &Partition) -> Option<i32> {
         let wanted = self.request.rack_id.as_str();
-        let asked = self.state.limits.rack_aware && self.version >= 11 && !wanted.is_empty();
-        if !asked || partition.leader != self.node {
+        let asked = self.state.limits.rack_aware && self.context.version() >= 11 && !wanted.is_empty();
+        if !asked || partition.leader != self.context.caller.node {
             return None;
         }
         let is_near = |id: i32| {

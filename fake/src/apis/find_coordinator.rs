@@ -18,9 +18,9 @@ pub(crate) fn answer(state: &State, context: &Context<'_>, request: FindCoordina
     let response = FindCoordinatorResponse::default().with_throttle_time_ms(state.throttle_ms());
     if context.version() >= 4 {
         let keys = request.coordinator_keys.into_iter();
-        return response.with_coordinators(keys.map(|key| find(state, request.key_type, key)).collect());
+        return response.with_coordinators(keys.map(|key| find(state, context, request.key_type, key)).collect());
     }
-    let found = find(state, request.key_type, request.key);
+    let found = find(state, context, request.key_type, request.key);
     response
         .with_error_code(found.error_code)
         .with_error_message(found.error_message)
@@ -29,13 +29,16 @@ pub(crate) fn answer(state: &State, context: &Context<'_>, request: FindCoordina
         .with_port(found.port)
 }
 
-fn find(state: &State, kind: i8, key: StrBytes) -> Coordinator {
+fn find(state: &State, context: &Context<'_>, kind: i8, key: StrBytes) -> Coordinator {
     let node = state.node(state.coordinator(&key));
     let found = Coordinator::default().with_key(key);
     let refuse = |code| {
         let found = found.clone().with_error_code(code);
         found.with_node_id(BrokerId(-1)).with_port(-1)
     };
+    if let Err(code) = context.check_fault() {
+        return refuse(code);
+    }
     match (kind, node) {
         (GROUP, Some(node)) => found
             .with_node_id(BrokerId(node.id))

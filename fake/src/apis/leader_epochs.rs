@@ -36,6 +36,7 @@ pub(crate) fn answer(
 }
 
 fn end(state: &State, context: &Context<'_>, topic: &str, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), i16> {
+    context.check_fault()?;
     let partition = state
         .partition(topic, asked.partition)
         .ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;

@@ -56,6 +56,7 @@ fn find(
     asked: &ListOffsetsPartition,
     committed_only: bool,
 ) -> Result<Found, i16> {
+    context.check_fault()?;
     let partition = state
         .partition(topic, asked.partition_index)
         .ok_or(UNKNOWN_TOPIC_OR_PARTITION)?;

@@ -24,6 +24,8 @@ pub(crate) struct Context<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) caller: Caller,
     pub(crate) head: Head,
+    /// A fault: everything is refused with this code.
+    pub(crate) refuses: Option<i16>,
     /// A fault: what is read comes damaged.
     pub(crate) corrupts: bool,
 }
@@ -39,7 +41,7 @@ pub(crate) enum Answer {
 pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     let shared = context.shared;
     match call {
-        Call::ApiVersions(_) => context.reply(&shared.look(api_versions::answer)),
+        Call::ApiVersions(_) => context.reply(&shared.look(|state| api_versions::answer(state, context))),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
         Call::Produce(request) => {
             let acks = request.acks;
@@ -59,12 +61,29 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
         Call::FindCoordinator(request) => {
             context.reply(&shared.look(|state| find_coordinator::answer(state, context, request)))
         }
-        Call::InitProducerId(request) => context.reply(&shared.change(|state| producer_id::answer(state, &request))),
+        Call::InitProducerId(request) => {
+            context.reply(&shared.change(|state| producer_id::answer(state, context, &request)))
+        }
         _ => None,
     }
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(crate) fn new(shared: &'a Shared, caller: Caller, head: Head) -> Self {
+        Self {
+            shared,
+            caller,
+            head,
+            refuses: None,
+            corrupts: false,
+        }
+    }
+
+    /// The fault of a test, if there is one for this request.
+    pub(crate) fn check_fault(&self) -> Result<(), i16> {
+        self.refuses.map_or(Ok(()), Err)
+    }
+
     pub(crate) fn version(&self) -> i16 {
         self.head.version
     }

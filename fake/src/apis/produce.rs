@@ -145,6 +145,7 @@ fn append(
     name: &str,
     data: &PartitionProduceData,
 ) -> Result<(PartitionProduceResponse, Waiting), Refusal> {
+    context.check_fault().map_err(code)?;
     let now = state.clock.wall_ms();
     let profile = state.profile;
     let default_limit = state.limits.message_bytes;

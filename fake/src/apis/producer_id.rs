@@ -2,17 +2,25 @@
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
+use super::Context;
 use crate::{
     error_code::{INVALID_REQUEST, TRANSACTIONAL_ID_AUTHORIZATION_FAILED},
     state::State,
 };
 
-pub(crate) fn answer(state: &mut State, request: &InitProducerIdRequest) -> InitProducerIdResponse {
+pub(crate) fn answer(
+    state: &mut State,
+    context: &Context<'_>,
+    request: &InitProducerIdRequest,
+) -> InitProducerIdResponse {
     let response = InitProducerIdResponse::default().with_throttle_time_ms(state.throttle_ms());
     let refuse = |code| {
         let refused = response.clone().with_error_code(code);
         refused.with_producer_id(ProducerId(-1)).with_producer_epoch(-1)
     };
+    if let Err(code) = context.check_fault() {
+        return refuse(code);
+    }
     match &request.transactional_id {
         None => {}
         Some(id) if id.is_empty() => return refuse(INVALID_REQUEST),
