@@ -1,0 +1,102 @@
+//! One file per API, or family of them: from a request to its answer.
+
+pub(crate) mod api_versions;
+mod fetch;
+mod find_coordinator;
+mod leader_epochs;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod producer_id;
+
+use bytes::Bytes;
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
+
+use crate::{
+    api::Call,
+    shared::{Caller, Shared},
+    wire::{self, Head},
+};
+
+/// Where a request came from, and whom it is put to.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) caller: Caller,
+    pub(crate) head: Head,
+    /// A fault: everything is refused with this code.
+    pub(crate) refuses: Option<i16>,
+    /// A fault: what is read comes damaged.
+    pub(crate) corrupts: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Frame(Bytes),
+    /// Produce without acks has none.
+    Nothing,
+}
+
+/// `None` ends the connection.
+pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
+    let shared = context.shared;
+    match call {
+        Call::ApiVersions(_) => context.reply(&shared.look(|state| api_versions::answer(state, context))),
+        Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
+        Call::Produce(request) => {
+            let acks = request.acks;
+            let response = produce::answer(context, request)?;
+            match acks {
+                0 => (!produce::has_errors(&response)).then_some(Answer::Nothing),
+                _ => context.reply(&response),
+            }
+        }
+        Call::Fetch(request) => context.reply(&fetch::answer(context, &request)?),
+        Call::ListOffsets(request) => {
+            context.reply(&shared.look(|state| list_offsets::answer(state, context, request)))
+        }
+        Call::OffsetForLeaderEpoch(request) => {
+            context.reply(&shared.look(|state| leader_epochs::answer(state, context, request)))
+        }
+        Call::FindCoordinator(request) => {
+            context.reply(&shared.look(|state| find_coordinator::answer(state, context, request)))
+        }
+        Call::InitProducerId(request) => {
+            context.reply(&shared.change(|state| producer_id::answer(state, context, &request)))
+        }
+        _ => None,
+    }
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(shared: &'a Shared, caller: Caller, head: Head) -> Self {
+        Self {
+            shared,
+            caller,
+            head,
+            refuses: None,
+            corrupts: false,
+        }
+    }
+
+    /// The fault of a test, if there is one for this request.
+    pub(crate) fn check_fault(&self) -> Result<(), i16> {
+        self.refuses.map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn version(&self) -> i16 {
+        self.head.version
+    }
+
+    pub(crate) fn reply<R: Encodable + HeaderVersion>(&self, answer: &R) -> Option<Answer> {
+        let frame = wire::frame(self.head.correlation, self.head.version, answer);
+        if frame.is_none() {
+            log::error!(
+                "version {} of {:?} cannot say its answer",
+                self.head.version,
+                self.head.api
+            );
+        }
+        frame.map(Answer::Frame)
+    }
+}
