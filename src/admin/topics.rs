@@ -11,6 +11,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
+use uuid::Uuid;
 
 use crate::{
     admin::{Admin, Results},
@@ -103,6 +104,7 @@ impl Admin {
         let deadline = self.deadline();
         let topics: Vec<NewTopic> = topics.into_iter().collect();
         let names = topics.iter().map(|topic| topic.name.clone()).collect();
+        let mut ids: HashMap<String, Uuid> = HashMap::new();
         let mut results = self.each(names, &deadline, |open, controller| {
             let wanted = topics.iter().filter(|topic| open.contains(&topic.name.as_str()));
             let request = CreateTopicsRequest::default()
@@ -111,14 +113,24 @@ impl Admin {
             let answer = self.slow(controller, Ask::from(&request), &deadline)?;
             let results = answer.topics.into_iter();
             Ok(results
-                .map(|topic| (topic.name.0.to_string(), topic.error_code, topic.error_message))
+                .map(|topic| {
+                    let name = topic.name.0.to_string();
+                    ids.insert(name.clone(), topic.topic_id);
+                    (name, topic.error_code, topic.error_message)
+                })
                 .collect())
         })?;
-        let created: HashMap<String, i32> = results
+        let created: HashMap<String, Wanted> = results
             .iter()
             .zip(&topics)
             .filter(|((_, result), _)| result.is_ok())
-            .map(|((name, _), topic)| (name.clone(), topic.partitions))
+            .map(|((name, _), topic)| {
+                let wanted = Wanted {
+                    partitions: topic.partitions,
+                    id: ids.get(name).copied().unwrap_or_default(),
+                };
+                (name.clone(), wanted)
+            })
             .collect();
         self.cluster.forget_missing(created.keys().map(String::as_str));
         self.await_visible(&created, &deadline, &mut results);
@@ -203,7 +215,13 @@ impl Admin {
                 .collect())
         })?;
         if results.iter().all(|(_, result)| result.is_ok()) {
-            let added = HashMap::from([(topic.to_owned(), total)]);
+            let added = HashMap::from([(
+                topic.to_owned(),
+                Wanted {
+                    partitions: total,
+                    id: Uuid::nil(),
+                },
+            )]);
             self.await_visible(&added, &deadline, &mut results);
         }
         Results::new(results).all().map(drop)
@@ -262,8 +280,13 @@ impl Admin {
         self.cluster.call_broker_once(controller, Purpose::Slow, ask, deadline)
     }
 
-    /// Waits until every broker that can be reached knows these topics, with as many partitions, each with a leader.
-    fn await_visible(&self, topics: &HashMap<String, i32>, deadline: &Deadline, results: &mut [(String, Result<()>)]) {
+    /// Waits until every broker that can be reached knows these very topics, with as many partitions, each with a leader.
+    fn await_visible(
+        &self,
+        topics: &HashMap<String, Wanted>,
+        deadline: &Deadline,
+        results: &mut [(String, Result<()>)],
+    ) {
         if topics.is_empty() {
             return;
         }
@@ -283,7 +306,7 @@ impl Admin {
         }
     }
 
-    fn await_visible_at(&self, broker: i32, topics: &HashMap<String, i32>, deadline: &Deadline) -> Result<()> {
+    fn await_visible_at(&self, broker: i32, topics: &HashMap<String, Wanted>, deadline: &Deadline) -> Result<()> {
         let names: Vec<std::sync::Arc<str>> = topics.keys().map(|name| name.as_str().into()).collect();
         let request = refresh::request(&names);
         let mut failures = 0;
@@ -299,6 +322,14 @@ impl Admin {
             deadline.pause(pause, &waited_for)?;
         }
     }
+}
+
+/// What a broker knows when it has heard of a change.
+struct Wanted {
+    partitions: i32,
+    /// Nil before Kafka 2.8. It tells a new topic from a deleted one of the same name, which a broker may not have heard of
+    /// either: what is written there would be lost.
+    id: Uuid,
 }
 
 /// An item's name, code and what the broker says about it.
@@ -328,15 +359,16 @@ fn outcome(name: &str, code: i16, message: Option<StrBytes>) -> Result<()> {
     })
 }
 
-fn is_visible(answer: &MetadataResponse, topics: &HashMap<String, i32>) -> bool {
-    topics.iter().all(|(name, partitions)| {
+fn is_visible(answer: &MetadataResponse, topics: &HashMap<String, Wanted>) -> bool {
+    topics.iter().all(|(name, wanted)| {
         let named = |topic: &&kafka_protocol::messages::metadata_response::MetadataResponseTopic| {
             topic.name.as_ref().is_some_and(|given| given.as_str() == name)
         };
         answer.topics.iter().find(named).is_some_and(|topic| {
-            let wanted = usize::try_from(*partitions).unwrap_or(1);
+            let partitions = usize::try_from(wanted.partitions).unwrap_or(1);
             topic.error_code == 0
-                && topic.partitions.len() >= wanted
+                && (wanted.id.is_nil() || topic.topic_id == wanted.id)
+                && topic.partitions.len() >= partitions
                 && topic.partitions.iter().all(|partition| partition.leader_id.0 >= 0)
         })
     })
