@@ -6,6 +6,7 @@ mod builder;
 mod clock;
 mod cluster;
 mod error_code;
+mod group;
 mod limits;
 mod log;
 mod server;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     Builder, Profile,
     clock::Clock,
+    group::Groups,
     limits::Limits,
     topic::{Partition, Topic, is_valid_name},
 };
@@ -26,6 +27,7 @@ pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Topic>,
     /// Where tests have put the coordinators of groups; others are where a hash puts them.
     pub(crate) coordinators: HashMap<String, i32>,
+    pub(crate) groups: Groups,
     /// What each answer tells its client to wait.
     pub(crate) throttle: Duration,
     names_by_id: HashMap<Uuid, String>,
@@ -64,6 +66,7 @@ impl State {
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
+            groups: Groups::new(builder.groups.clone()),
             throttle: Duration::ZERO,
             names_by_id: HashMap::new(),
             salt: hasher.finish() | 1,
@@ -143,6 +146,7 @@ impl State {
     pub(crate) fn delete_topic(&mut self, name: &str) -> Option<Topic> {
         let topic = self.topics.remove(name)?;
         self.names_by_id.remove(&topic.id);
+        self.groups.topic_deleted(name);
         Some(topic)
     }
 

@@ -1,6 +1,7 @@
 //! One file per API, or family of them: from a request to its answer.
 
 pub(crate) mod api_versions;
+mod groups;
 mod metadata;
 
 use bytes::Bytes;
@@ -33,6 +34,18 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     match call {
         Call::ApiVersions(_) => context.reply(&shared.look(api_versions::answer)),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
+        Call::JoinGroup(request) => groups::join(context, &request),
+        Call::SyncGroup(request) => groups::sync(context, &request),
+        Call::Heartbeat(request) => groups::heartbeat(context, &request),
+        Call::LeaveGroup(request) => groups::leave(context, &request),
+        Call::ConsumerGroupHeartbeat(request) => groups::consumer_heartbeat(context, &request),
+        Call::OffsetCommit(request) => groups::commit(context, &request),
+        Call::OffsetFetch(request) => groups::fetch_offsets(context, &request),
+        Call::OffsetDelete(request) => groups::delete_offsets(context, &request),
+        Call::DescribeGroups(request) => groups::describe(context, &request),
+        Call::ConsumerGroupDescribe(request) => groups::describe_consumers(context, &request),
+        Call::ListGroups(request) => groups::list(context, &request),
+        Call::DeleteGroups(request) => groups::delete(context, &request),
         _ => None,
     }
 }
