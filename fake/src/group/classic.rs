@@ -547,10 +547,13 @@ impl ClassicGroup {
     }
 
     pub(super) fn tick(&mut self, limits: &Limits, now: Duration) {
-        self.expire_promised(now);
-        self.expire_join(limits, now);
-        self.expire_sync(limits, now);
-        self.expire_sessions(limits, now);
+        // One that goes off may set another for right now.
+        while self.next_timer().is_some_and(|next| next <= now) {
+            self.expire_promised(now);
+            self.expire_join(limits, now);
+            self.expire_sync(limits, now);
+            self.expire_sessions(limits, now);
+        }
     }
 
     fn expire_promised(&mut self, now: Duration) {

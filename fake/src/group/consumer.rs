@@ -681,3 +681,6 @@ const KIP_848_MEMBER: i8 = 1;
 
 const FIRST_WITH_IDS_OF_CLIENTS: i16 = 1;
 const FIRST_COMMIT_WITH_MEMBER_EPOCHS: i16 = 9;
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,8 @@ mod offsets;
 mod pattern;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
