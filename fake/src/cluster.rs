@@ -50,6 +50,10 @@ impl FakeCluster {
         Ok(cluster)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.running.shared
+    }
+
     /// What a client is given: the addresses of all brokers, separated by commas.
     pub fn bootstrap(&self) -> String {
         self.running.shared.look(|state| {
@@ -93,9 +97,10 @@ impl Running {
         });
         for (node, address) in addresses {
             self.shared.hang_up(node);
-            server::wake(address);
+            server::end(&self.shared, node, address);
         }
         self.shared.join();
+        self.shared.faults.clear();
     }
 }
 

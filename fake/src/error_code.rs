@@ -23,6 +23,7 @@ pub(crate) const INVALID_CONFIG: i16 = 40;
 pub(crate) const INVALID_REQUEST: i16 = 42;
 pub(crate) const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
+pub(crate) const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 pub(crate) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
 pub(crate) const INVALID_FETCH_SESSION_EPOCH: i16 = 71;
 pub(crate) const FENCED_LEADER_EPOCH: i16 = 74;

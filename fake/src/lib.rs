@@ -2,14 +2,21 @@
 
 mod api;
 mod apis;
+mod batch;
 mod builder;
 mod clock;
 mod cluster;
+mod control;
+mod elections;
 mod error_code;
+mod faults;
 mod group;
 mod limits;
 mod log;
+mod producers;
+mod request;
 mod server;
+mod sessions;
 mod shared;
 mod state;
 mod topic;
@@ -19,4 +26,6 @@ mod wire;
 pub use api::Api;
 pub use builder::Builder;
 pub use cluster::FakeCluster;
+pub use faults::{Action, Hook};
+pub use request::Request;
 pub use versions::Profile;

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    Action, Request,
     api::{Api, Call},
     apis::{self, Answer, Context, api_versions},
     shared::{Caller, Shared},
@@ -18,19 +19,37 @@ use crate::{
     wire,
 };
 
-/// Starts to accept connections; ends when the broker's life does and somebody [`wake`]s it.
+/// Starts to accept connections; ends when the broker's life does and somebody comes to [`end`] it.
 pub(crate) fn start(shared: &Arc<Shared>, node: i32, life: u64, listener: TcpListener) -> io::Result<()> {
     let for_thread = Arc::clone(shared);
     let thread = thread::Builder::new()
         .name(format!("fake-broker-{node}"))
         .spawn(move || accept(&for_thread, node, life, &listener))?;
-    shared.started(thread);
+    shared.connections.lock().accepting.insert(node, thread);
     Ok(())
 }
 
-/// Makes the thread that accepts at this address look whether it is to end.
-pub(crate) fn wake(address: SocketAddr) {
+/// Waits until nobody listens any more. The broker's life is over already, or this waits for long.
+pub(crate) fn end(shared: &Shared, node: i32, address: SocketAddr) {
+    let Some(thread) = shared.connections.lock().accepting.remove(&node) else {
+        return;
+    };
+    // Who accepts looks whether it is to end when somebody comes.
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok();
+    thread.join().ok();
+}
+
+/// Listens where a broker did before. Connections of its earlier life, or others, may be in the way for a while.
+pub(crate) fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    const ATTEMPTS: usize = 500;
+    for _ in 1..ATTEMPTS {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::park_timeout(PAUSE),
+            bound => return bound,
+        }
+    }
+    TcpListener::bind(address)
 }
 
 fn accept(shared: &Arc<Shared>, node: i32, life: u64, listener: &TcpListener) {
@@ -75,32 +94,73 @@ fn serve(shared: &Arc<Shared>, caller: Caller, stream: TcpStream) -> io::Result<
     Ok(())
 }
 
+/// What is sent for a request.
+enum Reply {
+    Send(Bytes),
+    /// The last thing that is sent.
+    SendAndEnd(Bytes),
+    Nothing,
+    /// Nothing is answered any more, but the connection stays.
+    Silence,
+}
+
 /// One request after the other, as Kafka does: the next is not read before this one is answered.
 fn answer_all(shared: &Shared, caller: Caller, mut stream: &TcpStream) -> io::Result<()> {
     let limit = shared.look(|state| state.limits.request_bytes);
     while let Some(frame) = wire::read_frame(&mut stream, limit)? {
         match answer(shared, caller, frame) {
-            Some(Answer::Frame(bytes)) => stream.write_all(&bytes)?,
-            Some(Answer::Nothing) => {}
+            Some(Reply::Send(bytes)) => stream.write_all(&bytes)?,
+            Some(Reply::SendAndEnd(bytes)) => {
+                stream.write_all(&bytes)?;
+                return Ok(());
+            }
+            Some(Reply::Nothing) => {}
+            Some(Reply::Silence) => return io::copy(&mut stream, &mut io::sink()).map(drop),
             None => return Ok(()),
+        }
+        let throttle = shared.look(|state| state.throttle);
+        if !throttle.is_zero() && shared.pause(&caller, throttle).is_none() {
+            return Ok(());
         }
     }
     Ok(())
 }
 
 /// `None` ends the connection: that is how Kafka answers what it cannot read.
-fn answer(shared: &Shared, caller: Caller, mut frame: Bytes) -> Option<Answer> {
+fn answer(shared: &Shared, caller: Caller, mut frame: Bytes) -> Option<Reply> {
     let (key, version, correlation) = wire::peek(&frame)?;
     let profile = shared.look(|state| state.profile);
     let offered = Api::of(key).and_then(|api| offer(profile, api));
     let Some(offered) = offered.filter(|offer| (offer.first..=offer.last).contains(&version)) else {
         if Api::of(key) == Some(Api::ApiVersions) {
-            return wire::frame(correlation, 0, &api_versions::unsupported(profile)).map(Answer::Frame);
+            return wire::frame(correlation, 0, &api_versions::unsupported(profile)).map(Reply::Send);
         }
         log::warn!("version {version} of API {key} is not offered: the connection is closed");
         return None;
     };
     let head = wire::take_head(offered.api, version, &mut frame)?;
     let call = Call::decode(head.api, version, &mut frame)?;
-    apis::answer(&Context { shared, caller, head }, call)
+    let request = shared.look(|state| Request::new(state, &caller, &head, &call));
+    shared.faults.came(request.clone());
+    let action = shared.faults.decide(&request);
+    act(&action, &mut Context::new(shared, caller, head), call)
+}
+
+fn act(action: &Action, context: &mut Context<'_>, call: Call) -> Option<Reply> {
+    match action {
+        Action::Disconnect => return None,
+        Action::Silence => return Some(Reply::Silence),
+        Action::Garbage(bytes) => return Some(Reply::Send(bytes.clone())),
+        Action::Error(code) => context.refuses = Some(*code),
+        Action::CorruptRecords => context.corrupts = true,
+        Action::Delay(time) => context.shared.pause(&context.caller, *time)?,
+        Action::Pass | Action::Truncate | Action::ThenDisconnect => {}
+    }
+    let answer = apis::answer(context, call)?;
+    match (action, answer) {
+        (Action::ThenDisconnect, _) => None,
+        (Action::Truncate, Answer::Frame(bytes)) => Some(Reply::SendAndEnd(bytes.slice(..bytes.len() / 2))),
+        (_, Answer::Frame(bytes)) => Some(Reply::Send(bytes)),
+        (_, Answer::Nothing) => Some(Reply::Nothing),
+    }
 }

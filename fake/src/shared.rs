@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::state::State;
+use crate::{faults::Faults, state::State};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -18,6 +18,7 @@ pub(crate) struct Shared {
     changed: Condvar,
     /// Never locked while the state is.
     pub(crate) connections: Mutex<Connections>,
+    pub(crate) faults: Faults,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Connections {
     pub(crate) made: u64,
     open: HashMap<u64, (i32, TcpStream)>,
     threads: Vec<JoinHandle<()>>,
+    /// Those that accept, by broker.
+    pub(crate) accepting: HashMap<i32, JoinHandle<()>>,
 }
 
 /// Who waits or asks: a connection to a broker in one of its lives.
@@ -48,6 +51,7 @@ impl Shared {
             state: Mutex::new(state),
             changed: Condvar::new(),
             connections: Mutex::default(),
+            faults: Faults::default(),
         }
     }
 
@@ -81,6 +85,18 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Lets time go by on the brokers' clock. `None` if the broker ends meanwhile.
+    pub(crate) fn pause(&self, caller: &Caller, time: Duration) -> Option<()> {
+        let until = self.look(|state| state.clock.now()) + time;
+        self.wait(caller, |_, now| {
+            if now < until {
+                Step::Wait(Some(until))
+            } else {
+                Step::Done(())
+            }
+        })
     }
 
     /// Whether the broker still runs as it did when the caller came.

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     clock::Clock,
     group::Groups,
     limits::Limits,
+    sessions::Sessions,
     topic::{Partition, Topic, is_valid_name},
 };
 
@@ -30,6 +32,9 @@ pub(crate) struct State {
     pub(crate) groups: Groups,
     /// What each answer tells its client to wait.
     pub(crate) throttle: Duration,
+    /// By broker.
+    pub(crate) sessions: HashMap<i32, Sessions>,
+    pub(crate) last_producer_id: i64,
     names_by_id: HashMap<Uuid, String>,
     /// Makes topic IDs of this cluster differ from those of others.
     salt: u64,
@@ -44,6 +49,20 @@ pub(crate) struct Node {
     pub(crate) is_up: bool,
     /// Raised by every crash: threads of an earlier life end.
     pub(crate) life: u64,
+}
+
+impl Node {
+    pub(crate) fn host(&self) -> StrBytes {
+        StrBytes::from_string(self.address.ip().to_string())
+    }
+
+    pub(crate) fn port(&self) -> i32 {
+        self.address.port().into()
+    }
+
+    pub(crate) fn rack(&self) -> Option<StrBytes> {
+        self.rack.clone().map(StrBytes::from_string)
+    }
 }
 
 impl State {
@@ -63,6 +82,11 @@ impl State {
             limits: builder.limits.clone(),
             profile: builder.profile,
             cluster_id: builder.cluster_id.clone(),
+            sessions: nodes
+                .clone()
+                .map(|node| (node.id, Sessions::new(builder.limits.fetch_sessions)))
+                .collect(),
+            last_producer_id: -1,
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
@@ -76,6 +100,13 @@ impl State {
 
     pub(crate) fn node(&self, id: i32) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// Each of these brokers once.
+    pub(crate) fn nodes_of(&self, mut ids: Vec<i32>) -> Vec<&Node> {
+        ids.sort_unstable();
+        ids.dedup();
+        ids.into_iter().filter_map(|id| self.node(id)).collect()
     }
 
     pub(crate) fn is_up(&self, id: i32) -> bool {
@@ -148,6 +179,21 @@ impl State {
         self.names_by_id.remove(&topic.id);
         self.groups.topic_deleted(name);
         Some(topic)
+    }
+
+    /// Adds partitions until there are so many; false if there are no less, or no such topic.
+    pub(crate) fn grow_topic(&mut self, name: &str, partitions: i32) -> bool {
+        let Some(topic) = self.topics.get(name) else {
+            return false;
+        };
+        let before = topic.partitions.len() as i32;
+        let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
+        let added = self.new_partitions(self.place(before, (partitions - before).max(0), replication));
+        let grows = !added.is_empty();
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.extend(added);
+        }
+        grows
     }
 
     pub(crate) fn new_partitions(&self, assignment: Vec<Vec<i32>>) -> Vec<Partition> {

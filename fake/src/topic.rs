@@ -2,7 +2,10 @@
 
 use uuid::Uuid;
 
-use crate::log::PartitionLog;
+use crate::{
+    error_code::{FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH},
+    log::PartitionLog,
+};
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -34,6 +37,18 @@ impl Partition {
             leader_epoch: 0,
             log,
         }
+    }
+
+    /// What a broker says to a client that believes in another epoch; -1 stands for a client that does not say.
+    pub(crate) fn check_epoch(&self, believed: i32) -> Result<(), i16> {
+        if believed < 0 || believed == self.leader_epoch {
+            return Ok(());
+        }
+        Err(if believed < self.leader_epoch {
+            FENCED_LEADER_EPOCH
+        } else {
+            UNKNOWN_LEADER_EPOCH
+        })
     }
 
     /// Makes a broker (or nobody: -1) the leader. Every election has an epoch of its own.

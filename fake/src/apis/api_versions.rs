@@ -2,15 +2,17 @@
 
 use kafka_protocol::messages::{ApiVersionsResponse, api_versions_response::ApiVersion};
 
+use super::Context;
 use crate::{
     Api, Profile,
-    error_code::UNSUPPORTED_VERSION,
+    error_code::{NONE, UNSUPPORTED_VERSION},
     state::State,
     versions::{Offer, offer, offers},
 };
 
-pub(crate) fn answer(state: &State) -> ApiVersionsResponse {
+pub(crate) fn answer(state: &State, context: &Context<'_>) -> ApiVersionsResponse {
     ApiVersionsResponse::default()
+        .with_error_code(context.refuses.unwrap_or(NONE))
         .with_api_keys(offers(state.profile).into_iter().map(entry).collect())
         .with_throttle_time_ms(state.throttle_ms())
 }

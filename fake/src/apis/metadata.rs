@@ -30,7 +30,7 @@ pub(crate) fn answer(state: &mut State, context: &Context<'_>, request: Metadata
             .collect(),
         Some(asked) => asked
             .into_iter()
-            .map(|asked| look_up(state, asked, may_create))
+            .map(|asked| look_up(state, context, asked, may_create))
             .collect(),
     };
     MetadataResponse::default()
@@ -42,12 +42,20 @@ pub(crate) fn answer(state: &mut State, context: &Context<'_>, request: Metadata
         .with_cluster_authorized_operations(NOT_ASKED)
 }
 
-fn look_up(state: &mut State, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+fn look_up(
+    state: &mut State,
+    context: &Context<'_>,
+    asked: MetadataRequestTopic,
+    may_create: bool,
+) -> MetadataResponseTopic {
     let refusal = |code| {
         MetadataResponseTopic::default()
             .with_error_code(code)
             .with_topic_authorized_operations(NOT_ASKED)
     };
+    if let Err(code) = context.check_fault() {
+        return refusal(code).with_name(asked.name).with_topic_id(asked.topic_id);
+    }
     let Some(name) = &asked.name else {
         return match state.name_of(asked.topic_id) {
             Some(name) => describe(state, name, &state.topics[name]),
@@ -104,7 +112,7 @@ fn partition(state: &State, index: i32, partition: &Partition) -> MetadataRespon
 fn broker(node: &Node) -> MetadataResponseBroker {
     MetadataResponseBroker::default()
         .with_node_id(BrokerId(node.id))
-        .with_host(StrBytes::from_string(node.address.ip().to_string()))
-        .with_port(node.address.port().into())
-        .with_rack(node.rack.clone().map(StrBytes::from_string))
+        .with_host(node.host())
+        .with_port(node.port())
+        .with_rack(node.rack())
 }

@@ -1,8 +1,14 @@
 //! One file per API, or family of them: from a request to its answer.
 
 pub(crate) mod api_versions;
+mod fetch;
+mod find_coordinator;
 mod groups;
+mod leader_epochs;
+mod list_offsets;
 mod metadata;
+mod produce;
+mod producer_id;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Encodable, HeaderVersion};
@@ -19,6 +25,10 @@ pub(crate) struct Context<'a> {
     pub(crate) shared: &'a Shared,
     pub(crate) caller: Caller,
     pub(crate) head: Head,
+    /// A fault: everything is refused with this code.
+    pub(crate) refuses: Option<i16>,
+    /// A fault: what is read comes damaged.
+    pub(crate) corrupts: bool,
 }
 
 #[derive(Debug)]
@@ -32,7 +42,7 @@ pub(crate) enum Answer {
 pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     let shared = context.shared;
     match call {
-        Call::ApiVersions(_) => context.reply(&shared.look(api_versions::answer)),
+        Call::ApiVersions(_) => context.reply(&shared.look(|state| api_versions::answer(state, context))),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
         Call::JoinGroup(request) => groups::join(context, &request),
         Call::SyncGroup(request) => groups::sync(context, &request),
@@ -46,11 +56,47 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
         Call::ConsumerGroupDescribe(request) => groups::describe_consumers(context, &request),
         Call::ListGroups(request) => groups::list(context, &request),
         Call::DeleteGroups(request) => groups::delete(context, &request),
+        Call::Produce(request) => {
+            let acks = request.acks;
+            let response = produce::answer(context, request)?;
+            match acks {
+                0 => (!produce::has_errors(&response)).then_some(Answer::Nothing),
+                _ => context.reply(&response),
+            }
+        }
+        Call::Fetch(request) => context.reply(&fetch::answer(context, &request)?),
+        Call::ListOffsets(request) => {
+            context.reply(&shared.look(|state| list_offsets::answer(state, context, request)))
+        }
+        Call::OffsetForLeaderEpoch(request) => {
+            context.reply(&shared.look(|state| leader_epochs::answer(state, context, request)))
+        }
+        Call::FindCoordinator(request) => {
+            context.reply(&shared.look(|state| find_coordinator::answer(state, context, request)))
+        }
+        Call::InitProducerId(request) => {
+            context.reply(&shared.change(|state| producer_id::answer(state, context, &request)))
+        }
         _ => None,
     }
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    pub(crate) fn new(shared: &'a Shared, caller: Caller, head: Head) -> Self {
+        Self {
+            shared,
+            caller,
+            head,
+            refuses: None,
+            corrupts: false,
+        }
+    }
+
+    /// The fault of a test, if there is one for this request.
+    pub(crate) fn check_fault(&self) -> Result<(), i16> {
+        self.refuses.map_or(Ok(()), Err)
+    }
+
     pub(crate) fn version(&self) -> i16 {
         self.head.version
     }

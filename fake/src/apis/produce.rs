@@ -1,0 +1,234 @@
+//! Produce: checks a batch as Kafka does, and puts it at the end of the log.
+
+use std::time::Duration;
+
+use kafka_protocol::{
+    messages::{
+        BrokerId, ProduceRequest, ProduceResponse,
+        produce_request::PartitionProduceData,
+        produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
+    },
+    protocol::StrBytes,
+};
+
+use super::Context;
+use crate::{
+    Profile,
+    batch::{Batch, Refusal},
+    error_code::{
+        INVALID_RECORD, INVALID_REQUIRED_ACKS, INVALID_TIMESTAMP, NONE, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT,
+        UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
+    },
+    producers::Verdict,
+    shared::Step,
+    state::State,
+};
+
+/// How far into the future a record's time may be (`message.timestamp.after.max.ms`).
+const FUTURE_MS: i64 = 3_600_000;
+
+/// What an acknowledgement waits for.
+#[derive(Debug)]
+struct Waiting {
+    topic: String,
+    partition: i32,
+    leader_epoch: i32,
+    /// Committed when the high watermark is here.
+    end: i64,
+    /// Where its answer is.
+    at: (usize, usize),
+}
+
+/// `None` if the broker ended before there was an answer.
+pub(crate) fn answer(context: &Context<'_>, request: ProduceRequest) -> Option<ProduceResponse> {
+    let (acks, timeout) = (request.acks, u64::try_from(request.timeout_ms).unwrap_or(0));
+    let mut waiting = Vec::new();
+    let (mut response, began) = context.shared.change(|state| {
+        let response = append_all(state, context, request, &mut waiting);
+        (response, state.clock.now())
+    });
+    if acks != -1 {
+        return Some(response);
+    }
+    let until = began + Duration::from_millis(timeout);
+    context.shared.wait(&context.caller, |state, now| {
+        waiting.retain(|waiting| {
+            let code = acknowledge(state, context.caller.node, waiting, now >= until);
+            if let Some(code) = code.filter(|code| *code != NONE) {
+                let answer = &mut response.responses[waiting.at.0].partition_responses[waiting.at.1];
+                *answer = refusal(answer.index, Refusal { code, message: "" });
+            }
+            code.is_none()
+        });
+        if waiting.is_empty() {
+            Step::Done(())
+        } else {
+            Step::Wait(Some(until))
+        }
+    })?;
+    Some(response)
+}
+
+/// Whether anything was refused: without acks a broker can say that only by hanging up.
+pub(crate) fn has_errors(response: &ProduceResponse) -> bool {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    partitions.into_iter().any(|partition| partition.error_code != NONE)
+}
+
+/// What has become of records that wait for followers; `None` if they go on waiting.
+fn acknowledge(state: &State, node: i32, waiting: &Waiting, is_late: bool) -> Option<i16> {
+    let Some(partition) = state.partition(&waiting.topic, waiting.partition) else {
+        return Some(UNKNOWN_TOPIC_OR_PARTITION);
+    };
+    if partition.leader != node || partition.leader_epoch != waiting.leader_epoch {
+        return Some(NOT_LEADER_OR_FOLLOWER);
+    }
+    if partition.log.high_watermark() >= waiting.end {
+        return Some(NONE);
+    }
+    is_late.then_some(REQUEST_TIMED_OUT)
+}
+
+fn append_all(
+    state: &mut State,
+    context: &Context<'_>,
+    request: ProduceRequest,
+    waiting: &mut Vec<Waiting>,
+) -> ProduceResponse {
+    let acks = request.acks;
+    let mut leaders = Vec::new();
+    let mut responses = Vec::new();
+    for topic in request.topic_data {
+        let name = match topic.topic_id {
+            id if id.is_nil() => Ok(topic.name.to_string()),
+            id => state.name_of(id).map(str::to_owned).ok_or(UNKNOWN_TOPIC_ID),
+        };
+        let mut answers = Vec::new();
+        for data in &topic.partition_data {
+            let at = (responses.len(), answers.len());
+            let appended = match &name {
+                _ if !matches!(acks, -1..=1) => Err(code(INVALID_REQUIRED_ACKS)),
+                Err(unknown) => Err(code(*unknown)),
+                Ok(name) => append(state, context, name, data),
+            };
+            answers.push(match appended {
+                Ok((answer, mut wait)) => {
+                    wait.at = at;
+                    waiting.push(wait);
+                    answer
+                }
+                Err(refused) => {
+                    let mut answer = refusal(data.index, refused);
+                    if let Ok(name) = &name {
+                        leaders.extend(hint(state, name, &mut answer));
+                    }
+                    answer
+                }
+            });
+        }
+        responses.push(
+            TopicProduceResponse::default()
+                .with_name(topic.name)
+                .with_topic_id(topic.topic_id)
+                .with_partition_responses(answers),
+        );
+    }
+    ProduceResponse::default()
+        .with_responses(responses)
+        .with_throttle_time_ms(state.throttle_ms())
+        .with_node_endpoints(endpoints(state, leaders))
+}
+
+fn append(
+    state: &mut State,
+    context: &Context<'_>,
+    name: &str,
+    data: &PartitionProduceData,
+) -> Result<(PartitionProduceResponse, Waiting), Refusal> {
+    context.check_fault().map_err(code)?;
+    let now = state.clock.wall_ms();
+    let profile = state.profile;
+    let default_limit = state.limits.message_bytes;
+    let topic = state.topics.get_mut(name).ok_or(code(UNKNOWN_TOPIC_OR_PARTITION))?;
+    let by_broker = topic.config("message.timestamp.type") == Some("LogAppendTime");
+    let limit = topic.config("max.message.bytes").and_then(|limit| limit.parse().ok());
+    let partition = topic
+        .partition_mut(data.index)
+        .ok_or(code(UNKNOWN_TOPIC_OR_PARTITION))?;
+    if partition.leader != context.caller.node {
+        return Err(code(NOT_LEADER_OR_FOLLOWER));
+    }
+    let Some(records) = data.records.as_ref().filter(|records| !records.is_empty()) else {
+        return Err(Refusal {
+            code: INVALID_RECORD,
+            message: "a request must contain exactly one record batch",
+        });
+    };
+    let mut batch = Batch::produced(records, context.version(), limit.unwrap_or(default_limit))?;
+    if by_broker {
+        batch = batch.stamped(now);
+    } else if profile == Profile::V4_3 && batch.max_timestamp > now + FUTURE_MS {
+        return Err(Refusal {
+            code: INVALID_TIMESTAMP,
+            message: "a record is too far in the future",
+        });
+    }
+    let base = match partition.log.producers.check(&batch)? {
+        Verdict::Append => partition.log.append(&batch, partition.leader_epoch),
+        Verdict::Duplicate(base) => base,
+    };
+    let answer = PartitionProduceResponse::default()
+        .with_index(data.index)
+        .with_base_offset(base)
+        .with_log_append_time_ms(if by_broker { now } else { -1 })
+        .with_log_start_offset(partition.log.start());
+    let waiting = Waiting {
+        topic: name.to_owned(),
+        partition: data.index,
+        leader_epoch: partition.leader_epoch,
+        end: base + i64::from(batch.count),
+        at: (0, 0),
+    };
+    Ok((answer, waiting))
+}
+
+fn code(code: i16) -> Refusal {
+    Refusal { code, message: "" }
+}
+
+fn refusal(index: i32, refused: Refusal) -> PartitionProduceResponse {
+    let message = (!refused.message.is_empty()).then(|| StrBytes::from_static_str(refused.message));
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(refused.code)
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_error_message(message)
+}
+
+/// Tells who leads now, to a client that believed something else (KIP-951).
+fn hint(state: &State, name: &str, answer: &mut PartitionProduceResponse) -> Option<i32> {
+    if answer.error_code != NOT_LEADER_OR_FOLLOWER {
+        return None;
+    }
+    let partition = state.partition(name, answer.index)?;
+    answer.current_leader = LeaderIdAndEpoch::default()
+        .with_leader_id(BrokerId(partition.leader))
+        .with_leader_epoch(partition.leader_epoch);
+    Some(partition.leader)
+}
+
+fn endpoints(state: &State, leaders: Vec<i32>) -> Vec<NodeEndpoint> {
+    state
+        .nodes_of(leaders)
+        .into_iter()
+        .map(|node| {
+            NodeEndpoint::default()
+                .with_node_id(BrokerId(node.id))
+                .with_host(node.host())
+                .with_port(node.port())
+                .with_rack(node.rack())
+        })
+        .collect()
+}
