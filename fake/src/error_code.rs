@@ -10,6 +10,7 @@ pub(crate) const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 pub(crate) const REQUEST_TIMED_OUT: i16 = 7;
 pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
 pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+pub(crate) const NOT_COORDINATOR: i16 = 16;
 pub(crate) const INVALID_TOPIC_EXCEPTION: i16 = 17;
 pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
 pub(crate) const INVALID_GROUP_ID: i16 = 24;

@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::{
-    error::ResponseError,
     messages::{
         ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
         ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
@@ -22,6 +21,7 @@ use uuid::Uuid;
 
 use super::{Answer, Context};
 use crate::{
+    error_code::{NONE, NOT_COORDINATOR},
     group::{self, Response, Ticket, Topics},
     shared::Step,
     state::State,
@@ -39,7 +39,7 @@ pub(super) fn join(context: &Context<'_>, request: &JoinGroupRequest) -> Option<
             Some(Response::Join(response)) => response,
             _ => refused_join(request, NOT_COORDINATOR),
         },
-        Err(error) => refused_join(request, error),
+        Err(code) => refused_join(request, code),
     };
     let mut response = response.with_throttle_time_ms(throttle(context));
     if context.version() < FIRST_JOIN_WITH_NULL_PROTOCOL && response.protocol_name.is_none() {
@@ -49,7 +49,7 @@ pub(super) fn join(context: &Context<'_>, request: &JoinGroupRequest) -> Option<
 }
 
 pub(super) fn sync(context: &Context<'_>, request: &SyncGroupRequest) -> Option<Answer> {
-    let refused = |error: ResponseError| SyncGroupResponse::default().with_error_code(error.code());
+    let refused = |code| SyncGroupResponse::default().with_error_code(code);
     let asked = in_group(context, &request.group_id, |state, now| state.groups.sync(request, now));
     let response = match asked {
         Ok(group::Answer::Now(response)) => response,
@@ -57,7 +57,7 @@ pub(super) fn sync(context: &Context<'_>, request: &SyncGroupRequest) -> Option<
             Some(Response::Sync(response)) => response,
             _ => refused(NOT_COORDINATOR),
         },
-        Err(error) => refused(error),
+        Err(code) => refused(code),
     };
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
@@ -66,7 +66,7 @@ pub(super) fn heartbeat(context: &Context<'_>, request: &HeartbeatRequest) -> Op
     let asked = in_group(context, &request.group_id, |state, now| {
         state.groups.heartbeat(request, now)
     });
-    let response = asked.unwrap_or_else(|error| HeartbeatResponse::default().with_error_code(error.code()));
+    let response = asked.unwrap_or_else(|code| HeartbeatResponse::default().with_error_code(code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -74,7 +74,7 @@ pub(super) fn leave(context: &Context<'_>, request: &LeaveGroupRequest) -> Optio
     let asked = in_group(context, &request.group_id, |state, now| {
         state.groups.leave(request, context.version(), now)
     });
-    let response = asked.unwrap_or_else(|error| LeaveGroupResponse::default().with_error_code(error.code()));
+    let response = asked.unwrap_or_else(|code| LeaveGroupResponse::default().with_error_code(code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -84,7 +84,7 @@ pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupH
         let State { groups, topics, .. } = state;
         groups.consumer_heartbeat(&caller, request, topics, now)
     });
-    let refused = |error: ResponseError| ConsumerGroupHeartbeatResponse::default().with_error_code(error.code());
+    let refused = |code| ConsumerGroupHeartbeatResponse::default().with_error_code(code);
     context.reply(&asked.unwrap_or_else(refused).with_throttle_time_ms(throttle(context)))
 }
 
@@ -93,7 +93,7 @@ pub(super) fn commit(context: &Context<'_>, request: &OffsetCommitRequest) -> Op
         let State { groups, topics, .. } = state;
         groups.commit(request, context.version(), topics, now)
     });
-    let response = asked.unwrap_or_else(|error| refused_commit(request, error));
+    let response = asked.unwrap_or_else(|code| refused_commit(request, code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -102,10 +102,10 @@ pub(super) fn fetch_offsets(context: &Context<'_>, request: &OffsetFetchRequest)
     let response = if version >= FIRST_FETCH_OF_SEVERAL_GROUPS {
         let groups = request.groups.iter().map(|asked| {
             let found = in_group(context, &asked.group_id, |state, _| state.groups.fetch_group(asked));
-            found.unwrap_or_else(|error| {
+            found.unwrap_or_else(|code| {
                 OffsetFetchResponseGroup::default()
                     .with_group_id(asked.group_id.clone())
-                    .with_error_code(error.code())
+                    .with_error_code(code)
             })
         });
         OffsetFetchResponse::default().with_groups(groups.collect())
@@ -113,7 +113,7 @@ pub(super) fn fetch_offsets(context: &Context<'_>, request: &OffsetFetchRequest)
         let found = in_group(context, &request.group_id, |state, _| {
             state.groups.fetch_offsets(request)
         });
-        found.unwrap_or_else(|error| refused_fetch(request, version, error))
+        found.unwrap_or_else(|code| refused_fetch(request, version, code))
     };
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
@@ -123,7 +123,7 @@ pub(super) fn delete_offsets(context: &Context<'_>, request: &OffsetDeleteReques
         let State { groups, topics, .. } = state;
         groups.delete_offsets(request, topics)
     });
-    let response = asked.unwrap_or_else(|error| OffsetDeleteResponse::default().with_error_code(error.code()));
+    let response = asked.unwrap_or_else(|code| OffsetDeleteResponse::default().with_error_code(code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -132,10 +132,10 @@ pub(super) fn describe(context: &Context<'_>, request: &DescribeGroupsRequest) -
         let found = in_group(context, group_id, |state, _| {
             state.groups.describe(group_id, context.version())
         });
-        found.unwrap_or_else(|error| {
+        found.unwrap_or_else(|code| {
             DescribedGroup::default()
                 .with_group_id(group_id.clone())
-                .with_error_code(error.code())
+                .with_error_code(code)
         })
     });
     let response = DescribeGroupsResponse::default().with_groups(groups.collect());
@@ -148,10 +148,10 @@ pub(super) fn describe_consumers(context: &Context<'_>, request: &ConsumerGroupD
             let State { groups, topics, .. } = state;
             groups.describe_consumers(group_id, topics, context.version())
         });
-        found.unwrap_or_else(|error| {
+        found.unwrap_or_else(|code| {
             consumers::DescribedGroup::default()
                 .with_group_id(group_id.clone())
-                .with_error_code(error.code())
+                .with_error_code(code)
         })
     });
     let response = ConsumerGroupDescribeResponse::default().with_groups(groups.collect());
@@ -160,6 +160,9 @@ pub(super) fn describe_consumers(context: &Context<'_>, request: &ConsumerGroupD
 
 /// Every broker knows only of the groups that it coordinates.
 pub(super) fn list(context: &Context<'_>, request: &ListGroupsRequest) -> Option<Answer> {
+    if let Err(code) = context.check_fault() {
+        return context.reply(&ListGroupsResponse::default().with_error_code(code));
+    }
     let node = context.caller.node;
     let groups = context.shared.change(|state| {
         let ours = state.groups.ids().into_iter();
@@ -179,10 +182,7 @@ pub(super) fn list(context: &Context<'_>, request: &ListGroupsRequest) -> Option
 pub(super) fn delete(context: &Context<'_>, request: &DeleteGroupsRequest) -> Option<Answer> {
     let results = request.groups_names.iter().map(|group_id| {
         let outcome = in_group(context, group_id, |state, _| state.groups.delete(group_id));
-        let code = outcome
-            .and_then(|outcome| outcome)
-            .err()
-            .map_or(0, |error| error.code());
+        let code = outcome.map_or_else(|code| code, |outcome| outcome.err().map_or(NONE, |error| error.code()));
         DeletableGroupResult::default()
             .with_group_id(group_id.clone())
             .with_error_code(code)
@@ -196,7 +196,8 @@ fn in_group<T>(
     context: &Context<'_>,
     group_id: &GroupId,
     ask: impl FnOnce(&mut State, Duration) -> T,
-) -> Result<T, ResponseError> {
+) -> Result<T, i16> {
+    context.check_fault()?;
     let caller = context.caller;
     context.shared.change(|state| {
         if state.coordinator(group_id) != caller.node {
@@ -239,19 +240,19 @@ fn throttle(context: &Context<'_>) -> i32 {
     context.shared.look(State::throttle_ms)
 }
 
-fn refused_join(request: &JoinGroupRequest, error: ResponseError) -> JoinGroupResponse {
+fn refused_join(request: &JoinGroupRequest, code: i16) -> JoinGroupResponse {
     JoinGroupResponse::default()
         .with_generation_id(-1)
         .with_member_id(request.member_id.clone())
-        .with_error_code(error.code())
+        .with_error_code(code)
 }
 
-fn refused_commit(request: &OffsetCommitRequest, error: ResponseError) -> OffsetCommitResponse {
+fn refused_commit(request: &OffsetCommitRequest, code: i16) -> OffsetCommitResponse {
     let topics = request.topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|partition| {
             OffsetCommitResponsePartition::default()
                 .with_partition_index(partition.partition_index)
-                .with_error_code(error.code())
+                .with_error_code(code)
         });
         OffsetCommitResponseTopic::default()
             .with_name(topic.name.clone())
@@ -261,9 +262,9 @@ fn refused_commit(request: &OffsetCommitRequest, error: ResponseError) -> Offset
 }
 
 /// Version 1 can say it only of partitions.
-fn refused_fetch(request: &OffsetFetchRequest, version: i16, error: ResponseError) -> OffsetFetchResponse {
+fn refused_fetch(request: &OffsetFetchRequest, version: i16, code: i16) -> OffsetFetchResponse {
     if version > 1 {
-        return OffsetFetchResponse::default().with_error_code(error.code());
+        return OffsetFetchResponse::default().with_error_code(code);
     }
     let topics = request.topics.iter().flatten().map(|topic| {
         let partitions = topic.partition_indexes.iter().map(|partition| {
@@ -271,7 +272,7 @@ fn refused_fetch(request: &OffsetFetchRequest, version: i16, error: ResponseErro
                 .with_partition_index(*partition)
                 .with_committed_offset(-1)
                 .with_metadata(Some(StrBytes::default()))
-                .with_error_code(error.code())
+                .with_error_code(code)
         });
         OffsetFetchResponseTopic::default()
             .with_name(topic.name.clone())
@@ -297,6 +298,5 @@ impl Topics for BTreeMap<String, Topic> {
     }
 }
 
-const NOT_COORDINATOR: ResponseError = ResponseError::NotCoordinator;
 const FIRST_JOIN_WITH_NULL_PROTOCOL: i16 = 7;
 const FIRST_FETCH_OF_SEVERAL_GROUPS: i16 = 8;
