@@ -171,7 +171,7 @@ fn faults_hit_groups_as_well() {
     let cluster = cluster();
     let (sender, seen) = channel();
     let commits = cluster.once(Api::OffsetCommit, |_| Action::Error(ILLEGAL_GENERATION));
-    let joins = cluster.times(2, Api::JoinGroup, |_| Action::ThenDisconnect);
+    let joins = cluster.times(2, Api::JoinGroup, |_| Action::Disconnect);
     let member = Member::join(&cluster, "first", &sender);
     let mut next = 0;
     while commits.uses() == 0 {
