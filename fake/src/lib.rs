@@ -19,6 +19,7 @@ mod sessions;
 mod shared;
 mod state;
 mod topic;
+mod topic_configs;
 mod versions;
 mod wire;
 
