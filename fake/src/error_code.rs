@@ -33,3 +33,5 @@ pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 pub(crate) const INVALID_RECORD: i16 = 87;
 pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;
 pub(crate) const FETCH_SESSION_TOPIC_ID_ERROR: i16 = 106;
+pub(crate) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+pub(crate) const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;

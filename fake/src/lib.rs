@@ -20,6 +20,7 @@ mod sessions;
 mod shared;
 mod state;
 mod topic;
+mod topic_configs;
 mod versions;
 mod wire;
 

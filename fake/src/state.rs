@@ -188,12 +188,17 @@ impl State {
         };
         let before = topic.partitions.len() as i32;
         let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
-        let added = self.new_partitions(self.place(before, (partitions - before).max(0), replication));
+        let added = self.place(before, (partitions - before).max(0), replication);
         let grows = !added.is_empty();
+        self.add_partitions(name, added);
+        grows
+    }
+
+    pub(crate) fn add_partitions(&mut self, name: &str, assignment: Vec<Vec<i32>>) {
+        let added = self.new_partitions(assignment);
         if let Some(topic) = self.topics.get_mut(name) {
             topic.partitions.extend(added);
         }
-        grows
     }
 
     pub(crate) fn new_partitions(&self, assignment: Vec<Vec<i32>>) -> Vec<Partition> {
