@@ -82,6 +82,7 @@ apis! {
     DescribeConfigs DescribeConfigsRequest,
     CreatePartitions CreatePartitionsRequest,
     DeleteGroups DeleteGroupsRequest,
+    OffsetDelete OffsetDeleteRequest,
     DescribeCluster DescribeClusterRequest,
     ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest,
     ConsumerGroupDescribe ConsumerGroupDescribeRequest,

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{FakeCluster, Profile, limits::Limits};
+use crate::{FakeCluster, Profile, group, limits::Limits};
 
 /// Says what a [`FakeCluster`] shall be like; nothing happens until [`start`](Self::start).
 #[derive(Debug, Clone)]
@@ -14,6 +14,7 @@ pub struct Builder {
     pub(crate) cluster_id: String,
     pub(crate) profile: Profile,
     pub(crate) limits: Limits,
+    pub(crate) groups: group::Limits,
 }
 
 impl Default for Builder {
@@ -25,6 +26,7 @@ impl Default for Builder {
             cluster_id: "klamm-fake".to_owned(),
             profile: Profile::default(),
             limits: Limits::default(),
+            groups: group::Limits::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod control;
 mod elections;
 mod error_code;
 mod faults;
+mod group;
 mod limits;
 mod log;
 mod producers;
@@ -19,6 +20,7 @@ mod sessions;
 mod shared;
 mod state;
 mod topic;
+mod topic_configs;
 mod versions;
 mod wire;
 

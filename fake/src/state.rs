@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::{
     Builder, Profile,
     clock::Clock,
+    group::Groups,
     limits::Limits,
     sessions::Sessions,
     topic::{Partition, Topic, is_valid_name},
@@ -28,6 +29,7 @@ pub(crate) struct State {
     pub(crate) topics: BTreeMap<String, Topic>,
     /// Where tests have put the coordinators of groups; others are where a hash puts them.
     pub(crate) coordinators: HashMap<String, i32>,
+    pub(crate) groups: Groups,
     /// What each answer tells its client to wait.
     pub(crate) throttle: Duration,
     /// By broker.
@@ -88,6 +90,7 @@ impl State {
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
+            groups: Groups::new(builder.groups.clone()),
             throttle: Duration::ZERO,
             names_by_id: HashMap::new(),
             salt: hasher.finish() | 1,
@@ -174,6 +177,7 @@ impl State {
     pub(crate) fn delete_topic(&mut self, name: &str) -> Option<Topic> {
         let topic = self.topics.remove(name)?;
         self.names_by_id.remove(&topic.id);
+        self.groups.topic_deleted(name);
         Some(topic)
     }
 
@@ -184,12 +188,17 @@ impl State {
         };
         let before = topic.partitions.len() as i32;
         let replication = topic.partitions.first().map_or(1, |partition| partition.replicas.len());
-        let added = self.new_partitions(self.place(before, (partitions - before).max(0), replication));
+        let added = self.place(before, (partitions - before).max(0), replication);
         let grows = !added.is_empty();
+        self.add_partitions(name, added);
+        grows
+    }
+
+    pub(crate) fn add_partitions(&mut self, name: &str, assignment: Vec<Vec<i32>>) {
+        let added = self.new_partitions(assignment);
         if let Some(topic) = self.topics.get_mut(name) {
             topic.partitions.extend(added);
         }
-        grows
     }
 
     pub(crate) fn new_partitions(&self, assignment: Vec<Vec<i32>>) -> Vec<Partition> {

@@ -71,6 +71,7 @@ fn released(api: Api) -> [i16; 4] {
         Api::DescribeConfigs => [2, 4, 4, 4],
         Api::CreatePartitions => [1, 3, 3, 3],
         Api::DeleteGroups => [1, 2, 2, 2],
+        Api::OffsetDelete => [NO, 0, 0, 0],
         Api::DescribeCluster => [NO, 0, 1, 2],
         Api::ConsumerGroupHeartbeat => [NO, NO, 0, 1],
         Api::ConsumerGroupDescribe => [NO, NO, 0, 1],

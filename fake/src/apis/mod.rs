@@ -1,16 +1,24 @@
 //! One file per API, or family of them: from a request to its answer.
 
 pub(crate) mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod fetch;
 mod find_coordinator;
+mod groups;
 mod leader_epochs;
 mod list_offsets;
 mod metadata;
+mod placement;
 mod produce;
 mod producer_id;
 
 use bytes::Bytes;
-use kafka_protocol::protocol::{Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 
 use crate::{
     api::Call,
@@ -43,6 +51,18 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     match call {
         Call::ApiVersions(_) => context.reply(&shared.look(|state| api_versions::answer(state, context))),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
+        Call::JoinGroup(request) => groups::join(context, &request),
+        Call::SyncGroup(request) => groups::sync(context, &request),
+        Call::Heartbeat(request) => groups::heartbeat(context, &request),
+        Call::LeaveGroup(request) => groups::leave(context, &request),
+        Call::ConsumerGroupHeartbeat(request) => groups::consumer_heartbeat(context, &request),
+        Call::OffsetCommit(request) => groups::commit(context, &request),
+        Call::OffsetFetch(request) => groups::fetch_offsets(context, &request),
+        Call::OffsetDelete(request) => groups::delete_offsets(context, &request),
+        Call::DescribeGroups(request) => groups::describe(context, &request),
+        Call::ConsumerGroupDescribe(request) => groups::describe_consumers(context, &request),
+        Call::ListGroups(request) => groups::list(context, &request),
+        Call::DeleteGroups(request) => groups::delete(context, &request),
         Call::Produce(request) => {
             let acks = request.acks;
             let response = produce::answer(context, request)?;
@@ -64,8 +84,43 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
         Call::InitProducerId(request) => {
             context.reply(&shared.change(|state| producer_id::answer(state, context, &request)))
         }
+        Call::CreateTopics(request) => {
+            context.reply(&shared.change(|state| create_topics::answer(state, context, request)))
+        }
+        Call::DeleteTopics(request) => {
+            context.reply(&shared.change(|state| delete_topics::answer(state, context, request)))
+        }
+        Call::CreatePartitions(request) => {
+            context.reply(&shared.change(|state| create_partitions::answer(state, context, request)))
+        }
+        Call::DeleteRecords(request) => {
+            context.reply(&shared.change(|state| delete_records::answer(state, context, request)))
+        }
+        Call::DescribeCluster(request) => {
+            context.reply(&shared.look(|state| describe_cluster::answer(state, context, &request)))
+        }
+        Call::DescribeConfigs(request) => {
+            context.reply(&shared.look(|state| describe_configs::answer(state, context, request)))
+        }
         _ => None,
     }
+}
+
+/// Why something that was asked for is not done, in Kafka's words where they matter.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) code: i16,
+    pub(crate) message: StrBytes,
+}
+
+pub(crate) fn refused(code: i16, message: impl Into<String>) -> Refused {
+    let message = StrBytes::from_string(message.into());
+    Refused { code, message }
+}
+
+/// Whether a request names a topic more than once, which is refused for each time.
+pub(crate) fn is_repeated(names: &[String], name: &str) -> bool {
+    names.iter().filter(|other| *other == name).count() > 1
 }
 
 impl<'a> Context<'a> {

@@ -1,0 +1,272 @@
+//! Every version of every API of groups, from bytes to bytes.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::{
+    messages::{
+        ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, DeleteGroupsRequest, DescribeGroupsRequest,
+        GroupId, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+        OffsetDeleteRequest, OffsetFetchRequest, RequestHeader, ResponseHeader, SyncGroupRequest, TopicName,
+        join_group_request::JoinGroupRequestProtocol,
+        leave_group_request::MemberIdentity,
+        offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
+        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics},
+        sync_group_request::SyncGroupRequestAssignment,
+    },
+    protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
+};
+use klamm_fake::FakeCluster;
+
+/// Sends one request and reads its answer, to the last byte.
+fn ask<R: Request + Encodable + HeaderVersion>(cluster: &FakeCluster, version: i16, request: &R) -> R::Response
+where
+    R::Response: Decodable + HeaderVersion,
+{
+    let mut stream = TcpStream::connect(cluster.address(1)).unwrap();
+    let mut frame = BytesMut::new();
+    frame.put_i32(0);
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_client_id(Some(text("raw")));
+    header.encode(&mut frame, R::header_version(version)).unwrap();
+    request.encode(&mut frame, version).unwrap();
+    let length = frame.len() as i32 - 4;
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    stream.write_all(&frame).unwrap();
+    let mut length = [0; 4];
+    stream
+        .read_exact(&mut length)
+        .unwrap_or_else(|error| panic!("version {version}: {error}"));
+    let mut answer = vec![0; i32::from_be_bytes(length) as usize];
+    stream.read_exact(&mut answer).unwrap();
+    let mut answer = Bytes::from(answer);
+    ResponseHeader::decode(&mut answer, R::Response::header_version(version)).unwrap();
+    let response = R::Response::decode(&mut answer, version).unwrap();
+    assert!(
+        !answer.has_remaining(),
+        "version {version} has {} bytes more",
+        answer.remaining()
+    );
+    response
+}
+
+fn cluster() -> FakeCluster {
+    FakeCluster::builder().topic("orders", 1).start().unwrap()
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn group() -> GroupId {
+    GroupId(text("g"))
+}
+
+fn orders() -> TopicName {
+    TopicName(text("orders"))
+}
+
+fn join_request(version: i16, member_id: &StrBytes) -> JoinGroupRequest {
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("range"));
+    let request = JoinGroupRequest::default()
+        .with_group_id(group())
+        .with_session_timeout_ms(10_000)
+        .with_member_id(member_id.clone())
+        .with_protocol_type(text("consumer"))
+        .with_protocols(vec![protocol]);
+    if version > 0 {
+        request.with_rebalance_timeout_ms(10_000)
+    } else {
+        request
+    }
+}
+
+/// The ID of a member that has joined in this version.
+fn join(cluster: &FakeCluster, version: i16) -> StrBytes {
+    let refused = ask(cluster, version, &join_request(version, &StrBytes::default()));
+    if version < 4 {
+        assert_eq!(refused.generation_id, 1);
+        return refused.member_id;
+    }
+    assert_eq!((refused.error_code, refused.generation_id), (79, -1));
+    let joined = ask(cluster, version, &join_request(version, &refused.member_id));
+    assert_eq!((joined.error_code, joined.generation_id), (0, 1));
+    assert_eq!(joined.protocol_name.as_deref(), Some("range"));
+    joined.member_id
+}
+
+fn deal(cluster: &FakeCluster, version: i16, member_id: &StrBytes) {
+    let share = SyncGroupRequestAssignment::default()
+        .with_member_id(member_id.clone())
+        .with_assignment(Bytes::from_static(b"all"));
+    let request = SyncGroupRequest::default()
+        .with_group_id(group())
+        .with_member_id(member_id.clone())
+        .with_generation_id(1)
+        .with_assignments(vec![share]);
+    let synced = ask(cluster, version, &request);
+    assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"all"[..]));
+}
+
+#[test]
+fn classic_members_come_and_go_in_every_version() {
+    for version in 0..=9 {
+        let cluster = cluster();
+        let member_id = join(&cluster, version);
+        deal(&cluster, version.min(5), &member_id);
+        let heartbeat = HeartbeatRequest::default()
+            .with_group_id(group())
+            .with_member_id(member_id.clone());
+        let heartbeat = heartbeat.with_generation_id(1);
+        assert_eq!(ask(&cluster, version.min(4), &heartbeat).error_code, 0);
+        let described = ask(
+            &cluster,
+            version.min(6),
+            &DescribeGroupsRequest::default().with_groups(vec![group()]),
+        );
+        assert_eq!(described.groups[0].group_state.as_str(), "Stable");
+        let listed = ask(&cluster, version.min(5), &ListGroupsRequest::default());
+        assert_eq!(listed.groups[0].group_id, group());
+        let leaving = version.min(5);
+        let leave = LeaveGroupRequest::default().with_group_id(group());
+        let leave = if leaving < 3 {
+            leave.with_member_id(member_id)
+        } else {
+            leave.with_members(vec![MemberIdentity::default().with_member_id(member_id)])
+        };
+        assert_eq!(ask(&cluster, leaving, &leave).error_code, 0);
+        let delete = DeleteGroupsRequest::default().with_groups_names(vec![group()]);
+        assert_eq!(ask(&cluster, version.min(2), &delete).results[0].error_code, 0);
+    }
+}
+
+#[test]
+fn errors_are_said_in_every_version() {
+    let cluster = cluster();
+    for version in 0..=9 {
+        let stranger = join_request(version, &text("stranger"));
+        assert_eq!(ask(&cluster, version, &stranger).error_code, 25);
+        let sync = SyncGroupRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("stranger"));
+        assert_eq!(ask(&cluster, version.min(5), &sync).error_code, 25);
+        let leave = LeaveGroupRequest::default().with_group_id(group());
+        assert_eq!(ask(&cluster, version.min(5), &leave).error_code, 25);
+        let described = ask(
+            &cluster,
+            version.min(6),
+            &DescribeGroupsRequest::default().with_groups(vec![group()]),
+        );
+        assert_eq!(described.groups[0].group_state.as_str(), "Dead");
+    }
+}
+
+fn commit(cluster: &FakeCluster, version: i16) {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(7);
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(orders())
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(group())
+        .with_generation_id_or_member_epoch(-1);
+    let committed = ask(cluster, version, &request.with_topics(vec![topic]));
+    assert_eq!(committed.topics[0].partitions[0].error_code, 0, "version {version}");
+}
+
+#[test]
+fn offsets_are_committed_and_fetched_in_every_version() {
+    let cluster = cluster();
+    for version in 2..=9 {
+        commit(&cluster, version);
+    }
+    for version in 1..=7 {
+        let topic = OffsetFetchRequestTopic::default()
+            .with_name(orders())
+            .with_partition_indexes(vec![0]);
+        let request = OffsetFetchRequest::default()
+            .with_group_id(group())
+            .with_topics(Some(vec![topic]));
+        let found = ask(&cluster, version, &request);
+        assert_eq!(found.topics[0].partitions[0].committed_offset, 7);
+    }
+    for version in 8..=9 {
+        let topic = OffsetFetchRequestTopics::default()
+            .with_name(orders())
+            .with_partition_indexes(vec![0]);
+        let asked = OffsetFetchRequestGroup::default()
+            .with_group_id(group())
+            .with_member_epoch(-1);
+        let other = asked.clone().with_group_id(GroupId(text("other"))).with_topics(None);
+        let asked = asked.with_topics(Some(vec![topic]));
+        let found = ask(
+            &cluster,
+            version,
+            &OffsetFetchRequest::default().with_groups(vec![asked, other]),
+        );
+        assert_eq!(found.groups[0].topics[0].partitions[0].committed_offset, 7);
+        assert_eq!((found.groups[1].error_code, found.groups[1].topics.len()), (0, 0));
+    }
+    assert_eq!(
+        ask(&cluster, 0, &OffsetDeleteRequest::default().with_group_id(group())).error_code,
+        0
+    );
+}
+
+#[test]
+fn consumer_groups_are_joined_and_described_in_every_version() {
+    for version in 0..=1 {
+        let cluster = cluster();
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("m"))
+            .with_rebalance_timeout_ms(10_000)
+            .with_subscribed_topic_names(Some(vec![orders()]))
+            .with_topic_partitions(Some(Vec::new()));
+        let joined = ask(&cluster, version, &request);
+        assert_eq!((joined.error_code, joined.member_epoch), (0, 1));
+        assert_eq!(joined.assignment.unwrap().topic_partitions[0].partitions, [0]);
+        let refused = ask(&cluster, version, &request.with_server_assignor(Some(text("mine"))));
+        assert_eq!(refused.error_code, 112);
+        let describe = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group(), GroupId(text("other"))]);
+        let described = ask(&cluster, version, &describe);
+        let member = &described.groups[0].members[0];
+        assert_eq!(member.assignment.topic_partitions[0].topic_name, orders());
+        assert_eq!(
+            (member.client_id.as_str(), member.member_type),
+            ("raw", if version > 0 { 1 } else { -1 })
+        );
+        assert_eq!(described.groups[1].error_code, 69);
+    }
+}
+
+#[test]
+fn a_broker_that_is_not_the_coordinator_says_so() {
+    let cluster = FakeCluster::builder().brokers(2).topic("orders", 1).start().unwrap();
+    cluster.move_coordinator("g", 2);
+    for version in 0..=9 {
+        let request = join_request(version, &StrBytes::default());
+        assert_eq!(ask(&cluster, version, &request).error_code, 16);
+    }
+    for version in 1..=7 {
+        let topic = OffsetFetchRequestTopic::default()
+            .with_name(orders())
+            .with_partition_indexes(vec![0]);
+        let request = OffsetFetchRequest::default()
+            .with_group_id(group())
+            .with_topics(Some(vec![topic]));
+        let found = ask(&cluster, version, &request);
+        let code = found
+            .topics
+            .first()
+            .map_or(found.error_code, |topic| topic.partitions[0].error_code);
+        assert_eq!(code, 16);
+    }
+    let describe = DescribeGroupsRequest::default().with_groups(vec![group()]);
+    assert_eq!(ask(&cluster, 5, &describe).groups[0].error_code, 16);
+    assert_eq!(ask(&cluster, 5, &ListGroupsRequest::default()).groups.len(), 0);
+}
