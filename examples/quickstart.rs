@@ -21,7 +21,7 @@ use klamm_fake::FakeCluster;
 
 const PARTITIONS: i32 = 4;
 const ORDERS: usize = 12;
-const CUSTOMERS: [&str; 6] = ["Ada", "Boris", "Chloe", "Dev", "Emil", "Fatima"];
+const CUSTOMERS: [&str; 6] = ["Ada", "Boris", "Chloe", "Diego", "Elif", "Filip"];
 
 /// Longer than all of it takes on a slow machine: who waits for longer has a broker in trouble.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -143,7 +143,7 @@ fn write(client: &Client, topic: &str, first: usize) -> Result<()> {
         let written = delivery.wait(Duration::from_secs(10))?;
         let offset = written.offset.unwrap_or(-1);
         println!(
-            "written: {customer:>6}'s to partition {} at offset {offset}",
+            "written: {customer:>5}'s to partition {} at offset {offset}",
             written.partition
         );
     }

@@ -22,6 +22,9 @@ use crate::support::{Process, Seen, shared, unique, wait_until};
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(180);
 
+/// In place of all arguments: the program brings a broker of its own.
+const ITS_OWN: &str = "its own";
+
 /// A program out of `examples/` that runs.
 struct Example {
     name: String,
@@ -47,7 +50,9 @@ impl Example {
         let files = new_folder(name);
         let create = |file: &str| Stdio::from(File::create(files.join(file)).expect("a file can be made"));
         let mut command = Command::new(built().join(name));
-        command.args(["--bootstrap", &shared().bootstrap()]).args(args);
+        if !args.contains(&ITS_OWN) {
+            command.args(["--bootstrap", &shared().bootstrap()]).args(args);
+        }
         command
             .stdin(input(&files))
             .stdout(create("output"))
@@ -197,6 +202,27 @@ fn assert_same(found: &BTreeSet<(i32, i64)>, expected: &BTreeSet<(i32, i64)>) {
 fn committed(group: &str) -> usize {
     let offsets = shared().committed_offsets(group).into_values();
     offsets.map(|offset| usize::try_from(offset).expect("an offset")).sum()
+}
+
+#[test]
+fn the_quickstart_shows_all_it_promises_with_its_own_broker_and_with_a_real_one() {
+    for args in [&[ITS_OWN][..], &[]] {
+        let mut quickstart = Example::start("quickstart", args);
+        quickstart.end();
+        let lines = quickstart.lines();
+        let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+        assert_eq!(
+            (count("written: "), count(" reads partition ")),
+            (24, 24),
+            "{args:?}: {lines:#?}"
+        );
+        assert_eq!(
+            (count("anna has partitions"), count("bert has partitions")),
+            (2, 2),
+            "{lines:#?}"
+        );
+        assert_eq!(count("everything below offset"), 4, "{lines:#?}");
+    }
 }
 
 #[test]
