@@ -1,1 +1,299 @@
+//! What brokers do wrong, on demand: each kind of trouble is a test of milliseconds.
 
+use std::time::Duration;
+
+use klamm::{Client, ErrorKind, Event, Iter, Next, Producer, Record, Stream};
+use klamm_fake::{Action, Api, FakeCluster};
+
+use crate::{
+    LONG,
+    cluster::{contents, text, values, write},
+    support::wait_until,
+};
+
+const TOPIC: &str = "orders";
+/// Kafka's codes.
+const NOT_LEADER: i16 = 6;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
+const UNKNOWN_MEMBER_ID: i16 = 25;
+const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
+
+fn cluster(brokers: usize, partitions: i32) -> FakeCluster {
+    let builder = FakeCluster::builder().brokers(brokers).topic(TOPIC, partitions);
+    builder.start().expect("loopback has free ports")
+}
+
+/// Tries again soon, so that no test waits for pauses.
+fn client(cluster: &FakeCluster) -> Client {
+    let soon = (Duration::from_millis(5), Duration::from_millis(50));
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let builder = builder.retry_backoff(soon.0, soon.1).reconnect_backoff(soon.0, soon.1);
+    builder
+        .request_timeout(Duration::from_secs(2))
+        .connect()
+        .expect("it answers")
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+/// Writes these, without waiting for any, to partition 0.
+fn send(producer: &Producer, values: &[String]) {
+    for value in values {
+        producer
+            .send(Record::to(TOPIC).partition(0).value(value))
+            .expect("there is room");
+    }
+}
+
+fn read(stream: &Stream, count: usize) -> Vec<String> {
+    read_on(&mut stream.iter(), count)
+}
+
+/// An iterator that is dropped does not know that its last message is done.
+fn read_on(iter: &mut Iter<'_>, count: usize) -> Vec<String> {
+    let mut read = Vec::new();
+    while read.len() < count {
+        match iter.next_timeout(LONG).expect("no error") {
+            Next::Message(message) => read.push(text(message.value())),
+            other => panic!("{other:?} after {read:?}"),
+        }
+    }
+    read
+}
+
+#[test]
+fn a_batch_whose_answer_was_lost_is_in_the_log_once() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    let lost = cluster.times(5, Api::Produce, |_| Action::ThenDisconnect);
+    let producer = client.producer().build().unwrap();
+    let wanted = numbers(0..500);
+    for some in wanted.chunks(50) {
+        send(&producer, some);
+        producer.flush(LONG).unwrap();
+    }
+    assert_eq!(lost.uses(), 5);
+    assert_eq!(values(&contents(&client, TOPIC)[&0]), wanted);
+}
+
+#[test]
+fn a_batch_that_was_refused_for_now_is_sent_again_in_order() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    let mut count = 0;
+    let refused = cluster.times(10, Api::Produce, move |_| {
+        count += 1;
+        if count % 2 == 0 {
+            Action::Error(NOT_ENOUGH_REPLICAS)
+        } else {
+            Action::Pass
+        }
+    });
+    let producer = client.producer().batch_bytes(1_024).build().unwrap();
+    let wanted = numbers(0..2_000);
+    send(&producer, &wanted);
+    producer.flush(LONG).unwrap();
+    assert_eq!(refused.uses(), 10);
+    assert_eq!(values(&contents(&client, TOPIC)[&0]), wanted);
+}
+
+#[test]
+fn a_producer_and_a_reader_follow_the_leader() {
+    let cluster = cluster(3, 1);
+    let client = client(&cluster);
+    let producer = client.producer().build().unwrap();
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let mut iter = stream.iter();
+    let wanted = numbers(0..300);
+    for (some, leader) in wanted.chunks(100).zip([2, 3, 1]) {
+        cluster.move_leader(TOPIC, 0, leader);
+        send(&producer, some);
+        assert_eq!(read_on(&mut iter, 100), some);
+    }
+    producer.flush(LONG).unwrap();
+}
+
+#[test]
+fn a_broker_that_crashes_and_comes_back_costs_nothing() {
+    let cluster = cluster(3, 3);
+    let client = client(&cluster);
+    let producer = client.producer().build().unwrap();
+    for (node, some) in [(1, 0..100), (2, 100..200), (3, 200..300)] {
+        cluster.crash(node);
+        for value in numbers(some) {
+            producer.send(Record::to(TOPIC).key(&value).value(&value)).unwrap();
+        }
+        producer.flush(LONG).unwrap();
+        cluster.restart(node).unwrap();
+    }
+    let mut all: Vec<u32> = contents(&client, TOPIC)
+        .values()
+        .flat_map(|messages| values(messages))
+        .map(|value| value.parse().unwrap())
+        .collect();
+    all.sort_unstable();
+    assert!(all.into_iter().eq(0..300));
+}
+
+#[test]
+fn damaged_records_are_fetched_again_and_told() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a", "b"]);
+    let damaged = cluster.times(2, Api::Fetch, |_| Action::CorruptRecords);
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let events = stream.events();
+    assert_eq!(read(&stream, 2), ["a", "b"]);
+    assert_eq!(damaged.uses(), 2);
+    let told = std::iter::from_fn(|| events.try_next());
+    assert!(told.into_iter().any(|event| matches!(event, Event::Refetched { .. })));
+}
+
+#[test]
+fn a_broker_that_says_nothing_is_left_after_the_request_timeout() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a"]);
+    let silent = cluster.once(Api::Fetch, |_| Action::Silence);
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    assert_eq!(read(&stream, 1), ["a"]);
+    assert_eq!(silent.uses(), 1);
+}
+
+#[test]
+fn an_answer_that_is_cut_off_or_no_answer_at_all_ends_its_connection_only() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a", "b", "c"]);
+    let mut kinds = [
+        Action::Truncate,
+        Action::Garbage(b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice().into()),
+        Action::Garbage([0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0].as_slice().into()),
+        Action::Garbage([0, 0, 0, 6, 0, 0, 0, 1, 0x7f, 0xff].as_slice().into()),
+        Action::Disconnect,
+    ]
+    .into_iter();
+    let hurt = cluster.times(5, Api::Fetch, move |_| kinds.next().expect("five of them"));
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    assert_eq!(read(&stream, 3), ["a", "b", "c"]);
+    assert_eq!(hurt.uses(), 5);
+}
+
+#[test]
+fn a_topic_that_may_not_be_written_is_named_and_the_others_are_written() {
+    let cluster = FakeCluster::builder()
+        .topic("secret", 1)
+        .topic("open", 1)
+        .start()
+        .unwrap();
+    let client = client(&cluster);
+    cluster.on(Api::Produce, |request| match request.names("secret") {
+        true => Action::Error(TOPIC_AUTHORIZATION_FAILED),
+        false => Action::Pass,
+    });
+    let producer = client.producer().build().unwrap();
+    for _ in 0..3 {
+        let error = producer.send_sync(Record::to("secret").value("a"), LONG).unwrap_err();
+        assert_eq!(
+            (error.kind(), error.topic()),
+            (ErrorKind::Authorization, Some("secret"))
+        );
+        producer.send_sync(Record::to("open").value("a"), LONG).unwrap();
+    }
+}
+
+#[test]
+fn a_topic_that_is_made_anew_is_told_and_read_from_its_start() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a", "b"]);
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let events = stream.events();
+    assert_eq!(read(&stream, 2), ["a", "b"]);
+    cluster.recreate_topic(TOPIC);
+    write(&client, TOPIC, 0, &["new"]);
+    assert_eq!(read(&stream, 1), ["new"]);
+    let told = std::iter::from_fn(|| events.try_next());
+    assert!(
+        told.into_iter()
+            .any(|event| matches!(event, Event::TopicRecreated { .. }))
+    );
+}
+
+#[test]
+fn records_that_an_election_has_lost_are_told() {
+    let cluster = cluster(3, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a", "b", "c"]);
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let events = stream.events();
+    let mut iter = stream.iter();
+    assert_eq!(read_on(&mut iter, 3), ["a", "b", "c"]);
+    cluster.truncate(TOPIC, 0, 1);
+    let truncated = std::iter::from_fn(|| events.next_timeout(LONG)).find_map(|event| match event {
+        Event::Truncated { from, to, .. } => Some((from, to)),
+        _ => None,
+    });
+    assert_eq!(truncated, Some((3, 1)));
+    write(&client, TOPIC, 0, &["d"]);
+    assert_eq!(read_on(&mut iter, 1), ["d"]);
+}
+
+#[test]
+fn a_group_goes_on_whatever_its_coordinator_says_for_a_while() {
+    let cluster = cluster(3, 2);
+    let client = client(&cluster);
+    let errors = [
+        (Api::FindCoordinator, COORDINATOR_NOT_AVAILABLE),
+        (Api::JoinGroup, COORDINATOR_NOT_AVAILABLE),
+        (Api::SyncGroup, COORDINATOR_NOT_AVAILABLE),
+        (Api::OffsetFetch, COORDINATOR_NOT_AVAILABLE),
+        (Api::OffsetCommit, COORDINATOR_NOT_AVAILABLE),
+        (Api::Heartbeat, UNKNOWN_MEMBER_ID),
+    ];
+    let errors = errors.map(|(api, code)| cluster.times(2, api, move |_| Action::Error(code)));
+    let group = client.group("billing").topics([TOPIC]);
+    let stream = group.heartbeat_interval(Duration::from_millis(20)).join().unwrap();
+    write(&client, TOPIC, 0, &["a", "b"]);
+    write(&client, TOPIC, 1, &["c", "d"]);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut iter = stream.iter();
+    // A member that was forgotten has lost its partitions: what was in hand may come again.
+    while seen.len() < 4 {
+        let Next::Message(message) = iter.next_timeout(LONG).unwrap() else {
+            panic!("only {seen:?}")
+        };
+        seen.insert(text(message.value()));
+    }
+    drop(iter);
+    cluster.move_coordinator("billing", 1 + cluster.coordinator("billing") % 3);
+    write(&client, TOPIC, 0, &["e"]);
+    let mut iter = stream.iter();
+    while !seen.contains("e") {
+        let Next::Message(message) = iter.next_timeout(LONG).unwrap() else {
+            panic!("e does not come")
+        };
+        seen.insert(text(message.value()));
+    }
+    // A commit in the middle of being forgotten fails, and says so.
+    wait_until("all errors to be given", LONG, || {
+        errors.iter().all(|error| error.uses() == 2) && stream.assignment().len() == 2
+    });
+    drop(iter);
+    stream.commit(LONG).unwrap();
+    let report = stream.close(LONG).unwrap();
+    assert!(report.uncommitted.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_leader_that_left_is_named_in_no_error() {
+    let cluster = cluster(2, 1);
+    let client = client(&cluster);
+    let refused = cluster.times(3, Api::Produce, |_| Action::Error(NOT_LEADER));
+    let producer = client.producer().build().unwrap();
+    let written = producer.send_sync(Record::to(TOPIC).value("a"), LONG).unwrap();
+    assert_eq!((written.offset, refused.uses()), (Some(0), 3));
+}

@@ -5,6 +5,7 @@
 //! `faults` is about what only the embedded one can be told to do.
 
 mod cluster;
+mod faults;
 mod groups;
 
 mod reading;
