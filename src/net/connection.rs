@@ -519,11 +519,7 @@ impl<R: Request> Pending<R> {
     pub(crate) fn try_take(&self) -> Option<Result<R::Response>> {
         let context = |error: Error| error.in_api(api::name(R::KEY)).at_broker(&self.shared.peer);
         let answer = self.answer.try_recv().ok()?;
-        Some(
-            answer
-                .and_then(|frame| request::decode::<R>(self.version, frame))
-                .map_err(context),
-        )
+        Some(answer.and_then(|frame| self.decode(frame)).map_err(context))
     }
 
     /// Waits for the answer.
@@ -550,9 +546,12 @@ impl<R: Request> Pending<R> {
             }
             Waited::TimedOut => Err(deadline.error("an answer")),
         };
-        answer
-            .and_then(|frame| request::decode::<R>(self.version, frame))
-            .map_err(context)
+        answer.and_then(|frame| self.decode(frame)).map_err(context)
+    }
+
+    /// Whoever answers what cannot be is asked nothing more over this connection.
+    fn decode(&self, frame: Bytes) -> Result<R::Response> {
+        request::decode::<R>(self.version, frame).inspect_err(|error| drop(self.shared.end(error.clone())))
     }
 }
 
