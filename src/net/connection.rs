@@ -471,7 +471,8 @@ impl Shared {
             let mut calls = self.calls.lock();
             let first = calls.in_flight.over().is_none();
             if first {
-                calls.was_idle = calls.in_flight.is_idle(now());
+                // Nonsense is to be worried about, also when it was the last thing that was waited for.
+                calls.was_idle = cause.kind() != ErrorKind::Protocol && calls.in_flight.is_idle(now());
                 calls.died = Some(now());
             }
             let (waiting, cause) = calls.in_flight.end(cause);

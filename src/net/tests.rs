@@ -366,7 +366,8 @@ fn an_answer_that_claims_more_than_it_has_is_refused_before_it_is_decoded_and_en
     let error = connection.call(&named("a"), &long()).unwrap_err();
     assert_eq!((error.kind(), error.api()), (ErrorKind::Protocol, Some("Metadata")));
     assert!(connection.is_dead());
-    assert_eq!(connection.ended().unwrap().cause.kind(), ErrorKind::Protocol);
+    let ended = connection.ended().unwrap();
+    assert_eq!((ended.cause.kind(), ended.was_idle), (ErrorKind::Protocol, false));
 }
 
 #[test]
