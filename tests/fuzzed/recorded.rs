@@ -66,6 +66,60 @@ fn what_was_recorded_is_read_whole_and_cut() {
     }
 }
 
+/// What a fuzzer begins with, always the same: bytes that are changed, doubled, left out and brought in from elsewhere.
+#[test]
+fn what_was_recorded_may_be_changed_by_chance() {
+    let _alone = alone();
+    let times = if is_long() { 200_000 } else { 2_000 };
+    for target in TARGETS {
+        let mut tried = Tried::new(target.name);
+        let corpus = corpus::of(target.name);
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        for number in 0..times {
+            let mut bytes = chance.pick(&corpus).bytes.clone();
+            for _ in 0..=chance.below(6) {
+                chance.change(&mut bytes, &chance.clone().pick(&corpus).bytes);
+            }
+            tried.run(&format!("change {number}"), &bytes);
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+
+    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
+        const TELLING: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0xfe, 0xff, 0x10];
+        let at = self.below(bytes.len() + 1);
+        let end = (at + 1 + self.below(8)).min(bytes.len());
+        let (any, telling) = (self.below(256) as u8, *self.pick(&TELLING));
+        match self.below(6) {
+            0 => bytes.insert(at, any),
+            1 => bytes[at..end].fill(telling),
+            2 => bytes[at..end].iter_mut().for_each(|byte| *byte ^= any),
+            3 => drop(bytes.drain(at..end)),
+            4 => bytes.extend_from_within(at..end),
+            _ => {
+                let from = self.below(other.len() + 1);
+                let to = (from + self.below(32)).min(other.len());
+                bytes.splice(at..end, other[from..to].iter().copied());
+            }
+        }
+    }
+}
+
 #[test]
 fn there_is_a_recording_of_each_api_in_each_version() {
     let recorded = answers();
