@@ -1,5 +1,7 @@
 //! Doors for benches and fuzz targets. No part of the interface: anything here may change in any version.
 
+pub mod fuzzed;
+
 use crate::{
     Result,
     wire::batch::{

@@ -287,7 +287,7 @@
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
-//! | `unstable-internals` | off | nothing for programs: klamm's own benches reach inside |
+//! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
 mod admin;
 mod client;

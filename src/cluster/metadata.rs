@@ -1,7 +1,7 @@
 //! What is known of the cluster: brokers, topics, leaders. A value; answers are merged into it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -164,11 +164,9 @@ impl Metadata {
             self.brokers = brokers.map(|broker| (broker.id, broker)).collect();
         }
         if all {
-            let named = |topic: &MetadataResponseTopic, name: &str| {
-                topic.name.as_ref().is_some_and(|given| given.as_str() == name)
-            };
-            self.topics
-                .retain(|name, _| answer.topics.iter().any(|topic| named(topic, name)));
+            let named = answer.topics.iter().filter_map(|topic| topic.name.as_ref());
+            let named: HashSet<&str> = named.map(|name| name.as_str()).collect();
+            self.topics.retain(|name, _| named.contains(&**name));
         }
         for topic in &answer.topics {
             self.merge_topic(topic, now);
@@ -334,6 +332,23 @@ mod tests {
         assert_eq!(metadata.leader("t", 0), Some((1, 5)));
         assert_eq!(metadata.leader("t", 1), Some((3, 6)));
         assert_eq!(metadata.generation, 2);
+    }
+
+    /// Every topic beside every other one would be minutes.
+    #[test]
+    fn a_cluster_of_a_hundred_thousand_topics_is_merged_topic_by_topic() {
+        let named = |number: usize| {
+            let name = TopicName(StrBytes::from_string(format!("a-topic-of-many-{number:06}")));
+            topic("", 7, &[]).with_name(Some(name))
+        };
+        let mut metadata = Metadata::default();
+        for first in [0, 50_000] {
+            let all = (first..first + 100_000).map(named).collect();
+            metadata.merge(&answer(all), true, Instant::now());
+        }
+        assert_eq!(metadata.topics.len(), 100_000);
+        assert!(metadata.topic("a-topic-of-many-049999").is_none());
+        assert!(metadata.topic("a-topic-of-many-149999").is_some());
     }
 
     #[test]

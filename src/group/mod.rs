@@ -11,9 +11,9 @@ mod config;
 mod coordinator;
 mod handle;
 mod links;
-mod member;
-mod offsets;
-mod requests;
+pub(crate) mod member;
+pub(crate) mod offsets;
+pub(crate) mod requests;
 mod topics;
 
 use std::{

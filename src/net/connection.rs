@@ -471,7 +471,8 @@ impl Shared {
             let mut calls = self.calls.lock();
             let first = calls.in_flight.over().is_none();
             if first {
-                calls.was_idle = calls.in_flight.is_idle(now());
+                // Nonsense is to be worried about, also when it was the last thing that was waited for.
+                calls.was_idle = cause.kind() != ErrorKind::Protocol && calls.in_flight.is_idle(now());
                 calls.died = Some(now());
             }
             let (waiting, cause) = calls.in_flight.end(cause);
@@ -519,11 +520,7 @@ impl<R: Request> Pending<R> {
     pub(crate) fn try_take(&self) -> Option<Result<R::Response>> {
         let context = |error: Error| error.in_api(api::name(R::KEY)).at_broker(&self.shared.peer);
         let answer = self.answer.try_recv().ok()?;
-        Some(
-            answer
-                .and_then(|frame| request::decode::<R>(self.version, frame))
-                .map_err(context),
-        )
+        Some(answer.and_then(|frame| self.decode(frame)).map_err(context))
     }
 
     /// Waits for the answer.
@@ -550,9 +547,12 @@ impl<R: Request> Pending<R> {
             }
             Waited::TimedOut => Err(deadline.error("an answer")),
         };
-        answer
-            .and_then(|frame| request::decode::<R>(self.version, frame))
-            .map_err(context)
+        answer.and_then(|frame| self.decode(frame)).map_err(context)
+    }
+
+    /// Whoever answers what cannot be is asked nothing more over this connection.
+    fn decode(&self, frame: Bytes) -> Result<R::Response> {
+        request::decode::<R>(self.version, frame).inspect_err(|error| drop(self.shared.end(error.clone())))
     }
 }
 

@@ -353,7 +353,7 @@ fn a_frame_too_large_is_not_read() {
 }
 
 #[test]
-fn an_answer_that_claims_more_than_it_has_is_refused_before_it_is_decoded() {
+fn an_answer_that_claims_more_than_it_has_is_refused_before_it_is_decoded_and_ends_the_connection() {
     // Brokers: 2^31 - 2 of them, in a compact array.
     let broker = Broker::start(|mut peer| {
         peer.introduce();
@@ -362,8 +362,12 @@ fn an_answer_that_claims_more_than_it_has_is_refused_before_it_is_decoded() {
         peer.send(&[&[0, 0, 0, 14][..], &id, &body].concat());
         peer.wait_for_end();
     });
-    let error = open(&broker).call(&named("a"), &long()).unwrap_err();
+    let connection = open(&broker);
+    let error = connection.call(&named("a"), &long()).unwrap_err();
     assert_eq!((error.kind(), error.api()), (ErrorKind::Protocol, Some("Metadata")));
+    assert!(connection.is_dead());
+    let ended = connection.ended().unwrap();
+    assert_eq!((ended.cause.kind(), ended.was_idle), (ErrorKind::Protocol, false));
 }
 
 #[test]

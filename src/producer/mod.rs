@@ -33,7 +33,7 @@ mod shared;
 mod split;
 mod take_apart;
 mod topics;
-mod verdict;
+pub(crate) mod verdict;
 
 pub use builder::ProducerBuilder;
 pub use config::Acks;

@@ -10,7 +10,7 @@ use crate::{
 
 /// What was answered about one batch.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub(super) verdict: Verdict,
     /// Whether asking who leads the partition may help.
     pub(super) refresh: bool,
@@ -29,7 +29,7 @@ impl Answer {
 }
 
 /// Of a batch of so many records.
-pub(super) fn answer(told: &PartitionProduceResponse, records: u32) -> Answer {
+pub(crate) fn answer(told: &PartitionProduceResponse, records: u32) -> Answer {
     use ResponseError as E;
     let code = told.error_code;
     if code == 0 {

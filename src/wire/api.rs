@@ -18,7 +18,7 @@ const fn api(key: i16, name: &'static str, first: i16, last: i16) -> Api {
 const ANY: i16 = i16::MAX;
 
 /// Kafka 2.1 is the oldest that is supported; every broker since then offers the first version given here.
-const APIS: &[Api] = &[
+pub(crate) const APIS: &[Api] = &[
     api(0, "Produce", 3, 13), // klamm's own encoder
     api(1, "Fetch", 4, ANY),
     api(2, "ListOffsets", 2, ANY), // 2: isolation

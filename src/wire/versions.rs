@@ -60,7 +60,7 @@ impl Versions {
 }
 
 /// `ApiKey::valid_versions()` of the codec is wrong for some requests: what counts is what both of the messages can do.
-fn ours<R: Request>() -> (i16, i16) {
+pub(crate) fn ours<R: Request>() -> (i16, i16) {
     let codec = <R as Message>::VERSIONS.intersect(&<R::Response as Message>::VERSIONS);
     let api = api::of(R::KEY);
     (codec.min.max(api.first), codec.max.min(api.last))

@@ -16,16 +16,13 @@ use kafka_protocol::{
 use klamm::{Client, ErrorKind, Event, GroupBuilder, Health, Message, Next, Stream};
 
 use crate::{
-    MODEST, SHORT, allocating_at_most, impatient,
+    LONG, MODEST, SHORT, allocating_at_most, impatient,
     liar::{
         Answer, Asked, FETCH, FIND_COORDINATOR, Fate, HEARTBEAT, JOIN_GROUP, LEAVE_GROUP, Liar, MEMBER, OFFSET_COMMIT,
         OFFSET_FETCH, SYNC_GROUP, TOPIC, batches, topic_name,
     },
-    tells, within,
+    tells, wait_until, within,
 };
-
-/// What a busy machine may take for what takes milliseconds.
-const LONG: Duration = Duration::from_secs(30);
 
 const ALL: [i16; 7] = [
     FIND_COORDINATOR,
@@ -53,15 +50,6 @@ fn group(client: &Client) -> GroupBuilder {
 
 fn join(liar: &Liar) -> Stream {
     group(&connected(liar)).join().unwrap()
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + LONG;
-    while !is_so() {
-        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[track_caller]

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI32, AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU16, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -52,7 +52,7 @@ pub(crate) const LEAVE_GROUP: i16 = 13;
 pub(crate) const SYNC_GROUP: i16 = 14;
 pub(crate) const API_VERSIONS: i16 = 18;
 pub(crate) const INIT_PRODUCER_ID: i16 = 22;
-const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
+pub(crate) const OFFSET_FOR_LEADER_EPOCH: i16 = 23;
 
 pub(crate) const TOPIC: &str = "orders";
 const TOPIC_ID: Uuid = Uuid::from_u128(77);
@@ -109,9 +109,15 @@ pub(crate) enum Fate {
     Send,
     /// The whole frame, its length in front, after this was done to it.
     Change(fn(&mut Vec<u8>)),
+    /// The same, for who has to know the answer's version.
+    #[allow(dead_code, reason = "`tests/fuzzed` finds its way through a frame by it")]
+    Rewrite(Rewrite),
     Hangup,
     Silence,
 }
+
+/// Is given the answer's version, and the whole frame.
+pub(crate) type Rewrite = Box<dyn FnOnce(i16, &mut Vec<u8>)>;
 
 /// How often this was asked before.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +142,7 @@ struct Shared {
     lies: Mutex<HashMap<i16, Lie>>,
     asked: Mutex<HashMap<i16, usize>>,
     open: Mutex<Vec<TcpStream>>,
+    hung_up: AtomicUsize,
     ended: AtomicBool,
 }
 
@@ -221,6 +228,7 @@ impl Liar {
             lies: Mutex::default(),
             asked: Mutex::default(),
             open: Mutex::default(),
+            hung_up: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
         std::thread::spawn({
@@ -278,6 +286,11 @@ impl Liar {
         lock(&self.shared.asked).get(&api).copied().unwrap_or(0)
     }
 
+    /// How many connections the other side has ended.
+    pub(crate) fn hung_up(&self) -> usize {
+        self.shared.hung_up.load(Ordering::SeqCst)
+    }
+
     /// From now on this sees, and may change, the true answers to these requests.
     pub(crate) fn lie(&self, api: i16, lie: impl Fn(Asked, &mut Answer) -> Fate + Send + Sync + 'static) {
         lock(&self.shared.lies).insert(api, Arc::new(lie));
@@ -331,6 +344,11 @@ impl Shared {
                     change(&mut frame);
                     frame
                 }
+                Fate::Rewrite(change) => {
+                    let mut frame = framed(header.correlation_id, version, &answer);
+                    change(version, &mut frame);
+                    frame
+                }
                 Fate::Hangup => {
                     stream.shutdown(Shutdown::Both).ok();
                     return;
@@ -338,9 +356,10 @@ impl Shared {
                 Fate::Silence => continue,
             };
             if stream.write_all(&frame).is_err() {
-                return;
+                break;
             }
         }
+        self.hung_up.fetch_add(1, Ordering::SeqCst);
     }
 
     fn truth(&self, api: i16, version: i16, mut body: Bytes) -> Answer {

@@ -15,6 +15,7 @@ mod fetched;
 mod groups;
 mod liar;
 mod options;
+mod peak;
 mod producing;
 
 use std::{
@@ -31,6 +32,9 @@ static COUNTED: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Patient enough for a busy machine, and too short for a default limit to pass for a setting.
 const SHORT: Duration = Duration::from_secs(2);
+
+/// What a busy machine may take for what takes milliseconds.
+const LONG: Duration = Duration::from_secs(30);
 
 /// A client whose limits are short.
 fn impatient(bootstrap: &str) -> ClientBuilder {
@@ -51,6 +55,15 @@ fn within<T>(limit: Duration, run: impl FnOnce() -> T) -> T {
     let took = started.elapsed();
     assert!(took <= limit, "it took {took:?}, and may take {limit:?}");
     result
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// One sentence that names all of this, without an end of line or a full stop.

@@ -18,6 +18,8 @@ mod positions;
 mod producing;
 mod rack;
 mod reading;
+#[cfg(feature = "unstable-internals")]
+mod recording;
 mod records;
 mod sessions;
 mod stalls;

@@ -3,7 +3,7 @@
 /// Eight bytes a step are enough for topics that were written before 2017.
 const TABLES: [[u32; 256]; 8] = tables();
 
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let words = bytes.chunks_exact(8);
     let rest = words.remainder();
     let mut crc = !0;

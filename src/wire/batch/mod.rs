@@ -25,8 +25,6 @@ mod writer;
 pub(crate) mod tests;
 
 pub use codec::Compression;
-#[cfg(feature = "unstable-internals")]
-pub(crate) use cursor::Slice;
 pub(crate) use cursor::{Cursor, RecordView};
 pub use decoder::TimestampType;
 pub(crate) use decoder::{Decoder, Place, Span};
@@ -39,3 +37,5 @@ pub(crate) use {
     codec::Compressor,
     writer::{BatchWriter, Flags, HeaderRef, Sequence, compress, record_size, stamp},
 };
+#[cfg(feature = "unstable-internals")]
+pub(crate) use {crc::crc32, cursor::Slice};

@@ -28,6 +28,21 @@ use thiserror::Error;
 ///
 /// [`LayoutError`] says what does not hold, and where. An API or version that the table does not have is an error too.
 pub(crate) fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), LayoutError> {
+    walk(api_key, version, body, ()).map(drop)
+}
+
+/// Where `body` claims anything about its own bytes, in the order in which the walk meets them: for tests that lie in each
+/// of these places.
+///
+/// # Errors
+///
+/// As [`check`].
+#[cfg(feature = "unstable-internals")]
+pub(crate) fn claims(api_key: i16, version: i16, body: &[u8]) -> Result<Vec<Claim>, LayoutError> {
+    walk(api_key, version, body, Vec::new())
+}
+
+fn walk<W: Watch>(api_key: i16, version: i16, body: &[u8], watch: W) -> Result<W, LayoutError> {
     let layout = find(api_key, version).ok_or(LayoutError::Unknown { api_key, version })?;
     let mut walk = Walk {
         body,
@@ -35,11 +50,36 @@ pub(crate) fn check(api_key: i16, version: i16, body: &[u8]) -> Result<(), Layou
         end: body.len(),
         version,
         flexible: layout.flexible.contain(version),
+        watch,
     };
     walk.fields(layout.fields, "the answer")?;
     match walk.left() {
-        0 => Ok(()),
+        0 => Ok(walk.watch),
         left => Err(walk.broken("the answer", Fault::LeftOver { left })),
+    }
+}
+
+/// A length, a count, a tag, or a word on whether something follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// `at..end` is where it stands in the body.
+    pub(crate) at: usize,
+    pub(crate) end: usize,
+    /// Otherwise big-endian, of as many bytes as it has.
+    pub(crate) is_varint: bool,
+}
+
+/// Is told of each claim that the walk has read.
+trait Watch {
+    fn met(&mut self, _claim: Claim) {}
+}
+
+impl Watch for () {}
+
+#[cfg(feature = "unstable-internals")]
+impl Watch for Vec<Claim> {
+    fn met(&mut self, claim: Claim) {
+        self.push(claim);
     }
 }
 
@@ -163,7 +203,7 @@ const fn tagged(name: &'static str, versions: Versions, tag: u32, kind: Kind) ->
     }
 }
 
-struct Walk<'a> {
+struct Walk<'a, W> {
     body: &'a [u8],
     /// `at <= end <= body.len()`
     at: usize,
@@ -171,9 +211,10 @@ struct Walk<'a> {
     end: usize,
     version: i16,
     flexible: bool,
+    watch: W,
 }
 
-impl Walk<'_> {
+impl<W: Watch> Walk<'_, W> {
     fn fields(&mut self, fields: &'static [Field], name: &'static str) -> Result<(), LayoutError> {
         for field in fields {
             if field.tag.is_none() && field.versions.contain(self.version) {
@@ -280,6 +321,7 @@ impl Walk<'_> {
             Kind::String => i16::from_be_bytes(self.bytes(name)?).into(),
             _ => i32::from_be_bytes(self.bytes(name)?),
         };
+        self.met(start, false);
         match usize::try_from(length) {
             Ok(length) => Ok(Some(length)),
             Err(_) if length == -1 => Ok(None),
@@ -292,7 +334,9 @@ impl Walk<'_> {
 
     /// Whether a nullable struct follows.
     fn is_there(&mut self, name: &'static str) -> Result<bool, LayoutError> {
-        match i8::from_be_bytes(self.bytes(name)?) {
+        let marker = i8::from_be_bytes(self.bytes(name)?);
+        self.met(self.at - 1, false);
+        match marker {
             1 => Ok(true),
             -1 => Ok(false),
             marker => {
@@ -312,11 +356,17 @@ impl Walk<'_> {
             }
             value |= u32::from(byte & 0x7f) << shift;
             if byte < 0x80 {
+                self.met(start, true);
                 return Ok(value);
             }
         }
         self.at = start;
         Err(self.broken(name, Fault::Endless))
+    }
+
+    fn met(&mut self, at: usize, is_varint: bool) {
+        let end = self.at;
+        self.watch.met(Claim { at, end, is_varint });
     }
 
     fn bytes<const N: usize>(&mut self, name: &'static str) -> Result<[u8; N], LayoutError> {
