@@ -116,6 +116,11 @@ impl Budget {
         self.total.saturating_sub(self.used + self.growth + self.asked)
     }
 
+    /// Nothing waits to be read.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.used == 0
+    }
+
     /// A Fetch for at most this many bytes leaves; [`answered`](Self::answered) takes it back.
     pub(crate) fn ask(&mut self, bytes: usize) {
         self.asked += bytes;

@@ -351,6 +351,10 @@ impl Shared {
             landing.slots.push(landed.slot);
             partition.raw.push_back(raw);
         }
+        if landing.slots.is_empty() && state.budget.is_unused() {
+            // Nothing comes in, and nothing that is read gives its buffer to what does.
+            self.spares.clear();
+        }
         landing
     }
 
