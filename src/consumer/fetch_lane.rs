@@ -605,7 +605,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
     let (mut before, mut last): (Option<RawBatch>, Option<RawBatch>) = (None, None);
     // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
     let mut is_broken = false;
-    let (mut count, mut compressed) = (0, 0);
+    let (mut count, mut compressed, mut longest) = (0, 0, 0);
     for batch in Walk::new(&records) {
         match (batch, last) {
             (Ok(batch), Some(wrong)) if batch.base_offset < wrong.next_offset => {
@@ -617,6 +617,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
             (Ok(batch), _) => {
                 (before, last) = (last, Some(batch));
                 count += batch.claimed_records();
+                longest = longest.max(batch.end - batch.start);
                 if batch.is_compressed() {
                     compressed += batch.end - batch.start;
                 }
@@ -650,6 +651,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         records,
         count,
         compressed,
+        longest,
         aborted: answer.aborted,
         next,
         problem: problem.map(|(problem, _)| problem),
