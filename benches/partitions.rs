@@ -8,6 +8,7 @@
 //! | Part | What is measured |
 //! |---|---|
 //! | `read` | a `for` loop, from the creation of the client to the last record |
+//! | `floor` | the same records, read by a bare loop on one thread, one connection to each broker: what the brokers' answers cost whoever reads them |
 //! | `write` | `send` without a key, and one `flush` at the end, into a new topic |
 //! | `keyed` | the same, each record with a key: neighbours go to different partitions |
 //! | `idle` | a reader, and a member of a group, that wait at partitions without records: processor time of starting, until all are known and fetched from, and of waiting after that |
@@ -28,6 +29,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
+mod bare;
 mod filled;
 mod race;
 #[path = "../tests/kafka/support/mod.rs"]
@@ -42,12 +44,12 @@ use std::{
 };
 
 use filled::{Cluster, VALUE_BYTES, held};
-use klamm::{Client, Record, Stream};
+use klamm::{Client, Record, Stream, internals::BatchReader};
 use race::{median, median_of, number, peak_megabytes, processor_seconds, ratios};
 use values::noise;
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const PARTS: &[&str] = &["read", "write", "keyed", "idle"];
+const PARTS: &[&str] = &["read", "floor", "write", "keyed", "idle"];
 const IDLE: &[&str] = &["reader", "member"];
 /// Where everything is as it should be: what the others are compared with.
 const USUAL: usize = 12;
@@ -70,6 +72,10 @@ fn main() {
 
 fn run(part: &str, bootstrap: &str, topic: &str, amount: usize) {
     let begun = Instant::now();
+    if part == "floor" {
+        read_bare(bootstrap, topic, amount);
+        return tell(begun.elapsed());
+    }
     let client = Client::connect(bootstrap).expect("the broker is there");
     match part {
         "read" => {
@@ -111,6 +117,38 @@ fn read(stream: &Stream, records: usize) {
         seen += 1;
         if seen == records {
             break;
+        }
+    }
+    assert_eq!(bytes, records * VALUE_BYTES, "all values were seen");
+}
+
+fn read_bare(bootstrap: &str, topic: &str, records: usize) {
+    /// As klamm asks.
+    const MAX_BYTES: i32 = 4 << 20;
+    let any = bootstrap.split(',').next().expect("an address");
+    let leaders = bare::Connection::new(any).leaders(topic);
+    let mut addresses = leaders.clone();
+    addresses.sort_unstable();
+    addresses.dedup();
+    let mut connections: Vec<_> = addresses.iter().map(|address| bare::Connection::new(address)).collect();
+    let mut offsets = vec![0_i64; leaders.len()];
+    let mut reader = BatchReader::new(64 << 20);
+    let (mut seen, mut bytes) = (0, 0);
+    while seen < records {
+        for (address, connection) in addresses.iter().zip(&mut connections) {
+            let of_broker = offsets.iter().copied().enumerate();
+            let of_broker = of_broker.filter(|&(partition, _)| leaders[partition] == *address);
+            // Whoever has nothing left holds up the others no longer than it must.
+            let request = bare::fetch_request_of(topic, of_broker, MAX_BYTES).with_max_wait_ms(1);
+            connection.fetch(&request, |partition, fetched| {
+                let walked = reader.walk_values(fetched, |value| {
+                    bytes += black_box(value).len();
+                    seen += 1;
+                });
+                if let Some(next) = walked.expect("batches that hold") {
+                    offsets[partition] = next;
+                }
+            });
         }
     }
     assert_eq!(bytes, records * VALUE_BYTES, "all values were seen");
@@ -193,20 +231,20 @@ impl Bench {
 
     fn measure(&self, part: &str) {
         match part {
-            "read" => self.measure_reading(),
+            "read" | "floor" => self.measure_reading(part),
             "idle" => self.measure_waiting(),
             _ => self.measure_writing(part),
         }
     }
 
-    fn measure_reading(&self) {
+    fn measure_reading(&self, part: &str) {
         let topic = |count: usize| format!("klamm-bench-{count}-of-{}", self.records);
         for &count in &self.counts {
             let all: Vec<i32> = (0..count as i32).collect();
             self.cluster
                 .fill(&self.client, &topic(count), count, &all, self.records);
         }
-        self.compete("read", |program, count| self.start(program, "read", &topic(count)));
+        self.compete(part, |program, count| self.start(program, part, &topic(count)));
     }
 
     fn measure_writing(&self, part: &str) {

@@ -49,12 +49,27 @@ impl Connection {
     }
 
     pub(crate) fn partitions(&mut self, topic: &str) -> usize {
+        self.leaders(topic).len()
+    }
+
+    /// The address of each partition's leader.
+    pub(crate) fn leaders(&mut self, topic: &str) -> Vec<String> {
         let topic = MetadataRequestTopic::default().with_name(Some(name(topic)));
         let request = MetadataRequest::default().with_topics(Some(vec![topic]));
         let mut answer = self.ask(&frame(&request, ApiKey::Metadata, VERSION));
         ResponseHeader::decode(&mut answer, MetadataResponse::header_version(VERSION)).expect("a header");
         let answer = MetadataResponse::decode(&mut answer, VERSION).expect("an answer");
-        answer.topics[0].partitions.len()
+        let mut partitions: Vec<_> = answer.topics[0].partitions.iter().collect();
+        partitions.sort_by_key(|partition| partition.partition_index);
+        let leaders = partitions.iter().map(|partition| {
+            let leader = answer
+                .brokers
+                .iter()
+                .find(|broker| broker.node_id == partition.leader_id);
+            let leader = leader.expect("a partition has a leader");
+            format!("{}:{}", leader.host, leader.port)
+        });
+        leaders.collect()
     }
 
     /// The records of each partition, in one answer.
@@ -105,7 +120,16 @@ pub(crate) fn name(topic: &str) -> TopicName {
 
 /// Asks for all partitions, from these offsets on.
 pub(crate) fn fetch_request(topic: &str, offsets: &[i64], max_bytes: i32) -> FetchRequest {
-    let partitions = offsets.iter().enumerate().map(|(partition, &offset)| {
+    fetch_request_of(topic, offsets.iter().copied().enumerate(), max_bytes)
+}
+
+/// Asks for these partitions, each from its offset on.
+pub(crate) fn fetch_request_of(
+    topic: &str,
+    offsets: impl Iterator<Item = (usize, i64)>,
+    max_bytes: i32,
+) -> FetchRequest {
+    let partitions = offsets.map(|(partition, offset)| {
         FetchPartition::default()
             .with_partition(partition as i32)
             .with_fetch_offset(offset)

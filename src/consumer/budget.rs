@@ -22,6 +22,8 @@ pub(crate) struct Account {
     /// Handed to the program: counts in the partition's window, not in the total.
     pub in_hand: usize,
     pub in_hand_records: usize,
+    /// How long the longest batch of its last answer was: a broker leaves out what does not fit.
+    pub batch: usize,
 }
 
 impl Account {
@@ -35,6 +37,11 @@ impl Account {
 
     fn decoded_records(&self) -> usize {
         self.ready_records + self.in_hand_records
+    }
+
+    /// What it may ask for in any case while it has nothing.
+    pub(crate) fn least(&self) -> usize {
+        self.batch.max(LEAST_SHARE)
     }
 
     /// Nothing is here, and nothing is on its way.
@@ -116,6 +123,11 @@ impl Budget {
         self.total.saturating_sub(self.used + self.growth + self.asked)
     }
 
+    /// Nothing waits to be read.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.used == 0
+    }
+
     /// A Fetch for at most this many bytes leaves; [`answered`](Self::answered) takes it back.
     pub(crate) fn ask(&mut self, bytes: usize) {
         self.asked += bytes;
@@ -150,7 +162,11 @@ impl Budget {
         let lendable = (self.total / 4 * 3).saturating_sub(taken);
         let own = self.share.min(window).saturating_sub(bytes).min(free);
         let borrowed = lendable.min(window.saturating_sub(bytes));
-        let least = if account.is_empty() { LEAST_SHARE.min(window) } else { 0 };
+        let least = if account.is_empty() {
+            account.least().min(window)
+        } else {
+            0
+        };
         own.max(borrowed).max(least)
     }
 
@@ -264,6 +280,19 @@ mod tests {
         let (mut budget, mut others, config) = (budget(16 << 20, 4), Account::default(), FetchConfig::default());
         budget.change(&mut others, |account| account.ready = 16 << 20);
         assert_eq!(budget.reservation(&Account::default(), &config), Some(LEAST_SHARE));
+    }
+
+    #[test]
+    fn a_partition_that_has_nothing_asks_for_a_whole_batch() {
+        let (mut budget, mut others, config) = (budget(16 << 20, 400), Account::default(), FetchConfig::default());
+        budget.change(&mut others, |account| account.ready = 16 << 20);
+        let mut account = Account {
+            batch: 100_000,
+            ..Account::default()
+        };
+        assert_eq!(budget.reservation(&account, &config), Some(100_000));
+        budget.change(&mut account, |account| account.ready = 1);
+        assert_eq!(budget.reservation(&account, &config), None);
     }
 
     proptest! {

@@ -127,9 +127,9 @@ macro_rules! fetch_settings {
         /// How many decoded bytes all partitions together may prefetch; the default is 64 MiB.
         ///
         /// A partition may hold its share of it, and borrow from three quarters of the total. One that has nothing may
-        /// always ask for 64 KiB, so that none waits for another: the bound is the total, and for each partition 64 KiB
-        /// or one batch, whichever is larger; where batches are compressed, a MiB or one batch. What the program holds of
-        /// messages is its own.
+        /// always ask for 64 KiB or a batch, so that none waits for another: the bound is the total, and for each
+        /// partition 64 KiB or one batch, whichever is larger; where batches are compressed, a MiB or one batch. What the
+        /// program holds of messages is its own.
         pub fn prefetch_total_bytes(mut self, bytes: usize) -> Self {
             self.fetch.prefetch_total_bytes = bytes;
             self

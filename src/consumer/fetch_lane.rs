@@ -69,6 +69,8 @@ const SLOWEST: usize = 512;
 const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
 /// Enough for the small fields between records; these go around it.
 const READ_AHEAD: usize = 16 << 10;
+/// One batch may be longer than all that was asked for; no longer than this, its buffer is made at once.
+const BELIEVED: usize = 1 << 20;
 /// An answer with no more than so many bytes of records is the end of a wait, and not a part of a long read.
 const FEW: usize = 64 << 10;
 
@@ -526,7 +528,7 @@ impl Link {
         // Slow is not dead; but one byte now and then is.
         let whole = GRACE + Duration::from_secs((length / SLOWEST) as u64);
         self.reader.get_mut().until = Some(Instant::now() + whole);
-        let expected = plan.max_bytes.max(READ_AHEAD);
+        let expected = plan.max_bytes.max(BELIEVED);
         let answer = fetch::read_answer(
             &mut self.reader,
             length,
@@ -559,9 +561,6 @@ impl Link {
         if answered > 0 && landed.is_empty() {
             let message = format!("the broker answered {answered} partitions, and none of those asked for");
             return Err(Error::protocol(message));
-        }
-        if landed.iter().all(|landed| landed.records.is_empty()) {
-            shared.spares.clear();
         }
         Ok(Answered {
             error: answer.error,
@@ -606,7 +605,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
     let (mut before, mut last): (Option<RawBatch>, Option<RawBatch>) = (None, None);
     // A header that cannot be ends the walk. Its fetcher meets it again, with everything needed to complain.
     let mut is_broken = false;
-    let (mut count, mut compressed) = (0, 0);
+    let (mut count, mut compressed, mut longest) = (0, 0, 0);
     for batch in Walk::new(&records) {
         match (batch, last) {
             (Ok(batch), Some(wrong)) if batch.base_offset < wrong.next_offset => {
@@ -618,6 +617,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
             (Ok(batch), _) => {
                 (before, last) = (last, Some(batch));
                 count += batch.claimed_records();
+                longest = longest.max(batch.end - batch.start);
                 if batch.is_compressed() {
                     compressed += batch.end - batch.start;
                 }
@@ -651,6 +651,7 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
         records,
         count,
         compressed,
+        longest,
         aborted: answer.aborted,
         next,
         problem: problem.map(|(problem, _)| problem),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    budget::{Expansion, LEAST_SHARE},
+    budget::Expansion,
     buffer::{Shared, Slot, State},
     event::Event,
     fetch_lane::{LaneEntry, PARKED, Role},
@@ -69,6 +69,8 @@ pub(crate) struct Landed {
     pub count: usize,
     /// How many of the bytes are of compressed batches.
     pub compressed: usize,
+    /// How long the longest batch is.
+    pub longest: usize,
     pub aborted: Vec<AbortedTransaction>,
     /// Behind the last whole batch that can be used, and its leader epoch.
     pub next: (i64, i32),
@@ -164,7 +166,7 @@ impl Shared {
                 continue;
             };
             if partition.account.is_empty() {
-                least += max_bytes.min(LEAST_SHARE);
+                least += max_bytes.min(partition.account.least());
             }
             wants.push(Want {
                 slot,
@@ -334,6 +336,7 @@ impl Shared {
                 account.raw += landed.records.len();
                 account.raw_growth += growth;
                 account.raw_records += landed.count;
+                account.batch = landed.longest;
             });
             let raw = Raw {
                 is_plain: landed.compressed == 0,
@@ -350,6 +353,10 @@ impl Shared {
             landing.bytes += raw.bytes.len();
             landing.slots.push(landed.slot);
             partition.raw.push_back(raw);
+        }
+        if landing.slots.is_empty() && state.budget.is_unused() {
+            // Nothing comes in, and nothing that is read gives its buffer to what does.
+            self.spares.clear();
         }
         landing
     }
@@ -604,6 +611,7 @@ mod tests {
                 records: vec![0; 100],
                 count: 10,
                 compressed: 0,
+                longest: 100,
                 aborted: Vec::new(),
                 next: (want.offset + 10, 0),
                 problem: None,

@@ -296,6 +296,7 @@ impl World {
             from,
             count: 0,
             compressed: 0,
+            longest: 0,
             records,
             aborted: Vec::new(),
             next: next.unwrap_or((from, -1)),
