@@ -341,7 +341,10 @@ impl Buffer {
         }
         let mut rest = self.room.split_off(usize::MAX);
         self.room = rest.split_off(self.bytes.len());
-        let mut trimmed = self.room.exchange().unwrap_or_else(|| Vec::with_capacity(self.bytes.len()));
+        let mut trimmed = self
+            .room
+            .exchange()
+            .unwrap_or_else(|| Vec::with_capacity(self.bytes.len()));
         trimmed.clear();
         trimmed.extend_from_slice(&self.bytes);
         rest.spare = Some(std::mem::replace(&mut self.bytes, trimmed));
