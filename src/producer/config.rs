@@ -97,7 +97,7 @@ pub(crate) struct ProducerConfig {
     /// None: 10 s, or half of the client's request timeout if that is less.
     pub ack_timeout: Option<Duration>,
     pub compression: Compression,
-    /// None: what the codec's authors chose.
+    /// None: what suits batches.
     pub compression_level: Option<i32>,
     pub partitioner: Partitioner,
     /// Requests per connection.

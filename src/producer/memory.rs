@@ -246,6 +246,7 @@ impl Reservation {
         self.memory.reservation(Grant { bytes, spare: None })
     }
 
+    #[cfg(test)]
     /// Gives back all but so many.
     pub(super) fn shrink_to(&mut self, bytes: usize) {
         drop(self.split_off(self.bytes.saturating_sub(bytes)));
@@ -327,16 +328,27 @@ impl Buffer {
         self.recount();
     }
 
-    /// Gives back what a finished batch does not fill, if at least half of it is empty, so that no more is copied than
-    /// is won, and if memory is short: somebody waits, or half of the limit is held. Otherwise the whole buffer is
+    /// Moves a finished batch into a buffer of its size, if at least half of this one is empty, so that no more is copied
+    /// than is won, and if memory is short: somebody waits, or half of the limit is held. Otherwise the whole buffer is
     /// worth more, as a spare for the next batch.
+    ///
+    /// To cut the buffer off behind the batch would move nothing, but then none would go round: the system would have to
+    /// clear the memory of each that is filled. Both exist while it is copied.
     pub(super) fn trim(&mut self) {
         self.recount();
         if self.room() < self.bytes.len() || !self.room.memory.is_short() {
             return;
         }
-        self.bytes.shrink_to_fit();
-        self.room.shrink_to(self.bytes.capacity());
+        let mut rest = self.room.split_off(usize::MAX);
+        self.room = rest.split_off(self.bytes.len());
+        let mut trimmed = self
+            .room
+            .exchange()
+            .unwrap_or_else(|| Vec::with_capacity(self.bytes.len()));
+        trimmed.clear();
+        trimmed.extend_from_slice(&self.bytes);
+        rest.spare = Some(std::mem::replace(&mut self.bytes, trimmed));
+        self.recount();
     }
 
     /// Vectors may take more than they are asked for.

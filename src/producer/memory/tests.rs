@@ -393,12 +393,22 @@ fn a_finished_buffer_is_trimmed_when_memory_is_short() {
     assert_eq!(memory.held(), MB);
 
     let held = memory.try_reserve(4 * MB).unwrap();
+    let address = finished.as_ptr();
     finished.trim();
     assert_eq!((finished.capacity(), memory.held()), (MB / 4, 4 * MB + MB / 4));
     assert!(finished.iter().all(|byte| *byte == 7));
     finished.trim();
     assert_eq!(finished.capacity(), MB / 4);
-    drop(held);
+    // What it was in goes round.
+    let mut next = buffer(&memory, MB);
+    assert_eq!((next.as_ptr(), idle(&memory)), (address, 0));
+    // And so does what it is in.
+    let address = finished.as_ptr();
+    drop(finished);
+    next.bytes_mut().resize(MB / 4 - 100, 7);
+    next.trim();
+    assert_eq!((next.as_ptr(), next.capacity(), idle(&memory)), (address, MB / 4, MB));
+    drop((held, next));
 
     // Or when somebody waits: it may be for this very buffer.
     let mut finished = [(); 2].map(|()| memory.buffer(memory.try_reserve(MB).unwrap()));
