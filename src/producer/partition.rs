@@ -211,20 +211,27 @@ impl Partition {
     // ---- callers ----
 
     /// Writes a record behind the last one if that is all there is to do: for anything else there is [`put`](Self::put).
-    /// Waits for nobody, since it is called with a lock that all partitions have in common.
+    /// Waits for nothing but its lock.
     #[inline]
     pub(super) fn put_at_once(
         &self,
         record: &Parts<'_>,
         watch: &mut Option<Watch>,
     ) -> Option<Result<Option<Delivery>>> {
-        let mut state = self.state.try_lock()?;
+        let mut state = self.state.lock();
         // Nothing is filled any more in a partition that has ended.
         let open = state.open.as_mut()?;
+        // With the lock: whoever closes looks here afterwards.
+        if self.env.closing.is_stopped() {
+            return None;
+        }
+        let limit = self.limit();
+        if open.take_in_short(record, limit) {
+            return Some(Ok(open.watch(record, watch)));
+        }
         let size = open.size_of(record);
         let filled = open.buffer.bytes().len();
-        // With the lock: whoever closes looks here afterwards.
-        if size > open.buffer.room() || size > self.limit().saturating_sub(filled) || self.env.closing.is_stopped() {
+        if size > open.buffer.room() || size > limit.saturating_sub(filled) {
             return None;
         }
         Some(open.take_in(record, size, watch))
@@ -791,15 +798,31 @@ impl Open {
             value,
             headers,
         } = *record;
-        let index = self.writer.records();
         let bytes = self.buffer.room_mut();
         self.writer.append_sized(bytes, size, timestamp, key, value, headers)?;
+        Ok(self.watch(record, watch))
+    }
+
+    /// The same for nearly every record, if there is room for it. Says whether it is in.
+    #[inline]
+    fn take_in_short(&mut self, record: &Parts<'_>, limit: usize) -> bool {
+        let bytes = self.buffer.room_mut();
+        record.headers.is_empty()
+            && self
+                .writer
+                .append_short(bytes, limit, record.timestamp, record.key, record.value)
+    }
+
+    /// Who is told what becomes of the record that was written last.
+    #[inline]
+    fn watch(&mut self, record: &Parts<'_>, watch: &mut Option<Watch>) -> Option<Delivery> {
+        let (index, timestamp) = (self.writer.records() - 1, record.timestamp);
         match watch.take() {
-            Some(Watch::Delivery) => return Ok(Some(Delivery::new(Arc::clone(&self.fate), index, timestamp))),
+            Some(Watch::Delivery) => return Some(Delivery::new(Arc::clone(&self.fate), index, timestamp)),
             Some(Watch::Callback(callback)) => self.fate.call_back(index, timestamp, callback),
             Some(Watch::Nobody) | None => delivery::add(&mut self.detached, index),
         }
-        Ok(None)
+        None
     }
 }
 
