@@ -221,7 +221,7 @@ fn put(
     let mut room = None;
     loop {
         let context = |error: Error| error.for_partition(&partition.topic, partition.index);
-        let needed = match partition.put(parts, watch, &mut room).map_err(context)? {
+        let wish = match partition.put(parts, watch, &mut room).map_err(context)? {
             Put::Written { delivery, is_homeless } => {
                 if is_homeless {
                     shared.settle_in(partition);
@@ -235,7 +235,7 @@ fn put(
                 bytes
             }
         };
-        let memory = &shared.env.memory;
+        let (memory, needed) = (&shared.env.memory, wish.least);
         if needed > LARGEST_RECORD {
             let message = format!("the record takes {needed} bytes, more than any batch can have");
             return Err(context(Error::new(ErrorKind::TooLarge, message)));
@@ -254,7 +254,7 @@ fn put(
             );
             return Err(context(Error::new(ErrorKind::BufferFull, message).retriable(true)));
         }
-        room = Some(memory.reserve(needed, &patience.deadline(shared)).map_err(context)?);
+        room = Some(memory.reserve(wish, &patience.deadline(shared)).map_err(context)?);
     }
 }
 

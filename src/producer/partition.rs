@@ -19,7 +19,7 @@ use super::{
     delivery::{self, Callback, Delivery, Fate},
     inbox::Inbox,
     ledger::{Debt, Ledger},
-    memory::{Buffer, Memory, Reservation},
+    memory::{Buffer, Memory, Reservation, Wish},
     queue::{Finished, Next, Piece, Queue, Rules, Ticket, Verdict},
     report::BatchReport,
     sequence::Identity,
@@ -141,8 +141,8 @@ pub(super) enum Put {
         /// The partition has no sender yet.
         is_homeless: bool,
     },
-    /// So many bytes are needed for it.
-    NeedsRoom { bytes: usize, is_homeless: bool },
+    /// So many bytes are needed for it; what is more can be used for those that follow.
+    NeedsRoom { bytes: Wish, is_homeless: bool },
 }
 
 /// What a sender finds.
@@ -259,9 +259,9 @@ impl Partition {
             (size, news) = (None, true);
         }
         if size.is_none() {
-            let need = Self::whole(&record);
-            let Some(room) = self.first_room(need, state.hint, room) else {
-                return Ok(self.needs_room(state, news, need));
+            let wish = Wish::between(Self::whole(&record), state.hint.min(self.limit()));
+            let Some(room) = self.first_room(wish, room) else {
+                return Ok(self.needs_room(state, news, wish));
             };
             let open = self.open(room);
             size = Some(open.size_of(&record));
@@ -272,9 +272,12 @@ impl Partition {
             return Err(Error::new(ErrorKind::Internal, "a batch to write to is missing"));
         };
         if size > open.buffer.room() {
-            let missing = size - open.buffer.room();
-            let Some(more) = self.more_room(missing, open.buffer.bytes().capacity(), room) else {
-                return Ok(self.needs_room(state, news, Self::whole(&record)));
+            let capacity = open.buffer.bytes().capacity();
+            let twice = capacity.min(self.limit().saturating_sub(capacity));
+            let Some(more) = self.more_room(Wish::between(size - open.buffer.room(), twice), room) else {
+                // It may be sent before there is room: then this is for another one.
+                let wish = Wish::between(Self::whole(&record), twice);
+                return Ok(self.needs_room(state, news, wish));
             };
             open.buffer.grow(more);
         }
@@ -284,7 +287,7 @@ impl Partition {
         Ok(Put::Written { delivery, is_homeless })
     }
 
-    fn needs_room(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool, bytes: usize) -> Put {
+    fn needs_room(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool, bytes: Wish) -> Put {
         let is_homeless = news && state.owner.is_none();
         self.announce(state, news);
         Put::NeedsRoom { bytes, is_homeless }
@@ -305,32 +308,26 @@ impl Partition {
             .fetch_min((below / 2).max(SMALLEST_LIMIT), Ordering::Relaxed);
     }
 
-    /// At least `missing`; twice what there is, if that can be had.
-    fn more_room(&self, missing: usize, capacity: usize, room: &mut Option<Reservation>) -> Option<Reservation> {
+    fn more_room(&self, wish: Wish, room: &mut Option<Reservation>) -> Option<Reservation> {
         if let Some(mut reserved) = room.take() {
-            if reserved.bytes() >= missing {
-                let rest = reserved.split_off(reserved.bytes() - missing);
+            if reserved.bytes() >= wish.least {
+                let rest = reserved.split_off(reserved.bytes().saturating_sub(wish.most));
                 *room = Some(rest).filter(|rest| rest.bytes() > 0);
                 return Some(reserved);
             }
             *room = Some(reserved);
         }
-        let most = self.limit().saturating_sub(capacity);
-        let wanted = capacity.min(most).max(missing);
-        let memory = &self.env.memory;
-        memory.try_reserve(wanted).or_else(|| memory.try_reserve(missing))
+        self.env.memory.try_reserve(wish)
     }
 
-    fn first_room(&self, need: usize, hint: usize, room: &mut Option<Reservation>) -> Option<Reservation> {
+    fn first_room(&self, wish: Wish, room: &mut Option<Reservation>) -> Option<Reservation> {
         if let Some(reserved) = room.take() {
-            if reserved.bytes() >= need {
+            if reserved.bytes() >= wish.least {
                 return Some(reserved);
             }
             *room = Some(reserved);
         }
-        let memory = &self.env.memory;
-        let wanted = hint.min(self.limit()).max(need);
-        memory.try_reserve(wanted).or_else(|| memory.try_reserve(need))
+        self.env.memory.try_reserve(wish)
     }
 
     fn open(self: &Arc<Self>, room: Reservation) -> Open {
