@@ -1,6 +1,7 @@
 //! The caller's side: a record finds its partition, and room.
 
 use std::{
+    cell::Cell,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -87,37 +88,29 @@ pub(super) fn append(
         value: record.value,
         headers: &record.headers,
     };
-    let mut place = |partition: &Arc<Partition>| match partition.put_at_once(&parts, watch) {
-        Some(taken) => Placed::Taken(taken),
-        None => Placed::At(Arc::clone(partition)),
-    };
-    let placed = match (home, record.topic) {
-        (Some(home), _) => Some(Ok(place(home))),
+    let known = match (home, record.topic) {
+        (Some(home), _) => Some(home),
         (None, Some(name)) => {
-            let what = (record.key, record.value, rough_size(&parts));
-            shared.topics.place(name, record.partition, what, place)
+            let topic = shared.topics.glimpse(name);
+            topic
+                .and_then(|topic| topic.place(record.partition, &parts))
+                .transpose()?
         }
         (None, None) => None,
     };
-    match placed {
-        Some(Ok(Placed::Taken(taken))) => taken,
-        Some(Ok(Placed::At(partition))) => put_at(shared, &partition, home.is_some(), parts, watch, patience),
-        Some(Err(error)) => Err(error),
-        None => find_and_put(shared, record, parts, watch, patience),
+    let Some(partition) = known else {
+        return find_and_put(shared, record, parts, watch, patience);
+    };
+    match partition.put_at_once(&parts, watch) {
+        Some(taken) => taken,
+        None => put_at(shared, partition, home.is_some(), parts, watch, patience),
     }
-}
-
-/// What the short way has come to.
-enum Placed {
-    Taken(Result<Option<Delivery>>),
-    /// This is the partition, and more is to be done.
-    At(Arc<Partition>),
 }
 
 #[inline]
 fn timestamp_of(record: &Record<'_>) -> Result<i64> {
     match record.timestamp_millis() {
-        None => Ok(milliseconds_now()),
+        None => Ok(milliseconds(SystemTime::now())),
         Some(given) => given.map_err(|error| match record.topic {
             Some(topic) => error.for_topic(topic),
             None => error,
@@ -157,7 +150,7 @@ fn find_and_put(
     let topic = known_topic(shared, name, patience)?;
     let partition = match record.partition {
         Some(index) => self::partition(shared, &topic, index, patience)?,
-        None => Arc::clone(topic.choose(record.key, record.value, rough_size(&parts))?),
+        None => Arc::clone(topic.choose(&parts)?),
     };
     put(shared, &partition, parts, watch, patience)
 }
@@ -228,7 +221,7 @@ fn put(
     let mut room = None;
     loop {
         let context = |error: Error| error.for_partition(&partition.topic, partition.index);
-        let needed = match partition.put(parts, watch, &mut room).map_err(context)? {
+        let wish = match partition.put(parts, watch, &mut room).map_err(context)? {
             Put::Written { delivery, is_homeless } => {
                 if is_homeless {
                     shared.settle_in(partition);
@@ -242,7 +235,7 @@ fn put(
                 bytes
             }
         };
-        let memory = &shared.env.memory;
+        let (memory, needed) = (&shared.env.memory, wish.least);
         if needed > LARGEST_RECORD {
             let message = format!("the record takes {needed} bytes, more than any batch can have");
             return Err(context(Error::new(ErrorKind::TooLarge, message)));
@@ -261,22 +254,96 @@ fn put(
             );
             return Err(context(Error::new(ErrorKind::BufferFull, message).retriable(true)));
         }
-        room = Some(memory.reserve(needed, &patience.deadline(shared)).map_err(context)?);
+        room = Some(memory.reserve(wish, &patience.deadline(shared)).map_err(context)?);
     }
 }
 
 /// A batch tells its length as a 32-bit number. What brokers take is a good deal less.
 const LARGEST_RECORD: usize = i32::MAX as usize;
 
-/// What partitions get their shares by. Headers are not worth their counting.
-fn rough_size(record: &Parts<'_>) -> usize {
-    const OVERHEAD: usize = 8;
-    OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
+thread_local! {
+    /// The one that a thread has met last: at a fast pace a thousand records share it.
+    static MILLISECOND: Cell<Millisecond> = const { Cell::new(Millisecond::FIRST) };
 }
 
-fn milliseconds_now() -> i64 {
-    // Seconds since 1970 have room for a thousand times as many.
-    let milliseconds = |since: Duration| since.as_secs() as i64 * 1000 + i64::from(since.subsec_millis());
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, milliseconds)
+/// As records have it: since 1970.
+#[inline]
+fn milliseconds(now: SystemTime) -> i64 {
+    MILLISECOND.with(|last| match last.get() {
+        last if last.has(now) => last.number,
+        _ => {
+            last.set(Millisecond::at(now));
+            last.get().number
+        }
+    })
+}
+
+/// From when on to what time: to look whether it is still the same one takes a good deal less than to find out which it is.
+#[derive(Debug, Clone, Copy)]
+struct Millisecond {
+    begin: SystemTime,
+    end: SystemTime,
+    number: i64,
+}
+
+impl Millisecond {
+    const FIRST: Self = Self {
+        begin: SystemTime::UNIX_EPOCH,
+        end: SystemTime::UNIX_EPOCH,
+        number: 0,
+    };
+
+    #[inline]
+    fn has(&self, now: SystemTime) -> bool {
+        self.begin <= now && now < self.end
+    }
+
+    /// A time before 1970 is taken for its first one.
+    fn at(now: SystemTime) -> Self {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let begun = Duration::from_nanos(u64::from(since.subsec_nanos() % 1_000_000));
+        let begin = now.checked_sub(begun).unwrap_or(now);
+        Self {
+            begin,
+            end: begin.checked_add(Duration::from_millis(1)).unwrap_or(begin),
+            number: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_millisecond_ends_where_the_next_one_begins() {
+        let at = |nanos| SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+        let millisecond = Millisecond::at(at(1_700_000_000_123_456_789));
+        assert_eq!(millisecond.number, 1_700_000_000_123);
+        assert!(!millisecond.has(at(1_700_000_000_122_999_999)));
+        assert!(millisecond.has(at(1_700_000_000_123_000_000)));
+        assert!(millisecond.has(at(1_700_000_000_123_999_999)));
+        assert!(!millisecond.has(at(1_700_000_000_124_000_000)));
+        assert_eq!(Millisecond::at(at(0)).number, 0);
+    }
+
+    #[test]
+    fn times_that_are_no_timestamps_have_one_all_the_same() {
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(7);
+        assert_eq!(milliseconds(before), 0);
+        assert_eq!(milliseconds(SystemTime::UNIX_EPOCH + Duration::from_millis(7)), 7);
+    }
+
+    proptest! {
+        /// However the clock is set, forward or back: what was remembered is not told in the place of what is.
+        #[test]
+        fn every_time_has_its_own_millisecond(times in prop::collection::vec(0..5_000_000_u64, 1..20)) {
+            for nanos in times {
+                let now = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+                prop_assert_eq!(milliseconds(now), (nanos / 1_000_000) as i64);
+            }
+        }
+    }
 }

@@ -73,13 +73,12 @@ impl Delivery {
     /// - [`WouldDeadlock`](ErrorKind::WouldDeadlock) in a delivery callback, when there is no outcome yet.
     /// - What the broker said, such as [`TooLarge`](ErrorKind::TooLarge) or [`Authorization`](ErrorKind::Authorization).
     pub fn wait(&self, timeout: Duration) -> Result<RecordMetadata> {
-        let deadline = Deadline::after(timeout, "timeout");
         let outcome = match self.fate.outcome(self.index) {
             Some(outcome) => outcome,
             None if thread::is_ours() => {
                 return Err(would_deadlock("waiting for a delivery"));
             }
-            None => self.fate.wait(self.index, &deadline)?,
+            None => self.fate.wait(self.index, &Deadline::after(timeout, "timeout"))?,
         };
         self.told.store(true, Ordering::Relaxed);
         self.fate.metadata(outcome, self.timestamp)

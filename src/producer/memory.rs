@@ -19,6 +19,7 @@ use std::{
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
+pub(super) use self::ledger::Wish;
 use self::ledger::{After, Grant, LEAST_SPARE, Ledger, fitting};
 use crate::{
     deadline::{Deadline, Waited},
@@ -95,19 +96,22 @@ impl Memory {
 
     /// At once or not at all; nor while others wait, since nobody overtakes them. May come with slightly more than was
     /// asked for, as may all that is reserved: what a spare buffer has.
-    pub(super) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        let grant = self.change(|ledger, after| ledger.take_now(bytes, after))?;
+    pub(super) fn try_reserve(self: &Arc<Self>, wish: impl Into<Wish>) -> Option<Reservation> {
+        let wish = wish.into();
+        let grant = self.change(|ledger, after| ledger.take_now(wish, after))?;
         Some(self.reservation(grant))
     }
 
     /// Waits until there is room; first come, first served, and what is freed is collected for the first, however much
-    /// that one wants. Room that is there is given even when the deadline has passed.
+    /// that one wants at least. Room that is there is given even when the deadline has passed.
     ///
     /// # Errors
     ///
     /// `TimedOut` or that of the stop, as the deadline has it. `TooLarge` at once for what can never be.
-    pub(super) fn reserve(self: &Arc<Self>, bytes: usize, deadline: &Deadline) -> Result<Reservation> {
-        if bytes > self.limit {
+    pub(super) fn reserve(self: &Arc<Self>, wish: impl Into<Wish>, deadline: &Deadline) -> Result<Reservation> {
+        let wish = wish.into();
+        if wish.least > self.limit {
+            let bytes = wish.least;
             return Err(Error::new(
                 ErrorKind::TooLarge,
                 format!(
@@ -119,11 +123,11 @@ impl Memory {
         if let Some(stop) = deadline.stopped() {
             return Err(stop.error());
         }
-        if let Some(room) = self.try_reserve(bytes) {
+        if let Some(room) = self.try_reserve(wish) {
             return Ok(room);
         }
         deadline.check(ROOM)?;
-        let place = self.queue(bytes);
+        let place = self.queue(wish);
         if place.granted.is_empty() {
             (self.pressed)();
         }
@@ -161,10 +165,11 @@ impl Memory {
     }
 
     /// A place at the end; room that is there by now is granted to it.
-    fn queue(self: &Arc<Self>, bytes: usize) -> Place<'_> {
+    fn queue(self: &Arc<Self>, wish: impl Into<Wish>) -> Place<'_> {
+        let wish = wish.into();
         // A place is granted once.
         let (grant, granted) = bounded(1);
-        let id = self.change(|ledger, _| ledger.queue(bytes, grant));
+        let id = self.change(|ledger, _| ledger.queue(wish, grant));
         Place {
             memory: self,
             id,

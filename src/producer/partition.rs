@@ -19,7 +19,7 @@ use super::{
     delivery::{self, Callback, Delivery, Fate},
     inbox::Inbox,
     ledger::{Debt, Ledger},
-    memory::{Buffer, Memory, Reservation},
+    memory::{Buffer, Memory, Reservation, Wish},
     queue::{Finished, Next, Piece, Queue, Rules, Ticket, Verdict},
     report::BatchReport,
     sequence::Identity,
@@ -141,8 +141,8 @@ pub(super) enum Put {
         /// The partition has no sender yet.
         is_homeless: bool,
     },
-    /// So many bytes are needed for it.
-    NeedsRoom { bytes: usize, is_homeless: bool },
+    /// So many bytes are needed for it; what is more can be used for those that follow.
+    NeedsRoom { bytes: Wish, is_homeless: bool },
 }
 
 /// What a sender finds.
@@ -211,20 +211,27 @@ impl Partition {
     // ---- callers ----
 
     /// Writes a record behind the last one if that is all there is to do: for anything else there is [`put`](Self::put).
-    /// Waits for nobody, since it is called with a lock that all partitions have in common.
+    /// Waits for nothing but its lock.
     #[inline]
     pub(super) fn put_at_once(
         &self,
         record: &Parts<'_>,
         watch: &mut Option<Watch>,
     ) -> Option<Result<Option<Delivery>>> {
-        let mut state = self.state.try_lock()?;
+        let mut state = self.state.lock();
         // Nothing is filled any more in a partition that has ended.
         let open = state.open.as_mut()?;
+        // With the lock: whoever closes looks here afterwards.
+        if self.env.closing.is_stopped() {
+            return None;
+        }
+        let limit = self.limit();
+        if open.take_in_short(record, limit) {
+            return Some(Ok(open.watch(record, watch)));
+        }
         let size = open.size_of(record);
         let filled = open.buffer.bytes().len();
-        // With the lock: whoever closes looks here afterwards.
-        if size > open.buffer.room() || size > self.limit().saturating_sub(filled) || self.env.closing.is_stopped() {
+        if size > open.buffer.room() || size > limit.saturating_sub(filled) {
             return None;
         }
         Some(open.take_in(record, size, watch))
@@ -252,9 +259,9 @@ impl Partition {
             (size, news) = (None, true);
         }
         if size.is_none() {
-            let need = Self::whole(&record);
-            let Some(room) = self.first_room(need, state.hint, room) else {
-                return Ok(self.needs_room(state, news, need));
+            let wish = Wish::between(Self::whole(&record), state.hint.min(self.limit()));
+            let Some(room) = self.first_room(wish, room) else {
+                return Ok(self.needs_room(state, news, wish));
             };
             let open = self.open(room);
             size = Some(open.size_of(&record));
@@ -265,9 +272,12 @@ impl Partition {
             return Err(Error::new(ErrorKind::Internal, "a batch to write to is missing"));
         };
         if size > open.buffer.room() {
-            let missing = size - open.buffer.room();
-            let Some(more) = self.more_room(missing, open.buffer.bytes().capacity(), room) else {
-                return Ok(self.needs_room(state, news, Self::whole(&record)));
+            let capacity = open.buffer.bytes().capacity();
+            let twice = capacity.min(self.limit().saturating_sub(capacity));
+            let Some(more) = self.more_room(Wish::between(size - open.buffer.room(), twice), room) else {
+                // It may be sent before there is room: then this is for another one.
+                let wish = Wish::between(Self::whole(&record), twice);
+                return Ok(self.needs_room(state, news, wish));
             };
             open.buffer.grow(more);
         }
@@ -277,7 +287,7 @@ impl Partition {
         Ok(Put::Written { delivery, is_homeless })
     }
 
-    fn needs_room(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool, bytes: usize) -> Put {
+    fn needs_room(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool, bytes: Wish) -> Put {
         let is_homeless = news && state.owner.is_none();
         self.announce(state, news);
         Put::NeedsRoom { bytes, is_homeless }
@@ -298,32 +308,26 @@ impl Partition {
             .fetch_min((below / 2).max(SMALLEST_LIMIT), Ordering::Relaxed);
     }
 
-    /// At least `missing`; twice what there is, if that can be had.
-    fn more_room(&self, missing: usize, capacity: usize, room: &mut Option<Reservation>) -> Option<Reservation> {
+    fn more_room(&self, wish: Wish, room: &mut Option<Reservation>) -> Option<Reservation> {
         if let Some(mut reserved) = room.take() {
-            if reserved.bytes() >= missing {
-                let rest = reserved.split_off(reserved.bytes() - missing);
+            if reserved.bytes() >= wish.least {
+                let rest = reserved.split_off(reserved.bytes().saturating_sub(wish.most));
                 *room = Some(rest).filter(|rest| rest.bytes() > 0);
                 return Some(reserved);
             }
             *room = Some(reserved);
         }
-        let most = self.limit().saturating_sub(capacity);
-        let wanted = capacity.min(most).max(missing);
-        let memory = &self.env.memory;
-        memory.try_reserve(wanted).or_else(|| memory.try_reserve(missing))
+        self.env.memory.try_reserve(wish)
     }
 
-    fn first_room(&self, need: usize, hint: usize, room: &mut Option<Reservation>) -> Option<Reservation> {
+    fn first_room(&self, wish: Wish, room: &mut Option<Reservation>) -> Option<Reservation> {
         if let Some(reserved) = room.take() {
-            if reserved.bytes() >= need {
+            if reserved.bytes() >= wish.least {
                 return Some(reserved);
             }
             *room = Some(reserved);
         }
-        let memory = &self.env.memory;
-        let wanted = hint.min(self.limit()).max(need);
-        memory.try_reserve(wanted).or_else(|| memory.try_reserve(need))
+        self.env.memory.try_reserve(wish)
     }
 
     fn open(self: &Arc<Self>, room: Reservation) -> Open {
@@ -791,15 +795,31 @@ impl Open {
             value,
             headers,
         } = *record;
-        let index = self.writer.records();
         let bytes = self.buffer.room_mut();
         self.writer.append_sized(bytes, size, timestamp, key, value, headers)?;
+        Ok(self.watch(record, watch))
+    }
+
+    /// The same for nearly every record, if there is room for it. Says whether it is in.
+    #[inline]
+    fn take_in_short(&mut self, record: &Parts<'_>, limit: usize) -> bool {
+        let bytes = self.buffer.room_mut();
+        record.headers.is_empty()
+            && self
+                .writer
+                .append_short(bytes, limit, record.timestamp, record.key, record.value)
+    }
+
+    /// Who is told what becomes of the record that was written last.
+    #[inline]
+    fn watch(&mut self, record: &Parts<'_>, watch: &mut Option<Watch>) -> Option<Delivery> {
+        let (index, timestamp) = (self.writer.records() - 1, record.timestamp);
         match watch.take() {
-            Some(Watch::Delivery) => return Ok(Some(Delivery::new(Arc::clone(&self.fate), index, timestamp))),
+            Some(Watch::Delivery) => return Some(Delivery::new(Arc::clone(&self.fate), index, timestamp)),
             Some(Watch::Callback(callback)) => self.fate.call_back(index, timestamp, callback),
             Some(Watch::Nobody) | None => delivery::add(&mut self.detached, index),
         }
-        Ok(None)
+        None
     }
 }
 

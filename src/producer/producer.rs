@@ -256,6 +256,7 @@ impl Producer {
         })
     }
 
+    #[inline]
     fn deliver(&self, record: &Record<'_>, home: Option<&Arc<Partition>>, mut patience: Patience) -> Result<Delivery> {
         let mut watch = Some(Watch::Delivery);
         let delivery = append(&self.shared, record, home, &mut watch, &mut patience)?;

@@ -4,8 +4,8 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     config::STICKY_BYTES,
-    partition::{Env, Partition},
+    partition::{Env, Partition, Parts},
     partitioner::{Chooser, Partitioner, Partitions},
 };
 use crate::{
@@ -26,29 +26,14 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    table: RwLock<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    all: HashMap<Arc<str>, Arc<Topic>>,
-    /// Of those, the first few, in which a name is found sooner than by its hash.
-    few: Vec<Arc<Topic>>,
+    all: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
+    /// The first few that there were, in which a name is found without a lock, and sooner than by its hash. A topic that is
+    /// [over](Topic::is_over) keeps its place: there is no taking one out that somebody may be looking at.
+    few: [OnceLock<Arc<Topic>>; FEW],
 }
 
 /// How many names are compared before one is hashed.
-const FEW: usize = 4;
-
-impl Table {
-    fn find(&self, name: &str) -> Option<&Arc<Topic>> {
-        let few = self.few.iter().find(|topic| *topic.name == *name);
-        few.or_else(|| self.all.get(name))
-    }
-
-    fn choose_few(&mut self) {
-        self.few = self.all.values().take(FEW).cloned().collect();
-    }
-}
+const FEW: usize = 8;
 
 /// A topic that is written to, with the partitions that were known when it was looked up: with more of them, another one
 /// takes its place, so that who looks for a partition needs no lock of the topic's own.
@@ -58,6 +43,8 @@ pub(super) struct Topic {
     /// Its partitioner is the program's own code.
     is_custom: bool,
     partitions: Vec<Arc<Partition>>,
+    /// Another one has taken its place, or it was forgotten.
+    is_over: AtomicBool,
     /// The ID under which the cluster has it, and when that was told.
     told: Arc<Mutex<(Uuid, Instant)>>,
     batch_bytes: Arc<AtomicUsize>,
@@ -65,30 +52,20 @@ pub(super) struct Topic {
 
 impl Topics {
     pub(super) fn known(&self, name: &str) -> Option<Arc<Topic>> {
-        self.table.read().find(name).cloned()
+        self.all.read().get(name).cloned()
     }
 
-    /// Gives the partition that a record goes to, if finding it takes nothing but a look at what is known: the way of nearly
-    /// every record. `found` must not wait, nor come back here.
-    pub(super) fn place<T>(
-        &self,
-        name: &str,
-        partition: Option<i32>,
-        record: (Option<&[u8]>, Option<&[u8]>, usize),
-        found: impl FnOnce(&Arc<Partition>) -> T,
-    ) -> Option<Result<T>> {
-        let table = self.table.read();
-        let topic = table.find(name)?;
-        let (key, value, size) = record;
-        match partition {
-            Some(index) => topic.partition(index).map(|partition| Ok(found(partition))),
-            None if topic.is_custom => None,
-            None => Some(topic.choose(key, value, size).map(found)),
-        }
+    /// The same, if finding it takes nothing but a look at what is there: the way of nearly every record. Should it come to
+    /// be over meanwhile, what is put into its partitions is told so there, or they are the new topic's as well.
+    #[inline]
+    pub(super) fn glimpse(&self, name: &str) -> Option<&Topic> {
+        let few = self.few.iter().map_while(OnceLock::get);
+        let mut found = few.filter(|topic| *topic.name == *name && !topic.is_over.load(Ordering::Acquire));
+        found.next().map(|topic| &**topic)
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Topic>> {
-        self.table.read().all.values().cloned().collect()
+        self.all.read().values().cloned().collect()
     }
 
     /// Every partition there is.
@@ -104,25 +81,30 @@ impl Topics {
             topic.hear(told);
             return topic;
         }
-        let mut table = self.table.write();
-        let topic = match table.all.get(&told.name) {
+        let mut all = self.all.write();
+        let topic = match all.get(&told.name) {
             Some(topic) if topic.has_shrunk(told) => return Arc::clone(topic),
             Some(topic) => topic.with_more(told, env),
             None => Topic::new(told, env, seed).with_more(told, env),
         };
         topic.hear(told);
         let topic = Arc::new(topic);
-        table.all.insert(Arc::clone(&topic.name), Arc::clone(&topic));
-        table.choose_few();
+        let before = all.insert(Arc::clone(&topic.name), Arc::clone(&topic));
+        // With the lock, so that nobody else fills this place.
+        if let Some(place) = self.few.iter().find(|place| place.get().is_none()) {
+            place.set(Arc::clone(&topic)).ok();
+        }
+        if let Some(before) = before {
+            before.is_over.store(true, Ordering::Release);
+        }
         topic
     }
 
     /// It is asked for anew when somebody writes to it again.
     pub(super) fn forget(&self, name: &str) -> Option<Arc<Topic>> {
-        let mut table = self.table.write();
-        let forgotten = table.all.remove(name);
-        table.choose_few();
-        forgotten
+        let forgotten = self.all.write().remove(name)?;
+        forgotten.is_over.store(true, Ordering::Release);
+        Some(forgotten)
     }
 }
 
@@ -134,6 +116,7 @@ impl Topic {
             is_custom: matches!(config.partitioner, Partitioner::Custom(_)),
             chooser: Arc::new(Chooser::new(config.partitioner.clone(), STICKY_BYTES, seed)),
             partitions: Vec::new(),
+            is_over: AtomicBool::new(false),
             told: Arc::new(Mutex::new((told.id, told.fetched_at))),
             batch_bytes: Arc::new(AtomicUsize::new(config.batch_bytes)),
         }
@@ -173,11 +156,23 @@ impl Topic {
             chooser: Arc::clone(&self.chooser),
             is_custom: self.is_custom,
             partitions: self.partitions.iter().cloned().chain((known..count).map(new)).collect(),
+            is_over: AtomicBool::new(false),
             told: Arc::clone(&self.told),
             batch_bytes: Arc::clone(&self.batch_bytes),
         }
     }
 
+    /// Where a record goes, if no code of the program's own is to be asked.
+    #[inline]
+    pub(super) fn place(&self, partition: Option<i32>, record: &Parts<'_>) -> Option<Result<&Arc<Partition>>> {
+        match partition {
+            Some(index) => self.partition(index).map(Ok),
+            None if self.is_custom => None,
+            None => Some(self.choose(record)),
+        }
+    }
+
+    #[inline]
     pub(super) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(index).ok()?)
     }
@@ -187,12 +182,14 @@ impl Topic {
     }
 
     /// Of a record without a partition of its own.
-    pub(super) fn choose(&self, key: Option<&[u8]>, value: Option<&[u8]>, size: usize) -> Result<&Arc<Partition>> {
+    #[inline]
+    pub(super) fn choose(&self, record: &Parts<'_>) -> Result<&Arc<Partition>> {
         if self.partitions.is_empty() {
             // A broker that knows of none yet.
             return Err(Error::refused(ResponseError::LeaderNotAvailable.code()).for_topic(&self.name));
         }
         let known = Known(&self.partitions);
+        let (key, value, size) = (record.key, record.value, rough_size(record));
         let chosen = self.chooser.choose(&self.name, key, value, size, &known)?;
         let none = || Error::new(ErrorKind::Internal, "a partition was chosen that is none");
         self.partition(chosen).ok_or_else(none)
@@ -215,6 +212,13 @@ impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Topic({})", self.name)
     }
+}
+
+/// What partitions get their shares by. Headers are not worth their counting.
+#[inline]
+fn rough_size(record: &Parts<'_>) -> usize {
+    const OVERHEAD: usize = 8;
+    OVERHEAD + record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
 }
 
 struct Known<'a>(&'a [Arc<Partition>]);

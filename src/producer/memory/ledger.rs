@@ -28,8 +28,34 @@ pub(super) struct Ledger {
 
 struct Waiter {
     id: u64,
-    bytes: usize,
+    wish: Wish,
     grant: Sender<Reservation>,
+}
+
+/// What somebody wants: what is there, from the least that is of use to the most.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::producer) struct Wish {
+    pub(in crate::producer) least: usize,
+    /// Not less than the least.
+    pub(in crate::producer) most: usize,
+}
+
+impl Wish {
+    /// The least, or this if it is more.
+    pub(in crate::producer) fn between(least: usize, most: usize) -> Self {
+        let most = most.max(least);
+        Self { least, most }
+    }
+}
+
+impl From<usize> for Wish {
+    /// Neither more nor less.
+    fn from(bytes: usize) -> Self {
+        Self {
+            least: bytes,
+            most: bytes,
+        }
+    }
 }
 
 /// Bytes that are held from now on.
@@ -71,11 +97,11 @@ impl Ledger {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn take_now(&mut self, bytes: usize, after: &mut After) -> Option<Grant> {
+    pub(super) fn take_now(&mut self, wish: Wish, after: &mut After) -> Option<Grant> {
         if self.is_waited_for() {
             return None;
         }
-        self.take(bytes, after)
+        self.take(wish, after)
     }
 
     pub(super) fn force(&mut self, bytes: usize, after: &mut After) -> Grant {
@@ -87,7 +113,7 @@ impl Ledger {
 
     /// Turns this much that is held into a spare that is about as large.
     pub(super) fn exchange(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        let spare = self.take_spare(bytes)?;
+        let spare = self.take_spare(fitting(bytes))?;
         self.held += spare.capacity() - bytes;
         Some(spare)
     }
@@ -111,10 +137,10 @@ impl Ledger {
     }
 
     /// Takes a place at the end of the queue.
-    pub(super) fn queue(&mut self, bytes: usize, grant: Sender<Reservation>) -> u64 {
+    pub(super) fn queue(&mut self, wish: Wish, grant: Sender<Reservation>) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.waiting.push_back(Waiter { id, bytes, grant });
+        self.waiting.push_back(Waiter { id, wish, grant });
         id
     }
 
@@ -126,7 +152,7 @@ impl Ledger {
     /// Grants what there is to those who wait: in order, and nothing to anybody behind one who cannot go on.
     pub(super) fn serve(&mut self, after: &mut After) {
         while let Some(first) = self.waiting.front() {
-            let Some(grant) = self.take(first.bytes, after) else {
+            let Some(grant) = self.take(first.wish, after) else {
                 return;
             };
             if let Some(first) = self.waiting.pop_front() {
@@ -135,14 +161,17 @@ impl Ledger {
         }
     }
 
-    /// A spare that would have to go goes along if it is of use, so that buffers go round when memory is short too.
-    fn take(&mut self, bytes: usize, after: &mut After) -> Option<Grant> {
+    /// A spare that would have to go goes along if it is of use, so that buffers go round when memory is short too: also one
+    /// of half of what could be had, since new memory costs more than a buffer is worth that is so much larger.
+    fn take(&mut self, wish: Wish, after: &mut After) -> Option<Grant> {
         let free = self.limit.saturating_sub(self.held);
-        if bytes > free {
+        if wish.least > free {
             return None;
         }
+        let bytes = wish.most.min(free);
         if bytes > free - self.idle {
-            if let Some(spare) = self.take_spare(bytes) {
+            let fits = wish.least.max(bytes / 2)..=*fitting(bytes).end();
+            if let Some(spare) = self.take_spare(fits) {
                 let bytes = spare.capacity();
                 self.held += bytes;
                 return Some(Grant {
@@ -157,8 +186,7 @@ impl Ledger {
     }
 
     /// The newest that fits, which lies in the processor's cache if any does.
-    fn take_spare(&mut self, bytes: usize) -> Option<Vec<u8>> {
-        let fits = fitting(bytes);
+    fn take_spare(&mut self, fits: RangeInclusive<usize>) -> Option<Vec<u8>> {
         let at = self.spares.iter().rposition(|spare| fits.contains(&spare.capacity()))?;
         let spare = self.spares.remove(at)?;
         self.idle -= spare.capacity();

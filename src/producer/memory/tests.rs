@@ -365,6 +365,48 @@ fn a_buffer_goes_to_who_waits_for_one_like_it() {
 }
 
 #[test]
+fn who_can_use_more_waits_for_the_least_and_gets_what_there_is() {
+    let memory = memory(100);
+    let held = memory.try_reserve(60).unwrap();
+    let rest = memory.try_reserve(Wish::between(10, 80)).unwrap();
+    assert_eq!(rest.bytes(), 40);
+    assert!(memory.try_reserve(Wish::between(1, 80)).is_none());
+    let places: Vec<_> = [(30, 80), (70, 70)]
+        .map(|(least, most)| memory.queue(Wish::between(least, most)))
+        .into();
+    drop(rest);
+    assert_eq!(granted(&places), [true, false]);
+    assert_eq!(places[0].granted.try_recv().unwrap().bytes(), 40);
+    drop(held);
+    assert_eq!(granted(&places), [false, true]);
+    drop(places);
+    assert_eq!(memory.try_reserve(Wish::between(10, 80)).unwrap().bytes(), 80);
+    assert_eq!((Wish::between(10, 5).least, Wish::between(10, 5).most), (10, 10));
+}
+
+#[test]
+fn who_can_use_more_gets_a_spare_that_would_have_to_go() {
+    for (spare, wish, is_given) in [
+        (MB, Wish::between(100, 2 * MB), true),
+        (MB / 2 + 100, Wish::between(100, MB), true),
+        // It is less than is wanted at least, or much less than there is, or much more than is wanted.
+        (MB / 2 + 100, Wish::between(MB - 100, MB), false),
+        (MB / 2 - 100, Wish::between(100, MB), false),
+        (MB, Wish::from(100), false),
+    ] {
+        let memory = memory(4 * MB);
+        let _held = memory.try_reserve(3 * MB).unwrap();
+        drop(buffer(&memory, spare));
+        assert_eq!(idle(&memory), spare);
+        let room = memory.try_reserve(wish).unwrap();
+        let given = room.spare.as_ref().map(Vec::capacity);
+        assert_eq!(given, is_given.then_some(spare), "{spare} {wish:?}");
+        assert_eq!(room.bytes(), if is_given { spare } else { wish.most }, "{wish:?}");
+        assert_eq!(idle(&memory), 0);
+    }
+}
+
+#[test]
 fn a_buffer_grows_into_a_spare_if_it_doubles() {
     let memory = memory(64 * MB);
     let spares = [MB, MB / 4 + MB / 8].map(|bytes| buffer(&memory, bytes));

@@ -510,31 +510,32 @@ fn a_failure_is_untold_if_and_only_if_a_delivery_was_dropped_before_it() {
     }
 }
 
+/// What the cluster says of a topic.
+fn told(name: &str, id: u128, partitions: i32) -> crate::cluster::Topic {
+    let partition = |index| crate::cluster::Partition {
+        index,
+        leader: 1,
+        leader_epoch: 0,
+        replicas: vec![1],
+        in_sync: vec![1],
+        error: 0,
+    };
+    crate::cluster::Topic {
+        name: Arc::from(name),
+        id: uuid::Uuid::from_u128(id),
+        is_internal: false,
+        partitions: (0..partitions).map(partition).collect(),
+        error: 0,
+        fetched_at: now(),
+    }
+}
+
 #[test]
 fn a_topic_that_grows_keeps_the_partitions_that_it_had() {
     let bench = Bench::new();
     let topics = crate::producer::topics::Topics::default();
-    let told = |count| {
-        let partition = |index| crate::cluster::Partition {
-            index,
-            leader: 1,
-            leader_epoch: 0,
-            replicas: vec![1],
-            in_sync: vec![1],
-            error: 0,
-        };
-        let told = crate::cluster::Topic {
-            name: Arc::from("t"),
-            id: uuid::Uuid::from_u128(1),
-            is_internal: false,
-            partitions: (0..count).map(partition).collect(),
-            error: 0,
-            fetched_at: now(),
-        };
-        topics.learn(&told, &bench.env, 1)
-    };
-    let small = told(2);
-    let large = told(3);
+    let learn = |count| topics.learn(&told("t", 1, count), &bench.env, 1);
+    let (small, large) = (learn(2), learn(3));
     assert_eq!((small.all().len(), large.all().len()), (2, 3));
     assert!(
         small
@@ -544,6 +545,45 @@ fn a_topic_that_grows_keeps_the_partitions_that_it_had() {
             .all(|(one, same)| Arc::ptr_eq(one, same))
     );
     // What is known already, or was known before, changes nothing.
-    assert!(Arc::ptr_eq(&told(3), &large) && Arc::ptr_eq(&told(2), &large));
+    assert!(Arc::ptr_eq(&learn(3), &large) && Arc::ptr_eq(&learn(2), &large));
     assert!(Arc::ptr_eq(&topics.known("t").unwrap(), &large));
+}
+
+#[test]
+fn a_glimpse_of_a_topic_is_what_is_known_of_it_or_nothing() {
+    let bench = Bench::new();
+    let topics = crate::producer::topics::Topics::default();
+    let learn = |name: &str, count| topics.learn(&told(name, 1, count), &bench.env, 1);
+    let seen = |name: &str| topics.glimpse(name).map(std::ptr::from_ref);
+    assert_eq!(seen("a"), None);
+    // As many as there is place for, and then some.
+    let mut glimpses = 0;
+    for round in 0..6 {
+        for name in ["a", "b", "c"] {
+            let known = learn(name, 1 + round);
+            let seen = seen(name);
+            assert!(seen.is_none_or(|seen| seen == Arc::as_ptr(&known)), "{name} {round}");
+            glimpses += usize::from(seen.is_some());
+        }
+    }
+    assert!((6..18).contains(&glimpses), "{glimpses}");
+
+    let (small, other) = (learn("d", 1), learn("e", 1));
+    assert_eq!((seen("d"), seen("e")), (None, None));
+    assert!(
+        Arc::ptr_eq(&topics.known("d").unwrap(), &small) && topics.forget("e").is_some_and(|e| Arc::ptr_eq(&e, &other))
+    );
+}
+
+#[test]
+fn a_topic_that_was_forgotten_is_seen_again_only_when_it_was_learnt_again() {
+    let bench = Bench::new();
+    let topics = crate::producer::topics::Topics::default();
+    let first = topics.learn(&told("t", 1, 2), &bench.env, 1);
+    assert!(topics.glimpse("t").is_some_and(|seen| std::ptr::eq(seen, &*first)));
+    assert!(topics.forget("t").is_some() && topics.forget("t").is_none());
+    assert!(topics.glimpse("t").is_none() && topics.known("t").is_none());
+    let second = topics.learn(&told("t", 2, 1), &bench.env, 1);
+    assert!(topics.glimpse("t").is_some_and(|seen| std::ptr::eq(seen, &*second)));
+    assert!(!Arc::ptr_eq(&first.all()[0], &second.all()[0]));
 }

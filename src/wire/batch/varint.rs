@@ -146,6 +146,62 @@ impl Short {
     }
 }
 
+/// A few integers in a row as one number, made where no memory is touched: eight bytes at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packed {
+    /// The first byte is the lowest.
+    bits: u64,
+    /// In bytes; more than there are if it was too much.
+    pub(super) length: usize,
+}
+
+impl Packed {
+    pub(super) const ZERO: Self = Self { bits: 0, length: 1 };
+
+    /// Where it is written there must be so much, however short it is.
+    pub(super) const ROOM: usize = 8;
+
+    /// What takes more than three bytes is too much.
+    #[inline(always)]
+    pub(super) fn of(value: i64) -> Self {
+        let bits = zigzag(value);
+        let more = |from: u32| bits >> from & 0x7f | 0x80;
+        let (bits, length) = if bits < 1 << 7 {
+            (bits, 1)
+        } else if bits < 1 << 14 {
+            (more(0) | bits >> 7 << 8, 2)
+        } else if bits < 1 << 21 {
+            (more(0) | more(7) << 8 | bits >> 14 << 16, 3)
+        } else {
+            (0, Self::ROOM + 1)
+        };
+        Self { bits, length }
+    }
+
+    /// Both, one behind the other.
+    #[inline(always)]
+    pub(super) fn and(self, next: Self) -> Self {
+        Self {
+            bits: self.bits | next.bits.wrapping_shl(8 * self.length as u32),
+            length: self.length + next.length,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn is_whole(self) -> bool {
+        self.length <= Self::ROOM
+    }
+
+    /// To be written only if it is whole.
+    #[inline(always)]
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        let end = out.len() + self.length;
+        // To copy what has a length that is known takes less than to copy less.
+        out.extend_from_slice(&self.bits.to_le_bytes());
+        out.truncate(end);
+    }
+}
+
 /// How many bytes [`write_i64`] takes.
 #[inline]
 pub(super) fn size_i64(value: i64) -> usize {

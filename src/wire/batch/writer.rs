@@ -5,7 +5,7 @@ use super::{
     codec::{Compression, Compressor},
     decoder::LOG_APPEND,
     raw::{CHECKED_FROM, CONTROL, HEADER, PREFIX, TRANSACTIONAL},
-    varint::{Short, size_i64, write_i64},
+    varint::{Packed, Short, size_i64, write_i64},
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -17,7 +17,7 @@ pub(crate) type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// What has to be known of a batch while records are appended. Its bytes are the caller's, who gives the same ones each
 /// time: room for the header, then whole records.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchWriter {
     records: u32,
     /// Of the first record, not the lowest: what the others' deltas count from. -1 before there is one.
@@ -110,7 +110,7 @@ impl BatchWriter {
         headers: &[HeaderRef<'_>],
     ) -> Result<()> {
         debug_assert_eq!(size, self.size_of(timestamp, key, value, headers));
-        if size > (i32::MAX as usize).saturating_sub(out.len()) {
+        if size > LONGEST.saturating_sub(out.len()) {
             return Err(too_large());
         }
         out.reserve(size);
@@ -136,6 +136,49 @@ impl BatchWriter {
         debug_assert_eq!(out.len(), end);
         self.count(timestamp);
         Ok(())
+    }
+
+    /// [`append`](Self::append) for nearly every record: if there is more than enough room for it, and it makes the batch no
+    /// longer than `limit`. Says whether it is in; if not, [`append`](Self::append) may take it all the same.
+    ///
+    /// What stands in front of key and value is put together in registers: that tells the record's size, too.
+    #[inline]
+    pub(crate) fn append_short(
+        &mut self,
+        out: &mut Vec<u8>,
+        limit: usize,
+        timestamp: i64,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> bool {
+        let (of_key, of_value) = (Packed::of(length_of(key)), Packed::of(length_of(value)));
+        if !of_key.and(of_value).is_whole() {
+            return false;
+        }
+        let (key, value) = (key.unwrap_or_default(), value.unwrap_or_default());
+        let delta = Packed::of(self.timestamp_delta(timestamp));
+        let place = Packed::of(i64::from(self.records));
+        // Attributes, of which Kafka uses none, and the count of headers, which is zero, take a byte each.
+        let body = 2 + delta.length + place.length + of_key.length + key.len() + of_value.length + value.len();
+        let length = Packed::of(body as i64);
+        let front = length.and(Packed::ZERO).and(delta).and(place);
+        let end = out.len() + length.length + body;
+        if !front.is_whole() || end > limit.min(LONGEST) || end + Packed::ROOM > out.capacity() {
+            return false;
+        }
+        front.write(out);
+        if key.is_empty() {
+            of_key.and(of_value).write(out);
+        } else {
+            of_key.write(out);
+            out.extend_from_slice(key);
+            of_value.write(out);
+        }
+        out.extend_from_slice(value);
+        out.push(0);
+        debug_assert_eq!(out.len(), end);
+        self.count(timestamp);
+        true
     }
 
     /// Takes a record into account that is not written: so that sizes can be known before there is room.
@@ -172,6 +215,9 @@ impl BatchWriter {
         }
     }
 }
+
+/// What a batch can say of its length.
+const LONGEST: usize = i32::MAX as usize;
 
 /// Compresses a closed batch, if that makes it smaller: says whether it did. Where it does not, or after an `Err`, the
 /// batch is as it was.

@@ -85,7 +85,50 @@ fn noise(length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
+/// Lengths and numbers on both sides of where they take a byte more.
+fn any_length() -> impl Strategy<Value = usize> {
+    let near = |border: usize| border.saturating_sub(8)..border + 8;
+    prop_oneof![0..10_usize, near(64), near(8192), near(1 << 20)]
+}
+
 proptest! {
+    #[test]
+    fn the_short_way_writes_what_the_long_way_does_or_nothing(
+        (key, value) in (prop::option::of(any_length()), prop::option::of(any_length())),
+        timestamp in prop_oneof![any::<i64>(), (0..4_usize, any_length()).prop_map(|(n, far)| (n * far) as i64)],
+        records in any_length(),
+        (more_room, more_limit) in (-20..20_isize, -20..20_isize),
+    ) {
+        let (key, value) = (key.map(|length| vec![1; length]), value.map(|length| vec![2; length]));
+        let (key, value) = (key.as_deref(), value.as_deref());
+        let mut long = Vec::new();
+        let mut writer = BatchWriter::start(&mut long);
+        for _ in 0..records {
+            writer.count(1000);
+        }
+        let mut short = long.clone();
+        let mut short_writer = writer;
+
+        let needed = HEADER + writer.size_of(timestamp, key, value, &[]);
+        writer.append(&mut long, timestamp, key, value, &[]).unwrap();
+        short.reserve_exact((needed - HEADER).saturating_add_signed(more_room));
+        let (place, capacity) = (short.as_ptr(), short.capacity());
+        let limit = needed.saturating_add_signed(more_limit);
+
+        let is_in = short_writer.append_short(&mut short, limit, timestamp, key, value);
+        prop_assert_eq!((short.as_ptr(), short.capacity()), (place, capacity));
+        if is_in {
+            prop_assert!(short == long && needed <= limit && needed <= capacity);
+            prop_assert_eq!(short_writer, writer);
+        } else {
+            prop_assert_eq!(short.len(), HEADER);
+            prop_assert_eq!(short_writer.records() as usize, records);
+        }
+        let is_soon = records == 0 || (1000..9000).contains(&timestamp);
+        let is_usual = is_soon && records < 8192 && needed < 8000;
+        prop_assert!(is_in || !is_usual || more_room < 8 || more_limit < 0);
+    }
+
     #[test]
     fn any_records_are_read_after_every_step_and_under_every_identity(
         mut records in prop::collection::vec(any_record(), 1..30),
