@@ -386,6 +386,8 @@ public final class Peer {
             }
             meter.stop();
             report.work(0, 0, meter);
+            // To close them may take long.
+            report.put("ended_at", System.currentTimeMillis() / 1e3);
             report.put("calls", taken.values().stream().mapToInt(List::size).max().orElse(0));
             for (var calls : taken.entrySet()) {
                 report.percentiles(calls.getKey(), calls.getValue().stream().mapToLong(it -> it).toArray());

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{LongPoll, Meter, Report, delays::percentile};
@@ -127,7 +127,12 @@ impl Calls {
     pub fn end(self) -> Report {
         let meter = self.meter.expect("all turns are done");
         let calls = self.taken.values().map(Vec::len).max().unwrap_or_default();
-        let mut report = meter.report(0, 0).with("calls", calls);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut report = meter
+            .report(0, 0)
+            .with("calls", calls)
+            // To close them may take long.
+            .with("ended_at", now.as_secs_f64());
         for ((name, side), mut taken) in self.taken {
             taken.sort_unstable();
             for percent in [50, 99] {

@@ -82,6 +82,8 @@ func TakeTurns(task Task, calls []Call) (Report, error) {
 		}
 	}
 	meter.Stop()
+	// To close them may take long.
+	ended := float64(time.Now().UnixNano()) / 1e9
 	report := meter.Report(0, 0)
 	most := 0
 	for key, taken := range taken {
@@ -89,5 +91,6 @@ func TakeTurns(task Task, calls []Call) (Report, error) {
 		report.AddPercentiles(key, taken)
 	}
 	report["calls"] = most
+	report["ended_at"] = ended
 	return report, nil
 }

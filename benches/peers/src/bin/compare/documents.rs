@@ -26,13 +26,13 @@ pub(crate) fn absent(results: &Results) -> Vec<&'static str> {
 fn everything(results: &Results) -> String {
     let rows = results.rows.iter();
     let rows = rows.map(|(trial, races)| format!("\n## {}\n\n{}", trial.name, tables::of_trial(trial, races)));
-    let circumstances = capitalized(&results.circumstances());
+    let circumstances = capitalized(&results.circumstances(|_| true));
     let all = tables::of_all(&results.rows);
     format!("{circumstances}\n\n## In short\n\n{all}{}", rows.collect::<String>())
 }
 
 fn in_short(results: &Results) -> String {
-    let circumstances = capitalized(&results.circumstances());
+    let circumstances = capitalized(&results.circumstances(tables::is_shown));
     format!("{circumstances}\n\n{}", tables::of_most(&results.rows))
 }
 

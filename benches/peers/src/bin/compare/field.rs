@@ -173,7 +173,7 @@ impl<'a> Field<'a> {
             .args(["--seconds", &trial.seconds.to_string()]);
         let mut run = self.run(command, 0);
         if let (Ok(run), Some(watch)) = (&mut run, watch) {
-            longpoll::add_seen(run, &watch, Duration::from_secs(trial.seconds));
+            longpoll::add_seen(run, &watch);
         }
         [read, written].iter().for_each(|topic| topics.delete(topic));
         run

@@ -1,7 +1,7 @@
 //! What a proxy sees of who waits behind a long poll, and of who does not: heartbeats, which no client tells about, and
 //! whether there was a long poll at all.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::{runs::Run, support::Kafka, topics::Topics, watch::Watch};
 
@@ -20,10 +20,9 @@ pub(crate) fn topics() -> Topics {
     Topics::of(kafka.start())
 }
 
-/// To what a program has measured in so much time, until just now.
-pub(crate) fn add_seen(run: &mut Run, watch: &Watch, time: Duration) {
-    let ended = Instant::now();
-    let begun = ended - time;
+/// To what a program has measured, of the time in which it did.
+pub(crate) fn add_seen(run: &mut Run, watch: &Watch) {
+    let Some((begun, ended)) = measured(run) else { return };
     for (side, prefix) in SIDES {
         let mut heartbeats = watch.heartbeats(side, begun, ended);
         heartbeats.sort_unstable();
@@ -36,4 +35,11 @@ pub(crate) fn add_seen(run: &mut Run, watch: &Watch, time: Duration) {
         let waiting = watch.fetches_waiting(side, begun, ended);
         run.add(&format!("fetches_{prefix}waiting"), waiting);
     }
+}
+
+fn measured(run: &Run) -> Option<(Instant, Instant)> {
+    let ended = UNIX_EPOCH + Duration::try_from_secs_f64(run.number("ended_at")).ok()?;
+    let ended = Instant::now().checked_sub(ended.elapsed().unwrap_or_default())?;
+    let time = Duration::try_from_secs_f64(run.number("seconds")).ok()?;
+    Some((ended.checked_sub(time)?, ended))
 }

@@ -24,12 +24,11 @@ impl Results {
     pub(crate) fn read(files: &[impl AsRef<Path>]) -> Result<Self, String> {
         let mut results = Self::default();
         for file in files.iter().map(AsRef::as_ref) {
-            let read = || {
+            let mut read = || {
                 let text = fs::read_to_string(file).map_err(|error| error.to_string())?;
                 let rows: Vec<Value> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
                 rows.iter().try_for_each(|row| results.add_json(row))
             };
-            let mut read = read;
             read().map_err(|error| format!("{}: {error}", file.display()))?;
         }
         Ok(results)
@@ -72,10 +71,11 @@ impl Results {
         written.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     }
 
-    /// When, where and how often; if not all rows agree, with their names.
-    pub(crate) fn circumstances(&self) -> String {
+    /// When, where and how often; if not all of these rows agree, with their names.
+    pub(crate) fn circumstances(&self, of: impl Fn(&Trial) -> bool) -> String {
         let mut told: Vec<(&str, Vec<String>)> = Vec::new();
-        for ((trial, _), circumstances) in self.rows.iter().zip(&self.circumstances) {
+        let rows = self.rows.iter().zip(&self.circumstances);
+        for ((trial, _), circumstances) in rows.filter(|((trial, _), _)| of(trial)) {
             let name = format!("`{}`", trial.name);
             match told.iter_mut().find(|(known, _)| known == circumstances) {
                 Some((_, names)) => names.push(name),
@@ -120,16 +120,19 @@ pub(crate) fn circumstances(options: &Options) -> String {
         said("java", &["--version"]).and_then(|said| word(&said, 1).map(|version| format!("OpenJDK {version}"))),
     ];
     let versions: Vec<_> = versions.into_iter().flatten().collect();
-    let rounds = options.rounds;
+    let rounds = match options.rounds {
+        1 => "1 round".to_owned(),
+        rounds => format!("{rounds} rounds"),
+    };
     let settings = if options.tuned {
         "default settings, and `tuned` ones for throughput"
     } else {
         "default settings"
     };
     format!(
-        "medians of {rounds} rounds on {}; {cores} cores of {}; {}; {settings}",
+        "medians of {rounds} on {}; {cores} cores of an {}; {}; {settings}",
         said("date", &["+%F"]).unwrap_or_default(),
-        machine.map_or("an unknown processor", |(_, name)| name),
+        machine.map_or("unknown processor", |(_, name)| name),
         versions.join(", "),
     )
 }
@@ -182,7 +185,7 @@ mod tests {
         let results = results(&rows);
         let names: Vec<_> = results.rows.iter().map(|(trial, _)| &trial.name[..]).collect();
         assert_eq!(names, ["read-lz4", "latency"]);
-        assert_eq!(results.circumstances(), "- `read-lz4`: b.\n- `latency`: a.");
+        assert_eq!(results.circumstances(|_| true), "- `read-lz4`: b.\n- `latency`: a.");
         assert!(results.missed().is_empty());
     }
 
@@ -190,7 +193,7 @@ mod tests {
     fn what_klamm_does_not_do_is_missed() {
         let results = results(&[row("idle", "a", Some("it hung"))]);
         assert_eq!(results.missed(), ["idle: klamm: it hung"]);
-        assert_eq!(results.circumstances(), "a.");
+        assert_eq!(results.circumstances(|trial| trial.name == "idle"), "a.");
     }
 
     #[test]

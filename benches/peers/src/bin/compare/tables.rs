@@ -255,7 +255,12 @@ pub(crate) fn of_all(results: &[(Trial, Vec<Race>)]) -> String {
     table(columns.map(str::to_owned).into(), lines.map(Vec::from))
 }
 
-/// The same for whoever meets klamm for the first time, of the rows that have a floor.
+/// Whether whoever meets klamm for the first time is shown it: amounts and delays, which have a floor.
+pub(crate) fn is_shown(trial: &Trial) -> bool {
+    has_floor(trial.kind)
+}
+
+/// The same of what is shown to him.
 pub(crate) fn of_most(results: &[(Trial, Vec<Race>)]) -> String {
     let columns = [
         "",
@@ -266,7 +271,7 @@ pub(crate) fn of_most(results: &[(Trial, Vec<Race>)]) -> String {
         "of the best peer's",
         "peak memory",
     ];
-    let shown = results.iter().filter(|(trial, _)| has_floor(trial.kind));
+    let shown = results.iter().filter(|(trial, _)| is_shown(trial));
     let lines = shown.map(|(trial, races)| {
         let line = Line::new(trial, races);
         [
