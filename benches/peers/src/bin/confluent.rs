@@ -238,7 +238,7 @@ async fn longpoll(task: LongPoll) -> Report {
         for side in calls.sides("produce") {
             let Member { producer, .. } = &members[usize::from(side == Side::Paused)];
             let record = ProducerRecord::new(task.written.clone(), Some(&b"written"[..]));
-            let written = async { producer.send(record, None).await.expect("there is room").await };
+            let written = async { producer.send(record, None).await.expect("there is room").get().await };
             let written = calls.time_async("produce", side, written).await;
             written.expect("it is in the log");
         }

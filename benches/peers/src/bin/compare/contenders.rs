@@ -17,7 +17,7 @@ pub(crate) struct Contender {
     /// The program, and what it is always given first.
     command: Vec<PathBuf>,
     variant: Option<String>,
-    tuned: bool,
+    pub(crate) tuned: bool,
 }
 
 #[derive(Debug)]
@@ -59,8 +59,8 @@ const PEERS: &[Peer] = &[
     rust("rskafka"),
     rust("barnabas"),
     Peer {
-        reads_one_in: [10, 1],
-        writes_one_in: [2, 2],
+        reads_one_in: [10, 3],
+        writes_one_in: [4, 4],
         ..rust("krafka")
     },
     Peer {
@@ -73,12 +73,13 @@ const PEERS: &[Peer] = &[
     },
     Peer {
         made_of: Source::Go,
-        writes_one_in: [2, 2],
+        writes_one_in: [3, 3],
         ..rust("sarama")
     },
     Peer {
         made_of: Source::Java,
         reads_one_in: [5, 5],
+        writes_one_in: [2, 2],
         ..rust("java")
     },
 ];

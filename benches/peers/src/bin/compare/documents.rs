@@ -1,9 +1,6 @@
 //! The documents that say what came out: between two marks of theirs, which stay.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use crate::{results::Results, rows::Row, tables};
 
@@ -43,11 +40,10 @@ fn capitalized(text: &str) -> String {
 }
 
 fn insert(document: &Path, text: &str) -> Result<(), String> {
-    let document: PathBuf = document.components().collect();
     let complain = |error: String| format!("{}: {error}", document.display());
-    let before = fs::read_to_string(&document).map_err(|error| complain(error.to_string()))?;
+    let before = fs::read_to_string(document).map_err(|error| complain(error.to_string()))?;
     let after = between_marks(&before, text).ok_or_else(|| complain(format!("there is no {BEGIN} with its end")))?;
-    fs::write(&document, after).map_err(|error| complain(error.to_string()))
+    fs::write(document, after).map_err(|error| complain(error.to_string()))
 }
 
 fn between_marks(document: &str, text: &str) -> Option<String> {

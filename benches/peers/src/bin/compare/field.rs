@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    contenders::Contender,
+    contenders::{self, Contender},
     longpoll,
     options::Options,
-    race::{rounds, turns},
+    race::turns,
     rows::{A_SECOND, Kind, Load, Trial},
     runs::{Race, Run, Turn},
     support::{fast_java_tool, run_folder},
@@ -62,7 +62,7 @@ impl<'a> Field<'a> {
             self.watched = Some(longpoll::topics());
         }
         let mut failures = vec![None; contenders.len()];
-        let turn = |at: usize| {
+        let mut turn = |at: usize| {
             if failures[at].is_some() {
                 return None;
             }
@@ -71,13 +71,15 @@ impl<'a> Field<'a> {
             thread::sleep(Duration::from_millis(50));
             turn.map_err(|failure| failures[at] = Some(failure)).ok()
         };
-        let turns = match trial.kind {
+        for at in (0..contenders.len()).filter(|&at| warms_up(trial.kind, contenders[at])) {
+            turn(at);
+        }
+        let rounds = match trial.kind {
             // Nothing is there to vary, or nobody is compared with others.
-            Kind::Idle | Kind::LongPoll => turns(1, contenders.len(), turn),
-            // Each warms up for itself.
-            Kind::Latency => turns(self.options.rounds, contenders.len(), turn),
-            _ => rounds(self.options.rounds, contenders.len(), turn),
+            Kind::Idle | Kind::LongPoll => 1,
+            _ => self.options.rounds,
         };
+        let turns = turns(rounds, contenders.len(), turn);
         let races = contenders.iter().zip(turns).zip(failures);
         races
             .map(|((contender, turns), failure)| Race::new(contender, turns, failure))
@@ -252,6 +254,16 @@ impl<'a> Field<'a> {
             fs::write(&file, values.join(delimiter)).expect("values can be written");
         }
         file
+    }
+}
+
+/// Whether it runs once before all, for nothing: so that caches are full, and the broker is warm.
+fn warms_up(kind: Kind, contender: &Contender) -> bool {
+    match kind {
+        Kind::Read | Kind::Write | Kind::Neighbours(_) => !contender.tuned,
+        // Each warms up for itself, when the broker has.
+        Kind::Latency => contenders::is_floor(&contender.name) || contenders::is_klamm(&contender.name),
+        Kind::Idle | Kind::LongPoll => false,
     }
 }
 

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! starts a Kafka, fills topics with Java's producer, and does all that the table shows. On a shared machine only ratios
-//! within one round mean anything: of every round the ratios are taken, and of those the median. The first round of each
-//! row warms up and counts nothing, and every round begins with another client. A client that fails, or takes too long,
-//! is said to, and left out of what is left of the row.
+//! within one round mean anything: of every round the ratios are taken, and of those the median. A run of each with
+//! default settings warms up and counts nothing, and every round begins with another client. A client that fails, or
+//! takes too long, is said to, and left out of what is left of the row.
 //!
 //! Arguments choose rows; without any, all are done:
 //!
