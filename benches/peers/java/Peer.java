@@ -333,8 +333,6 @@ public final class Peer {
 
     // ---- longpoll ----
 
-    /** A fetch waits so long for a record that does not come. */
-    private static final int MAX_WAIT_MS = 10_000;
     /** As often do members send one, so that there are enough to compare. */
     private static final int HEARTBEATS_MS = 20;
     private static final int WARM_UP_TURNS = 100;
@@ -344,15 +342,19 @@ public final class Peer {
 
     /** One of two clients that do the same in turns, call by call: whoever watches their requests knows them by this. */
     private enum Side {
-        POLLING("polling", ""),
-        PAUSED("paused", "without_");
+        POLLING("polling", "", 10_000),
+        /** A fetch from before all was paused is soon back. */
+        PAUSED("paused", "without_", 100);
 
         final String clientId;
         final String prefix;
+        /** So long a fetch waits for a record that does not come. */
+        final int maxWaitMs;
 
-        Side(String clientId, String prefix) {
+        Side(String clientId, String prefix, int maxWaitMs) {
             this.clientId = clientId;
             this.prefix = prefix;
+            this.maxWaitMs = maxWaitMs;
         }
     }
 
@@ -432,7 +434,7 @@ public final class Peer {
             consuming.put("client.id", side.clientId);
             consuming.put("group.id", side.clientId + "-" + UUID.randomUUID());
             consuming.put("enable.auto.commit", false);
-            consuming.put("fetch.max.wait.ms", MAX_WAIT_MS);
+            consuming.put("fetch.max.wait.ms", side.maxWaitMs);
             consuming.put("heartbeat.interval.ms", HEARTBEATS_MS);
             consumer = new KafkaConsumer<>(consuming);
             consumer.subscribe(List.of(arguments.text("topic")));

@@ -35,7 +35,7 @@ mod values;
 pub use args::{Codec, Consume, Idle, Latency, LongPoll, Produce, Task};
 pub use delays::Delays;
 pub use idling::rest;
-pub use longpoll::{Calls, HEARTBEATS, MAX_WAIT, Side};
+pub use longpoll::{Calls, HEARTBEATS, Side};
 pub use meter::Meter;
 pub use reading::Reading;
 pub use report::{Report, run, unsupported, version_of};

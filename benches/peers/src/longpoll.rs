@@ -10,7 +10,9 @@ use std::{
 use crate::{LongPoll, Meter, Report, delays::percentile};
 
 /// So long a Fetch waits for a record that does not come.
-pub const MAX_WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
+/// A Fetch from before all was paused is soon back.
+const BRIEFLY: Duration = Duration::from_millis(100);
 /// As often as members of groups are told to send a heartbeat, so that there are enough to compare.
 pub const HEARTBEATS: Duration = Duration::from_millis(20);
 
@@ -54,6 +56,15 @@ impl Side {
         match self {
             Self::Polling => "polling",
             Self::Paused => "paused",
+        }
+    }
+
+    /// How long its Fetches wait in the broker.
+    #[must_use]
+    pub fn max_wait(self) -> Duration {
+        match self {
+            Self::Polling => MAX_WAIT,
+            Self::Paused => BRIEFLY,
         }
     }
 

@@ -8,8 +8,6 @@ import (
 )
 
 const (
-	// MaxWait is how long a fetch waits for a record that does not come.
-	MaxWait = 10 * time.Second
 	// Heartbeats is how often members send one, so that there are enough to compare.
 	Heartbeats = 20 * time.Millisecond
 
@@ -36,6 +34,11 @@ const (
 // ClientID is by which whoever watches its requests knows it.
 func (s Side) ClientID() string {
 	return [...]string{"polling", "paused"}[s]
+}
+
+// MaxWait is how long its fetches wait in the broker: one from before all was paused is soon back.
+func (s Side) MaxWait() time.Duration {
+	return [...]time.Duration{10 * time.Second, 100 * time.Millisecond}[s]
 }
 
 // Call is what both do; its name stands in the report.

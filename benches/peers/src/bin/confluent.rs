@@ -22,8 +22,8 @@ use confluent_kafka::{
     producer::{Callback, KafkaProducer, Producer, ProducerConfig, ProducerRecord, callback},
 };
 use klamm_peers::{
-    Calls, Consume, Delays, Idle, Latency, LongPoll, MAX_WAIT, Meter, Produce, Reading, Report, Side, Task, on_tokio,
-    rest, run, version_of,
+    Calls, Consume, Delays, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task, on_tokio, rest, run,
+    version_of,
 };
 use tokio::runtime::{Handle, Runtime};
 
@@ -255,7 +255,7 @@ struct Member {
 impl Member {
     async fn join(task: &LongPoll, side: Side) -> Self {
         let group = format!("{}-{}", side.client_id(), task.topic);
-        let max_wait = MAX_WAIT.as_millis().to_string();
+        let max_wait = side.max_wait().as_millis().to_string();
         let client_id = ("client.id", side.client_id());
         let settings = [
             client_id,

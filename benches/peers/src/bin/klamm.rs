@@ -11,13 +11,11 @@ use std::{process::ExitCode, thread, time::Duration};
 
 use klamm::{AckMode, Client, Compression, Producer, Record, Stream, Topics};
 use klamm_peers::{
-    Calls, Codec, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, MAX_WAIT, Meter, Produce, Reading, Report,
-    Side, Task, rest, run, version_of,
+    Calls, Codec, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task,
+    rest, run, version_of,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
-/// A Fetch for what is paused by now is soon back.
-const BRIEFLY: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     run("klamm", &version_of("klamm"), |task| match task {
@@ -201,7 +199,7 @@ impl Member {
             .ack_mode(AckMode::Explicit)
             .commit_interval(None)
             .heartbeat_interval(HEARTBEATS)
-            .max_wait(if side == Side::Polling { MAX_WAIT } else { BRIEFLY })
+            .max_wait(side.max_wait())
             .join()
             .expect("the topic is there");
         for message in stream.iter().take(TO_COMMIT) {

@@ -16,8 +16,8 @@ use std::{
 
 use bytes::Bytes;
 use klamm_peers::{
-    Calls, Codec, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, MAX_WAIT, Meter, Produce, Reading, Report,
-    Side, Task, on_tokio, rest, run, unsupported, version_of,
+    Calls, Codec, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task,
+    on_tokio, rest, run, unsupported, version_of,
 };
 use krafka::{
     Compression, Kafka, Record,
@@ -269,7 +269,7 @@ impl Member {
         let consumer = settings(kafka.consumer(group), false)
             .enable_auto_commit(false)
             .heartbeat_interval(HEARTBEATS)
-            .fetch_max_wait(MAX_WAIT);
+            .fetch_max_wait(side.max_wait());
         let consumer = Arc::new(consumer.build().await.expect("settings that hold"));
         consumer.subscribe([&task.topic]).await.expect("a topic");
         let partitions = loop {

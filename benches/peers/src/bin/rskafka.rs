@@ -17,8 +17,8 @@ use std::{
 
 use futures_util::{StreamExt, stream::select_all};
 use klamm_peers::{
-    Calls, Codec, Consume, Delays, Idle, Latency, LongPoll, MAX_WAIT, Meter, Produce, Reading, Report, Side, Task,
-    on_tokio, rest, run, unsupported, version_of,
+    Calls, Codec, Consume, Delays, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task, on_tokio,
+    rest, run, unsupported, version_of,
 };
 use rskafka::{
     chrono::DateTime,
@@ -334,7 +334,7 @@ impl Waiting {
             let mut streams = Vec::new();
             for partition in partitions_of(&client, &task.topic).await {
                 let stream = StreamConsumerBuilder::new(Arc::new(partition), StartOffset::Earliest);
-                streams.push(stream.with_max_wait_ms(MAX_WAIT.as_millis() as i32).build());
+                streams.push(stream.with_max_wait_ms(side.max_wait().as_millis() as i32).build());
             }
             tokio::spawn(async move {
                 let record = select_all(streams).next().await;

@@ -42,7 +42,7 @@ func join(task peer.Task, side peer.Side) (*waiting, error) {
 	options := append(consumerOptions(task),
 		kgo.ClientID(side.ClientID()),
 		kgo.HeartbeatInterval(peer.Heartbeats),
-		kgo.FetchMaxWait(peer.MaxWait),
+		kgo.FetchMaxWait(side.MaxWait()),
 		kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 			assigned <- partitions

@@ -46,7 +46,7 @@ func join(task peer.Task, side peer.Side) (*waiting, error) {
 	config.ClientID = side.ClientID()
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false
-	config.Consumer.MaxWaitTime = peer.MaxWait
+	config.Consumer.MaxWaitTime = side.MaxWait()
 	config.Consumer.Group.Heartbeat.Interval = peer.Heartbeats
 	// Heartbeats wait behind fetches: by default it would lose its membership.
 	config.Consumer.Group.Session.Timeout = 60 * time.Second

@@ -25,8 +25,8 @@ use std::{
 };
 
 use klamm_peers::{
-    Calls, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, MAX_WAIT, Meter, Produce, Reading, Report, Side, Task,
-    rest, run, unsupported,
+    Calls, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task, rest,
+    run, unsupported,
 };
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
@@ -365,7 +365,7 @@ impl Member {
             .set("group.id", format!("{}-{}", side.client_id(), task.topic))
             .set("enable.auto.commit", "false")
             .set("heartbeat.interval.ms", HEARTBEATS.as_millis().to_string())
-            .set("fetch.wait.max.ms", MAX_WAIT.as_millis().to_string());
+            .set("fetch.wait.max.ms", side.max_wait().as_millis().to_string());
         let consumer = consumer(&config, &task.topic, true);
         let assigned = || consumer.assignment().expect("what it was given");
         while assigned().count() == 0 {
