@@ -38,7 +38,7 @@ mod callgrind;
 #[path = "../tests/hostile/liar.rs"]
 #[allow(dead_code, reason = "nothing is lied about here")]
 mod liar;
-#[path = "instructions/process.rs"]
+#[path = "race/process.rs"]
 mod process;
 #[path = "instructions/recorded.rs"]
 mod recorded;
@@ -153,5 +153,6 @@ fn allocations(workload: &str, records: usize) -> u64 {
     let this = env::current_exe().expect("this program has a path");
     let mut run = Command::new(this);
     run.args(["run", workload, broker.bootstrap(), &records.to_string()]);
-    process::number_of(run)
+    let [allocations] = process::numbers_of(run);
+    allocations as u64
 }

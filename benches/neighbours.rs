@@ -44,6 +44,7 @@ fn main() {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run", pace, bootstrap, topic, records] => {
+            race::process::end_with_parent();
             run(pace, bootstrap, topic, records.parse().expect("a number of records"));
         }
         _ => compare(),

@@ -57,7 +57,10 @@ const USUAL: usize = 12;
 fn main() {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["run", part, bootstrap, topic, amount] => run(part, bootstrap, topic, amount.parse().expect("a number")),
+        ["run", part, bootstrap, topic, amount] => {
+            race::process::end_with_parent();
+            run(part, bootstrap, topic, amount.parse().expect("a number"));
+        }
         ref parts => {
             let unknown = parts.iter().find(|part| !PARTS.contains(part));
             assert!(unknown.is_none(), "no part is called {unknown:?}: they are {PARTS:?}");

@@ -71,6 +71,7 @@ fn main() {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["run", workload, contender, bootstrap, topic, records] => {
             let workload = Workload::named(workload).expect("a workload");
+            race::process::end_with_parent();
             run(
                 workload,
                 contender,
@@ -80,6 +81,7 @@ fn main() {
             );
         }
         ["delay", contender, bootstrap, topic, records] => {
+            race::process::end_with_parent();
             latency::run(contender, bootstrap, topic, records.parse().expect("a number"));
         }
         ref wanted => compare(wanted),

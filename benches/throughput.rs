@@ -56,6 +56,7 @@ fn main() {
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [contender, bootstrap, topic, records] if CONTENDERS.contains(&contender) => {
+            race::process::end_with_parent();
             run(
                 contender,
                 bootstrap,

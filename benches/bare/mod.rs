@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     socket: TcpStream,
     /// The one buffer; as long as the longest answer so far.
     buffer: Vec<u8>,
+    /// Of the answer that lies in it.
+    length: usize,
 }
 
 impl Connection {
@@ -37,6 +39,7 @@ impl Connection {
         Self {
             socket,
             buffer: Vec::new(),
+            length: 0,
         }
     }
 
@@ -45,6 +48,7 @@ impl Connection {
         Self {
             socket: self.socket.try_clone().expect("a socket has many handles"),
             buffer: Vec::new(),
+            length: 0,
         }
     }
 
@@ -72,9 +76,8 @@ impl Connection {
         leaders.collect()
     }
 
-    /// The records of each partition, in one answer.
-    pub(crate) fn fetch(&mut self, request: &FetchRequest, found: impl FnMut(usize, &[u8])) {
-        each_partition(self.ask(&frame(request, ApiKey::Fetch, VERSION)), found);
+    pub(crate) fn write_fetch(&mut self, request: &FetchRequest) {
+        self.write(&frame(request, ApiKey::Fetch, VERSION));
     }
 
     /// One request, and the frame that answers it.
@@ -89,15 +92,26 @@ impl Connection {
 
     /// The next answer, without its length.
     pub(crate) fn read(&mut self) -> &[u8] {
+        self.receive();
+        self.received()
+    }
+
+    /// The next answer is the one that was [received](Self::received), until there is another.
+    pub(crate) fn receive(&mut self) {
         let mut prefix = [0; 4];
         self.socket.read_exact(&mut prefix).expect("an answer");
         let length = u32::from_be_bytes(prefix) as usize;
         if self.buffer.len() < length {
             self.buffer.resize(length, 0);
         }
-        let frame = &mut self.buffer[..length];
-        self.socket.read_exact(frame).expect("the rest of the answer");
-        frame
+        self.length = length;
+        self.socket
+            .read_exact(&mut self.buffer[..length])
+            .expect("the rest of the answer");
+    }
+
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.buffer[..self.length]
     }
 }
 
@@ -147,8 +161,8 @@ pub(crate) fn fetch_request_of(
         .with_topics(vec![topic])
 }
 
-/// Walks a Fetch answer, as version 12 has it.
-fn each_partition(frame: &[u8], mut found: impl FnMut(usize, &[u8])) {
+/// Walks a Fetch answer, as version 12 has it: the records of each partition.
+pub(crate) fn each_partition(frame: &[u8], mut found: impl FnMut(usize, &[u8])) {
     let mut fields = Fields(frame);
     fields.skip(4 + 1 + 4); // correlation ID, no tags, throttle time
     assert_eq!(fields.number::<2>(), 0, "no error");
@@ -168,6 +182,27 @@ fn each_partition(frame: &[u8], mut found: impl FnMut(usize, &[u8])) {
         }
         fields.skip(1);
     }
+}
+
+/// The offset behind the last whole batch, if there is one, as the headers have it: nothing is checked.
+pub(crate) fn next_offset(mut records: &[u8]) -> Option<i64> {
+    const BASE_OFFSET: usize = 0;
+    const LENGTH: usize = 8;
+    const LAST_OFFSET_DELTA: usize = 23;
+    let mut next = None;
+    while records.len() >= LAST_OFFSET_DELTA + 4 {
+        let length = 12 + Fields(&records[LENGTH..]).number::<4>();
+        if length > records.len() {
+            break;
+        }
+        let [base, delta] = [
+            Fields(&records[BASE_OFFSET..]).number::<8>(),
+            Fields(&records[LAST_OFFSET_DELTA..]).number::<4>(),
+        ];
+        next = Some((base + delta) as i64 + 1);
+        records = &records[length..];
+    }
+    next
 }
 
 struct Fields<'a>(&'a [u8]);

@@ -27,7 +27,7 @@ pub(crate) fn count(workload: &str, records: usize) -> Instructions {
         .arg(format!("--callgrind-out-file={}", profile.display()))
         .arg(env::current_exe().expect("this program has a path"))
         .args(["run", workload, broker.bootstrap(), &records.to_string()]);
-    process::number_of(valgrind);
+    let [_] = process::numbers_of(valgrind);
     let counts: Vec<_> = threads(&profile).map(|file| total(&file)).collect();
     Instructions {
         all: counts.iter().sum(),

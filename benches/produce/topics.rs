@@ -25,7 +25,10 @@ impl Topics {
             .full_speed()
             // Deleted topics go at once, most of them before they have reached the disk.
             .property("log.segment.delete.delay.ms", 0);
-        let kafka = bootstrap.map_or_else(|| own.start(), Kafka::at);
+        Self::of(bootstrap.map_or_else(|| own.start(), Kafka::at))
+    }
+
+    pub(crate) fn of(kafka: Kafka) -> Self {
         let client = Client::connect(&kafka.bootstrap()).expect("the broker is there");
         let admin = client.admin();
         Self { client, admin, kafka }
@@ -50,6 +53,10 @@ impl Topics {
         );
         self.delete(&name);
         (written, busy)
+    }
+
+    pub(crate) fn kafka(&self) -> &Kafka {
+        &self.kafka
     }
 
     pub(crate) fn bootstrap(&self) -> String {

@@ -5,21 +5,29 @@
     reason = "every bench that races has its own copy, and needs what it needs"
 )]
 
+pub(crate) mod process;
+
 use std::{env, fs, path::Path, process::Command, thread, time::Duration};
 
 /// The runs of each contender, round by round.
 ///
-/// The first round fills caches and warms the broker, and counts nothing. Every round begins with another contender, so
-/// that none always follows the same one, and meets what that has left behind.
-pub(crate) fn rounds<R>(count: usize, contenders: usize, mut run: impl FnMut(usize) -> R) -> Vec<Vec<R>> {
+/// The first round fills caches and warms the broker, and counts nothing.
+pub(crate) fn rounds<R>(count: usize, contenders: usize, run: impl FnMut(usize) -> R) -> Vec<Vec<R>> {
+    let mut runs = turns(count + 1, contenders, run);
+    for runs in &mut runs {
+        runs.remove(0);
+    }
+    runs
+}
+
+/// The same, when nothing is cold. Every round begins with another contender, so that none always follows the same one, and
+/// meets what that has left behind.
+pub(crate) fn turns<R>(rounds: usize, contenders: usize, mut run: impl FnMut(usize) -> R) -> Vec<Vec<R>> {
     let mut runs: Vec<Vec<R>> = (0..contenders).map(|_| Vec::new()).collect();
-    for round in 0..=count {
+    for round in 0..rounds {
         for turn in 0..contenders {
             let contender = (round + turn) % contenders;
-            let ran = run(contender);
-            if round > 0 {
-                runs[contender].push(ran);
-            }
+            runs[contender].push(run(contender));
         }
     }
     runs
@@ -31,23 +39,14 @@ pub(crate) fn numbers_of<const N: usize>(args: &[&str]) -> [f64; N] {
     numbers_of_program(&this, args)
 }
 
-/// The numbers that a program prints.
+/// The numbers that a program prints, which is to [`end_with_parent`](process::end_with_parent).
 pub(crate) fn numbers_of_program<const N: usize>(program: &Path, args: &[&str]) -> [f64; N] {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .expect("the bench starts itself");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = said
-        .split_whitespace()
-        .filter_map(|number| number.parse().ok())
-        .collect();
+    let mut command = Command::new(program);
+    command.args(args);
+    let numbers = process::numbers_of(command);
     // What a run leaves in the broker is over before the next one begins.
     thread::sleep(Duration::from_millis(50));
-    match numbers.try_into() {
-        Ok(numbers) if output.status.success() => numbers,
-        _ => panic!("{args:?} said {said:?}:\n{}", String::from_utf8_lossy(&output.stderr)),
-    }
+    numbers
 }
 
 /// What each run came to, as a multiple of the other's in the same round.

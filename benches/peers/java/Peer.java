@@ -333,56 +333,149 @@ public final class Peer {
 
     // ---- longpoll ----
 
-    /** Between two measurements, so that their number does not depend on how long they take. */
-    private static final Duration PAUSE = Duration.ofMillis(20);
+    /** As often do members send one, so that there are enough to compare. */
+    private static final int HEARTBEATS_MS = 20;
+    private static final int WARM_UP_TURNS = 100;
+    private static final long WARM_UP_AT_MOST = TimeUnit.SECONDS.toNanos(2);
+    /** Who waits longer waits for the long poll itself: once tells it all. */
+    private static final long LONG = TimeUnit.SECONDS.toNanos(1);
 
-    /**
-     * How long a commit and an acknowledged record take while the same consumer has a fetch waiting in the broker.
-     *
-     * <p>The consumer that commits is the one that fetches: another one would have connections of its own.
-     */
+    /** One of two clients that do the same in turns, call by call: whoever watches their requests knows them by this. */
+    private enum Side {
+        POLLING("polling", "", 10_000),
+        /** A fetch from before all was paused is soon back. */
+        PAUSED("paused", "without_", 100);
+
+        final String clientId;
+        final String prefix;
+        /** So long a fetch waits for a record that does not come. */
+        final int maxWaitMs;
+
+        Side(String clientId, String prefix, int maxWaitMs) {
+            this.clientId = clientId;
+            this.prefix = prefix;
+            this.maxWaitMs = maxWaitMs;
+        }
+    }
+
+    private interface Call {
+        void run(Member member) throws Exception;
+    }
+
+    /** How long calls take while the same consumer has a fetch waiting in the broker; and a producer beside it. */
     private void longpoll() throws Exception {
-        var consuming = consumerSettings();
-        consuming.put("group.id", "peer-" + UUID.randomUUID());
-        consuming.put("enable.auto.commit", false);
-        consuming.put("fetch.max.wait.ms", 10_000);
-        var producing = producerSettings();
-        producing.put("linger.ms", 0);
-        var commits = new ArrayList<Long>();
-        var produces = new ArrayList<Long>();
-        String topic = arguments.text("topic");
-        try (var consumer = new KafkaConsumer<byte[], byte[]>(consuming);
-                var producer = new KafkaProducer<byte[], byte[]>(producing)) {
-            var partitions = assign(consumer);
-            // The last partition is written to: it must not be fetched, or each record would end the wait.
-            int written = partitions.remove(partitions.size() - 1).partition();
-            consumer.assign(partitions);
-            if (arguments.has("without-fetches")) {
-                consumer.pause(partitions);
-            }
-            var offsets = partitions.stream().collect(Collectors.toMap(it -> it, it -> new OffsetAndMetadata(0)));
-            int rounds = WARM_UP;
+        try (var polling = new Member(Side.POLLING);
+                var paused = new Member(Side.PAUSED)) {
+            var members = List.of(polling, paused);
+            Thread.sleep(1000);
+            var taken = new LinkedHashMap<String, List<Long>>();
+            var isLong = new HashSet<String>();
             Meter meter = null;
-            for (long end = Long.MAX_VALUE; System.nanoTime() < end; rounds--) {
-                if (rounds == 0) {
-                    commits.clear();
-                    produces.clear();
+            long begun = System.nanoTime();
+            long end = Long.MAX_VALUE;
+            for (int turn = 0; System.nanoTime() < end; turn++) {
+                boolean isWarm = turn >= WARM_UP_TURNS || System.nanoTime() - begun >= WARM_UP_AT_MOST;
+                if (meter == null && turn > 0 && isWarm) {
+                    taken.keySet().removeIf(key -> !isLong.contains(key.substring(0, key.indexOf('_'))));
                     meter = new Meter();
+                    // At least one turn counts, however long it takes.
                     end = meter.begun + TimeUnit.SECONDS.toNanos(arguments.number("seconds"));
                 }
-                consumer.poll(PAUSE);
-                long before = System.nanoTime();
-                consumer.commitSync(offsets);
-                long between = System.nanoTime();
-                producer.send(new ProducerRecord<>(topic, written, null, new byte[100])).get();
-                commits.add(between - before);
-                produces.add(System.nanoTime() - between);
+                members.forEach(Member::poll);
+                time("commit", members, turn, taken, isLong, Member::commit);
+                time("metadata", members, turn, taken, isLong, Member::metadata);
+                time("produce", members, turn, taken, isLong, Member::produce);
             }
             meter.stop();
             report.work(0, 0, meter);
+            // To close them may take long.
+            report.put("ended_at", System.currentTimeMillis() / 1e3);
+            report.put("calls", taken.values().stream().mapToInt(List::size).max().orElse(0));
+            for (var calls : taken.entrySet()) {
+                report.percentiles(calls.getKey(), calls.getValue().stream().mapToLong(it -> it).toArray());
+            }
         }
-        report.percentiles("commit_", commits.stream().mapToLong(it -> it).toArray());
-        report.percentiles("produce_", produces.stream().mapToLong(it -> it).toArray());
+    }
+
+    private static void time(
+            String name,
+            List<Member> members,
+            int turn,
+            Map<String, List<Long>> taken,
+            Set<String> isLong,
+            Call call)
+            throws Exception {
+        if (isLong.contains(name)) {
+            return;
+        }
+        // Neither is always the first.
+        for (int i = 0; i < 2; i++) {
+            var member = members.get((turn + i) % 2);
+            long before = System.nanoTime();
+            call.run(member);
+            long took = System.nanoTime() - before;
+            taken.computeIfAbsent(name + "_" + member.side.prefix, key -> new ArrayList<>()).add(took);
+            if (took >= LONG) {
+                isLong.add(name);
+            }
+        }
+    }
+
+    /** A group of one, and a producer: there is no client that both could share. */
+    private final class Member implements AutoCloseable {
+        final Side side;
+        private final KafkaConsumer<byte[], byte[]> consumer;
+        private final KafkaProducer<byte[], byte[]> producer;
+        private final Map<TopicPartition, OffsetAndMetadata> offsets;
+
+        Member(Side side) {
+            this.side = side;
+            var consuming = consumerSettings();
+            consuming.put("client.id", side.clientId);
+            consuming.put("group.id", side.clientId + "-" + UUID.randomUUID());
+            consuming.put("enable.auto.commit", false);
+            consuming.put("fetch.max.wait.ms", side.maxWaitMs);
+            consuming.put("heartbeat.interval.ms", HEARTBEATS_MS);
+            consumer = new KafkaConsumer<>(consuming);
+            consumer.subscribe(List.of(arguments.text("topic")));
+            long begun = System.nanoTime();
+            while (consumer.assignment().isEmpty()) {
+                poll();
+                check(System.nanoTime() - begun < SILENCE, "nothing was assigned");
+            }
+            if (side == Side.PAUSED) {
+                consumer.pause(consumer.assignment());
+            }
+            offsets = consumer.assignment().stream().collect(Collectors.toMap(it -> it, it -> new OffsetAndMetadata(0)));
+            var producing = producerSettings();
+            producing.put("client.id", side.clientId);
+            producing.put("linger.ms", 0);
+            producer = new KafkaProducer<>(producing);
+        }
+
+        /** Fetches leave and come back in here. */
+        void poll() {
+            check(consumer.poll(Duration.ofMillis(1)).isEmpty(), "the topic is not empty");
+        }
+
+        void commit() {
+            consumer.commitSync(offsets);
+        }
+
+        /** Of all topics: what it knows of one it does not ask for. */
+        void metadata() {
+            check(!consumer.listTopics().isEmpty(), "there are topics");
+        }
+
+        void produce() throws Exception {
+            producer.send(new ProducerRecord<>(arguments.text("written"), new byte[100])).get();
+        }
+
+        @Override
+        public void close() {
+            producer.close();
+            consumer.close();
+        }
     }
 
     private static void check(boolean isRight, String otherwise) {
@@ -393,7 +486,7 @@ public final class Peer {
 
     /** What the command line says behind the mode: names with or without a value. */
     private static final class Arguments {
-        private static final Set<String> ALONE = Set.of("tuned", "group", "without-fetches");
+        private static final Set<String> ALONE = Set.of("tuned", "group");
 
         private final Map<String, String> values = new HashMap<>();
 

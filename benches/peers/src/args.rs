@@ -11,6 +11,7 @@ pub enum Task {
     Produce(Produce),
     Latency(Latency),
     Idle(Idle),
+    LongPoll(LongPoll),
 }
 
 /// Read from the earliest offset of all partitions until so many messages were seen.
@@ -60,6 +61,17 @@ pub struct Idle {
     pub topic: String,
     pub time: Duration,
     pub tuned: bool,
+}
+
+/// Commit, ask for metadata and write, beside a long poll and without: see [`Calls`](crate::Calls).
+#[derive(Debug, Clone)]
+pub struct LongPoll {
+    pub bootstrap: String,
+    /// In which nothing happens.
+    pub topic: String,
+    /// Fetched by nobody: a record would end the wait of whoever waits for it.
+    pub written: String,
+    pub time: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +128,17 @@ impl Task {
                 time: Duration::from_secs(given.needed("seconds")?),
                 tuned,
             }),
-            _ => return Err(format!("{command:?} is none of consume, produce, latency and idle")),
+            "longpoll" => Self::LongPoll(LongPoll {
+                bootstrap,
+                topic,
+                written: given.needed("written")?,
+                time: Duration::from_secs(given.needed("seconds")?),
+            }),
+            _ => {
+                return Err(format!(
+                    "{command:?} is none of consume, produce, latency, idle and longpoll"
+                ));
+            }
         };
         given.end()?;
         Ok(task)

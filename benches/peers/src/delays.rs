@@ -103,7 +103,7 @@ impl Delays {
 }
 
 /// Of sorted numbers.
-fn percentile(sorted: &[u64], share: f64) -> u64 {
+pub(crate) fn percentile(sorted: &[u64], share: f64) -> u64 {
     let at = (sorted.len().saturating_sub(1) as f64 * share) as usize;
     sorted.get(at).copied().unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! What all programs have in common: their arguments, their clocks, and the line that they print.
 //!
-//! A program is one client; each does one of four tasks and says what that has cost it:
+//! A program is one client; each does one of five tasks and says what that has cost it:
 //!
 //! ```no_run
 //! use klamm_peers::{Reading, Task};
@@ -22,6 +22,7 @@
 mod args;
 mod delays;
 mod idling;
+mod longpoll;
 mod meter;
 #[path = "../../race/mod.rs"]
 mod race;
@@ -31,9 +32,10 @@ mod report;
 mod runtime;
 mod values;
 
-pub use args::{Codec, Consume, Idle, Latency, Produce, Task};
+pub use args::{Codec, Consume, Idle, Latency, LongPoll, Produce, Task};
 pub use delays::Delays;
 pub use idling::rest;
+pub use longpoll::{Calls, HEARTBEATS, Side};
 pub use meter::Meter;
 pub use reading::Reading;
 pub use report::{Report, run, unsupported, version_of};

@@ -1,7 +1,7 @@
 //! The one line that a program prints.
 
 use std::{
-    env,
+    env, fmt,
     process::{self, ExitCode},
 };
 
@@ -25,6 +25,13 @@ impl Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = serde_json::to_string(&self.0).map_err(|_| fmt::Error)?;
+        out.write_str(&line)
+    }
+}
+
 /// A program's `main`: does what the command line says, and prints what came out.
 ///
 /// A program that cannot do its work panics; what it then says goes to stderr.
@@ -37,7 +44,7 @@ pub fn run(peer: &str, version: &str, program: impl FnOnce(Task) -> Report) -> E
         }
     };
     let report = program(task).with("peer", peer).with("version", version);
-    println!("{}", Value::Object(report.0));
+    println!("{report}");
     ExitCode::SUCCESS
 }
 

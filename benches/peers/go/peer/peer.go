@@ -19,19 +19,20 @@ const Settling = 3 * time.Second
 
 // Task is what the command line says.
 type Task struct {
-	Mode           string
-	Bootstrap      string
-	Topic          string
-	Messages       int
-	Work           time.Duration
-	Values         [][]byte
-	ValueBytes     int
-	Compression    string
-	Rate           int
-	Seconds        time.Duration
-	Tuned          bool
-	Group          bool
-	WithoutFetches bool
+	Mode        string
+	Bootstrap   string
+	Topic       string
+	Messages    int
+	Work        time.Duration
+	Values      [][]byte
+	ValueBytes  int
+	Compression string
+	Rate        int
+	Seconds     time.Duration
+	Tuned       bool
+	Group       bool
+	// A topic that nobody fetches.
+	Written string
 }
 
 // Mode does a task and reports what it has cost.
@@ -84,7 +85,7 @@ func parse(words []string) (Task, error) {
 	flags.IntVar(&task.Rate, "rate", 1000, "messages a second")
 	flags.BoolVar(&task.Tuned, "tuned", false, "settings for throughput")
 	flags.BoolVar(&task.Group, "group", false, "as a member of a group")
-	flags.BoolVar(&task.WithoutFetches, "without-fetches", false, "with all partitions paused")
+	flags.StringVar(&task.Written, "written", "", "name of another topic, to write to")
 	work := flags.Int64("work-ns", 0, "nanoseconds of work with each message")
 	seconds := flags.Int("seconds", 10, "how long to go on")
 	values := flags.String("values", "", "file with values, one behind the other")
@@ -100,6 +101,8 @@ func parse(words []string) (Task, error) {
 		return task, errors.New("--bootstrap or --topic is missing")
 	case task.Messages <= 0 && task.Mode != "idle" && task.Mode != "longpoll":
 		return task, errors.New("--messages is missing")
+	case task.Written == "" && task.Mode == "longpoll":
+		return task, errors.New("--written is missing")
 	case task.Rate <= 0 || task.ValueBytes < 8:
 		return task, errors.New("--rate or --value-bytes is too small")
 	case task.Mode == "produce":

@@ -28,7 +28,7 @@ use barnabas_core::RangeAssignor;
 use barnabas_tokio::{Cluster, Consumer, ConsumerRecords, EARLIEST, Producer, ProducerRecord, StartOffset, Tokio};
 use bytes::Bytes;
 use klamm_peers::{
-    Codec, Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, rest, run, version_of,
+    Codec, Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, rest, run, unsupported, version_of,
 };
 use tokio::runtime::Builder;
 
@@ -40,6 +40,9 @@ fn main() -> ExitCode {
         Task::Produce(task) => produce(task),
         Task::Latency(task) => latency(task),
         Task::Idle(task) => idle(task),
+        Task::LongPoll(_) => {
+            unsupported("a consumer does nothing else while it polls: its calls come one after another")
+        }
     })
 }
 

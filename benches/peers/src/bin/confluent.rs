@@ -18,11 +18,12 @@ use confluent_kafka::{
         TopicPartition,
         serialization::{ByteArraySerializer, BytesDeserializer},
     },
-    consumer::{Consumer, ConsumerConfig, KafkaConsumer},
+    consumer::{Consumer, ConsumerConfig, KafkaConsumer, OffsetAndMetadata},
     producer::{Callback, KafkaProducer, Producer, ProducerConfig, ProducerRecord, callback},
 };
 use klamm_peers::{
-    Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, on_tokio, rest, run, version_of,
+    Calls, Consume, Delays, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task, on_tokio, rest, run,
+    version_of,
 };
 use tokio::runtime::{Handle, Runtime};
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Task::Produce(task) => on_tokio(produce(task)),
         Task::Latency(task) => on_tokio(latency(task)),
         Task::Idle(task) => idle(task),
+        Task::LongPoll(task) => on_tokio(longpoll(task)),
     })
 }
 
@@ -203,4 +205,76 @@ fn idle(task: Idle) -> Report {
         }
     });
     rest(&task)
+}
+
+// ---- beside a long poll ----
+
+/// Between two calls: what has arrived is looked at, and the next Fetch leaves.
+const BRIEFLY: Duration = Duration::from_millis(1);
+
+async fn longpoll(task: LongPoll) -> Report {
+    let mut members = [
+        Member::join(&task, Side::Polling).await,
+        Member::join(&task, Side::Paused).await,
+    ];
+    let mut calls = Calls::begin(&task);
+    while calls.go_on() {
+        for side in calls.sides("commit") {
+            let Member { consumer, .. } = &mut members[usize::from(side == Side::Paused)];
+            let records = consumer.poll(BRIEFLY).await.expect("records");
+            assert!(records.is_empty(), "nothing is to be read");
+            let offset = OffsetAndMetadata::new(0).expect("an offset");
+            let offsets = consumer.assignment().into_iter();
+            let offsets = offsets.map(|partition| (partition, offset.clone())).collect();
+            let committed = consumer.commit_sync_with_offsets(offsets);
+            let committed = calls.time_async("commit", side, committed).await;
+            committed.expect("the coordinator is there");
+        }
+        for side in calls.sides("metadata") {
+            let Member { consumer, .. } = &mut members[usize::from(side == Side::Paused)];
+            let found = calls.time_async("metadata", side, consumer.list_topics()).await;
+            assert!(!found.expect("metadata").is_empty());
+        }
+        for side in calls.sides("produce") {
+            let Member { producer, .. } = &members[usize::from(side == Side::Paused)];
+            let record = ProducerRecord::new(task.written.clone(), Some(&b"written"[..]));
+            let written = async { producer.send(record, None).await.expect("there is room").get().await };
+            let written = calls.time_async("produce", side, written).await;
+            written.expect("it is in the log");
+        }
+    }
+    calls.end()
+}
+
+/// A group of one, and a producer: there is no client that both could share.
+struct Member {
+    consumer: Reader,
+    producer: Writer,
+}
+
+impl Member {
+    async fn join(task: &LongPoll, side: Side) -> Self {
+        let group = format!("{}-{}", side.client_id(), task.topic);
+        let max_wait = side.max_wait().as_millis().to_string();
+        let client_id = ("client.id", side.client_id());
+        let settings = [
+            client_id,
+            ("group.id", &*group),
+            ("fetch.max.wait.ms", &*max_wait),
+            ("enable.auto.commit", "false"),
+        ];
+        let mut consumer = consumer(&task.bootstrap, false, &settings);
+        let subscribed = consumer.subscribe_with_topics(vec![task.topic.clone()]).await;
+        subscribed.expect("a topic");
+        while consumer.assignment().is_empty() {
+            let records = consumer.poll(BRIEFLY).await.expect("records");
+            assert!(records.is_empty(), "nothing is to be read");
+        }
+        if side == Side::Paused {
+            let all: Vec<_> = consumer.assignment().into_iter().collect();
+            consumer.pause(&all).await.expect("they are its own");
+        }
+        let producer = producer(&task.bootstrap, &[("linger.ms", "0")], &[client_id]);
+        Self { consumer, producer }
+    }
 }

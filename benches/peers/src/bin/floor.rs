@@ -17,7 +17,7 @@ mod writes;
 
 use std::{process::ExitCode, thread};
 
-use klamm_peers::{Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, rest, run};
+use klamm_peers::{Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, rest, run, unsupported};
 use load::{Load, Workload};
 
 fn main() -> ExitCode {
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Task::Produce(task) => produce(task),
         Task::Latency(task) => latency(&task),
         Task::Idle(task) => idle(task),
+        Task::LongPoll(_) => unsupported("there is nothing of a client in it that could wait"),
     })
 }
 

@@ -9,9 +9,10 @@
 
 use std::{process::ExitCode, thread, time::Duration};
 
-use klamm::{Client, Compression, Producer, Record, Stream};
+use klamm::{AckMode, Client, Compression, Producer, Record, Stream, Topics};
 use klamm_peers::{
-    Codec, Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, rest, run, version_of,
+    Calls, Codec, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task,
+    rest, run, version_of,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Task::Produce(task) => produce(&task),
         Task::Latency(task) => latency(&task),
         Task::Idle(task) => idle(&task),
+        Task::LongPoll(task) => longpoll(&task),
     })
 }
 
@@ -133,6 +135,86 @@ fn latency(task: &Latency) -> Report {
 fn idle(task: &Idle) -> Report {
     let _stream = reader(&task.bootstrap, &task.topic);
     rest(task)
+}
+
+// ---- beside a long poll ----
+
+/// One is acked and committed in each turn: more than there is time for.
+const TO_COMMIT: usize = 20_000;
+
+fn longpoll(task: &LongPoll) -> Report {
+    let producer = producer(&task.bootstrap, Codec::None);
+    for _ in 0..TO_COMMIT {
+        let record = Record::to(&task.topic).partition(0).value(b"to be acked");
+        producer.send_detached(record).expect("there is room");
+    }
+    producer.flush(PATIENCE).expect("all are in the log");
+    let members = Side::BOTH.map(|side| Member::join(task, side));
+    let member = |side| &members[usize::from(side == Side::Paused)];
+    let mut calls = Calls::begin(task);
+    for offset in 0..TO_COMMIT as i64 {
+        if !calls.go_on() {
+            break;
+        }
+        for side in calls.sides("commit") {
+            let Member { stream, .. } = member(side);
+            stream.ack_through(&task.topic, 0, offset).expect("it was given out");
+            let committed = calls.time("commit", side, || stream.commit(PATIENCE));
+            committed.expect("the coordinator is there");
+        }
+        for side in calls.sides("metadata") {
+            let topics = Topics::named([&task.written]);
+            let found = calls.time("metadata", side, || member(side).client.metadata(topics));
+            assert_eq!(found.expect("the broker is there").topics.len(), 1);
+        }
+        for side in calls.sides("produce") {
+            let record = Record::to(&task.written).value(b"written");
+            let written = calls.time("produce", side, || {
+                member(side).producer.send(record).and_then(|sent| sent.wait(PATIENCE))
+            });
+            written.expect("it is in the log");
+        }
+    }
+    calls.end()
+}
+
+/// A group of one, and a producer of the same client.
+struct Member {
+    client: Client,
+    stream: Stream,
+    producer: Producer,
+}
+
+impl Member {
+    /// Reads all there is, so that nothing happens from then on, and acks nothing of it.
+    fn join(task: &LongPoll, side: Side) -> Self {
+        let client = Client::builder()
+            .bootstrap(&task.bootstrap)
+            .client_id(side.client_id())
+            .connect()
+            .expect("the broker is there");
+        let stream = client
+            .group(format!("{}-{}", side.client_id(), task.topic))
+            .topics([&task.topic])
+            .ack_mode(AckMode::Explicit)
+            .commit_interval(None)
+            .heartbeat_interval(HEARTBEATS)
+            .max_wait(side.max_wait())
+            .join()
+            .expect("the topic is there");
+        for message in stream.iter().take(TO_COMMIT) {
+            drop(message.expect("a record"));
+        }
+        if side == Side::Paused {
+            stream.pause(stream.assignment()).expect("they are its own");
+        }
+        let producer = client.producer().linger(Duration::ZERO);
+        Self {
+            producer: producer.build().expect("settings that hold"),
+            stream,
+            client,
+        }
+    }
 }
 
 fn client(bootstrap: &str) -> Client {

@@ -16,13 +16,13 @@ use std::{
 
 use bytes::Bytes;
 use klamm_peers::{
-    Codec, Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, on_tokio, rest, run, unsupported,
-    version_of,
+    Calls, Codec, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task,
+    on_tokio, rest, run, unsupported, version_of,
 };
 use krafka::{
     Compression, Kafka, Record,
-    consumer::{AutoOffsetReset, Consumer, ConsumerBuilder},
-    producer::DeliveryHandle,
+    consumer::{AutoOffsetReset, Consumer, ConsumerBuilder, OffsetAndMetadata, TopicPartition},
+    producer::{DeliveryHandle, Producer},
 };
 use tokio::runtime::{Handle, Runtime};
 
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         Task::Produce(task) => on_tokio(produce(task)),
         Task::Latency(task) => on_tokio(latency(task)),
         Task::Idle(task) => idle(task),
+        Task::LongPoll(task) => on_tokio(longpoll(task)),
     })
 }
 
@@ -217,4 +218,83 @@ fn idle(task: Idle) -> Report {
         }
     });
     rest(&task)
+}
+
+// ---- beside a long poll ----
+
+async fn longpoll(task: LongPoll) -> Report {
+    let members = [
+        Member::join(&task, Side::Polling).await,
+        Member::join(&task, Side::Paused).await,
+    ];
+    let member = |side| &members[usize::from(side == Side::Paused)];
+    let mut calls = Calls::begin(&task);
+    while calls.go_on() {
+        for side in calls.sides("commit") {
+            let offsets = (0..member(side).partitions).map(|partition| {
+                let partition = TopicPartition::new(task.topic.as_str(), partition);
+                (partition, OffsetAndMetadata::new(0))
+            });
+            let committed = member(side).consumer.commit_offsets(offsets);
+            let committed = calls.time_async("commit", side, committed).await;
+            committed.expect("the coordinator is there");
+        }
+        for side in calls.sides("metadata") {
+            let found = member(side).consumer.fetch_metadata(Some(&task.written));
+            let found = calls.time_async("metadata", side, found).await;
+            assert_eq!(found.expect("metadata").topics.len(), 1);
+        }
+        for side in calls.sides("produce") {
+            let record = Record::new(task.written.as_str(), Bytes::from_static(b"written"));
+            let written = member(side).producer.send(record);
+            let written = calls.time_async("produce", side, written).await;
+            let _ = written.expect("it is in the log");
+        }
+    }
+    calls.end()
+}
+
+/// A group of one, and a producer of the same client.
+struct Member {
+    consumer: Arc<Consumer>,
+    producer: Producer,
+    partitions: i32,
+}
+
+impl Member {
+    async fn join(task: &LongPoll, side: Side) -> Self {
+        let kafka = Kafka::builder(&task.bootstrap).client_id(side.client_id());
+        let kafka = kafka.connect().await.expect("the broker is there");
+        let group = format!("{}-{}", side.client_id(), task.topic);
+        let consumer = settings(kafka.consumer(group), false)
+            .enable_auto_commit(false)
+            .heartbeat_interval(HEARTBEATS)
+            .fetch_max_wait(side.max_wait());
+        let consumer = Arc::new(consumer.build().await.expect("settings that hold"));
+        consumer.subscribe([&task.topic]).await.expect("a topic");
+        let partitions = loop {
+            // As short as it may be: what is to be paused must not be fetched before.
+            let records = consumer.poll(Duration::from_millis(1)).await.expect("records");
+            assert!(records.is_empty(), "nothing is to be read");
+            if let Some(partitions) = consumer.assignment().await.remove(&task.topic) {
+                break partitions;
+            }
+        };
+        if side == Side::Paused {
+            consumer.pause(&task.topic, &partitions).await;
+        }
+        let polled = Arc::clone(&consumer);
+        tokio::spawn(async move {
+            loop {
+                let records = polled.poll(WAIT).await.expect("records");
+                assert!(records.is_empty(), "nothing is to be read");
+            }
+        });
+        let producer = kafka.producer().linger(Duration::ZERO);
+        Self {
+            producer: producer.build().await.expect("settings that hold"),
+            consumer,
+            partitions: partitions.len() as i32,
+        }
+    }
 }

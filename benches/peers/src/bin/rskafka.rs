@@ -17,8 +17,8 @@ use std::{
 
 use futures_util::{StreamExt, stream::select_all};
 use klamm_peers::{
-    Codec, Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, on_tokio, rest, run, unsupported,
-    version_of,
+    Calls, Codec, Consume, Delays, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task, on_tokio,
+    rest, run, unsupported, version_of,
 };
 use rskafka::{
     chrono::DateTime,
@@ -41,12 +41,14 @@ const MAX_WAIT_MS: i32 = 500;
 const FETCH_BYTES: i32 = 1_000_000;
 /// The default of `StreamConsumerBuilder`.
 const STREAM_BYTES: i32 = 50 << 20;
+
 fn main() -> ExitCode {
     run("rskafka", &version_of("rskafka"), |task| match task {
         Task::Consume(task) => on_tokio(consume(task)),
         Task::Produce(task) => on_tokio(produce(task)),
         Task::Latency(task) => on_tokio(latency(task)),
         Task::Idle(task) => idle(task),
+        Task::LongPoll(task) => on_tokio(longpoll(task)),
     })
 }
 
@@ -126,12 +128,15 @@ async fn client(bootstrap: &str) -> Client {
 
 /// Clients of all of them, each with a connection of its own.
 async fn partitions(bootstrap: &str, topic: &str) -> Vec<PartitionClient> {
-    let client = client(bootstrap).await;
+    partitions_of(&client(bootstrap).await, topic).await
+}
+
+async fn partitions_of(client: &Client, topic: &str) -> Vec<PartitionClient> {
     let topics = client.list_topics().await.expect("metadata");
     let found = topics.into_iter().find(|found| found.name == topic);
     let mut partitions = Vec::new();
     for partition in found.expect("the topic is there").partitions {
-        partitions.push(partition_client(&client, topic, partition).await);
+        partitions.push(partition_client(client, topic, partition).await);
     }
     partitions
 }
@@ -286,4 +291,59 @@ fn idle(task: Idle) -> Report {
         panic!("nothing is to be read, and there is {record:?}");
     });
     rest(&task)
+}
+
+// ---- beside a long poll ----
+
+/// There is nothing to commit with, and no group.
+async fn longpoll(task: LongPoll) -> Report {
+    let clients = [
+        Waiting::new(&task, Side::Polling).await,
+        Waiting::new(&task, Side::Paused).await,
+    ];
+    let client = |side| &clients[usize::from(side == Side::Paused)];
+    let mut calls = Calls::begin(&task);
+    while calls.go_on() {
+        for side in calls.sides("metadata") {
+            let topics = calls
+                .time_async("metadata", side, client(side).client.list_topics())
+                .await;
+            assert!(!topics.expect("metadata").is_empty());
+        }
+        for side in calls.sides("produce") {
+            let records = vec![record(b"written")];
+            let written = client(side).writer.produce(records, Compression::NoCompression);
+            let written = calls.time_async("produce", side, written).await;
+            written.expect("it is in the log");
+        }
+    }
+    calls.end()
+}
+
+/// A client whose partitions are read, or not.
+struct Waiting {
+    client: Client,
+    writer: PartitionClient,
+}
+
+impl Waiting {
+    async fn new(task: &LongPoll, side: Side) -> Self {
+        let client = ClientBuilder::new(vec![task.bootstrap.clone()]).client_id(side.client_id());
+        let client = client.build().await.expect("the broker is there");
+        if side == Side::Polling {
+            let mut streams = Vec::new();
+            for partition in partitions_of(&client, &task.topic).await {
+                let stream = StreamConsumerBuilder::new(Arc::new(partition), StartOffset::Earliest);
+                streams.push(stream.with_max_wait_ms(side.max_wait().as_millis() as i32).build());
+            }
+            tokio::spawn(async move {
+                let record = select_all(streams).next().await;
+                panic!("nothing is to be read, and there is {record:?}");
+            });
+        }
+        Self {
+            writer: partition_client(&client, &task.written, 0).await,
+            client,
+        }
+    }
 }

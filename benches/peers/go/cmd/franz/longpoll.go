@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,92 +12,89 @@ import (
 	"klamm-peers/peer"
 )
 
-const (
-	rounds = 50
-	// Between two measurements, so that their number does not depend on how long they take.
-	pause = 20 * time.Millisecond
-)
-
-// How long a commit and an acknowledged record take while the same client has a fetch waiting in the broker.
+// How long calls take while the same client has a fetch waiting in the broker.
 func longpoll(task peer.Task) (peer.Report, error) {
-	options, err := producerOptions(task)
-	if err != nil {
-		return nil, err
+	var members [2]*waiting
+	for side := range members {
+		member, err := join(task, peer.Side(side))
+		if err != nil {
+			return nil, err
+		}
+		defer member.client.Close()
+		members[side] = member
 	}
-	assigned := make(chan map[string][]int32, 1)
+	return peer.TakeTurns(task, []peer.Call{
+		{Name: "commit", Do: func(side peer.Side, _ int) error { return members[side].commit() }},
+		{Name: "metadata", Do: func(side peer.Side, _ int) error { return members[side].metadata(task.Written) }},
+		{Name: "produce", Do: func(side peer.Side, _ int) error { return members[side].produce(task.Written) }},
+	})
+}
+
+// A group of one, and a producer: one client is both.
+type waiting struct {
+	client  *kgo.Client
+	offsets map[string]map[int32]kgo.EpochOffset
+}
+
+func join(task peer.Task, side peer.Side) (*waiting, error) {
 	task.Group = true
-	options = append(options, consumerOptions(task)[1:]...)
-	options = append(options,
-		kgo.FetchMaxWait(10*time.Second),
+	assigned := make(chan map[string][]int32, 1)
+	options := append(consumerOptions(task),
+		kgo.ClientID(side.ClientID()),
+		kgo.HeartbeatInterval(peer.Heartbeats),
+		kgo.FetchMaxWait(side.MaxWait()),
 		kgo.DisableAutoCommit(),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
 			assigned <- partitions
 		}),
 		kgo.ProducerLinger(0),
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 	)
 	client, err := kgo.NewClient(options...)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
-	// The last partition is written to: it must not be fetched, or each record would end the wait.
-	const written = 11
-	client.PauseFetchPartitions(map[string][]int32{task.Topic: {written}})
-	if task.WithoutFetches {
+	if side == peer.Paused {
 		client.PauseFetchTopics(task.Topic)
 	}
-	offsets := map[string]map[int32]kgo.EpochOffset{task.Topic: {}}
+	offsets := map[int32]kgo.EpochOffset{}
 	select {
 	case partitions := <-assigned:
 		for _, partition := range partitions[task.Topic] {
-			offsets[task.Topic][partition] = kgo.EpochOffset{Epoch: -1}
+			offsets[partition] = kgo.EpochOffset{Epoch: -1}
 		}
 	case <-time.After(peer.Silence):
-		return nil, fmt.Errorf("nothing was assigned")
+		return nil, errors.New("nothing was assigned")
 	}
-	var commits, produces []time.Duration
-	var meter *peer.Meter
-	for round, end := 0, time.Now().Add(time.Hour); time.Now().Before(end); round++ {
-		if round == rounds {
-			commits, produces = nil, nil
-			meter = peer.Begin()
-			end = time.Now().Add(task.Seconds)
-		}
-		time.Sleep(pause)
-		committed, produced, err := measure(client, offsets, &kgo.Record{
-			Topic:     task.Topic,
-			Partition: written,
-			Value:     make([]byte, 100),
-		})
-		if err != nil {
-			return nil, err
-		}
-		commits, produces = append(commits, committed), append(produces, produced)
-	}
-	meter.Stop()
-	report := meter.Report(0, 0)
-	report.AddPercentiles("commit_", commits)
-	report.AddPercentiles("produce_", produces)
-	return report, nil
+	return &waiting{client, map[string]map[int32]kgo.EpochOffset{task.Topic: offsets}}, nil
 }
 
-func measure(
-	client *kgo.Client, offsets map[string]map[int32]kgo.EpochOffset, record *kgo.Record,
-) (committed, produced time.Duration, err error) {
+func (w *waiting) commit() (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), peer.Silence)
 	defer cancel()
-	begun := time.Now()
-	client.CommitOffsetsSync(ctx, offsets, func(
-		_ *kgo.Client, _ *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, failure error,
+	w.client.CommitOffsetsSync(ctx, w.offsets, func(
+		_ *kgo.Client, _ *kmsg.OffsetCommitRequest, _ *kmsg.OffsetCommitResponse, failure error,
 	) {
 		err = failure
 	})
-	committed = time.Since(begun)
-	if err != nil {
-		return committed, 0, err
+	return err
+}
+
+func (w *waiting) metadata(topic string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), peer.Silence)
+	defer cancel()
+	asked := kmsg.NewMetadataRequestTopic()
+	asked.Topic = &topic
+	request := kmsg.NewPtrMetadataRequest()
+	request.Topics = append(request.Topics, asked)
+	answer, err := request.RequestWith(ctx, w.client)
+	if err == nil && len(answer.Topics) != 1 {
+		err = fmt.Errorf("%d topics", len(answer.Topics))
 	}
-	begun = time.Now()
-	err = client.ProduceSync(ctx, record).FirstErr()
-	return committed, time.Since(begun), err
+	return err
+}
+
+func (w *waiting) produce(topic string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), peer.Silence)
+	defer cancel()
+	return w.client.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("written")}).FirstErr()
 }

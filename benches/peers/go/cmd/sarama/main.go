@@ -15,10 +15,11 @@ import (
 
 func main() {
 	peer.Run("sarama", "github.com/IBM/sarama", map[string]peer.Mode{
-		"consume": consume,
-		"produce": produce,
-		"latency": latency,
-		"idle":    idle,
+		"consume":  consume,
+		"produce":  produce,
+		"latency":  latency,
+		"idle":     idle,
+		"longpoll": longpoll,
 	})
 }
 

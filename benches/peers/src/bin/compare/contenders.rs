@@ -17,7 +17,7 @@ pub(crate) struct Contender {
     /// The program, and what it is always given first.
     command: Vec<PathBuf>,
     variant: Option<String>,
-    tuned: bool,
+    pub(crate) tuned: bool,
 }
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ struct Peer {
     /// It reads one of so many messages, with default settings and with tuned ones: what takes it longer than others tells
     /// no more.
     reads_one_in: [u64; 2],
+    /// The same for writing.
+    writes_one_in: [u64; 2],
     /// Other ways to read, which take part unless they are not asked for.
     reads_by: &'static [&'static str],
 }
@@ -50,14 +52,15 @@ const PEERS: &[Peer] = &[
         ..rust("klamm")
     },
     Peer {
-        reads_one_in: [5, 2],
+        reads_one_in: [10, 2],
         reads_by: &["batch"],
         ..rust("rdkafka")
     },
     rust("rskafka"),
     rust("barnabas"),
     Peer {
-        reads_one_in: [5, 1],
+        reads_one_in: [10, 3],
+        writes_one_in: [4, 4],
         ..rust("krafka")
     },
     Peer {
@@ -70,11 +73,13 @@ const PEERS: &[Peer] = &[
     },
     Peer {
         made_of: Source::Go,
+        writes_one_in: [3, 3],
         ..rust("sarama")
     },
     Peer {
         made_of: Source::Java,
         reads_one_in: [5, 5],
+        writes_one_in: [2, 2],
         ..rust("java")
     },
 ];
@@ -85,6 +90,7 @@ const fn rust(name: &'static str) -> Peer {
         made_of: Source::Rust,
         has_tuned: true,
         reads_one_in: [1, 1],
+        writes_one_in: [1, 1],
         reads_by: &[],
     }
 }
@@ -118,7 +124,7 @@ pub(crate) fn find(options: &Options) -> Result<Vec<Contender>, String> {
     }
     say_who_is_absent(&mut absent);
     match contenders.first() {
-        Some(first) if first.is_floor() => Ok(contenders),
+        Some(first) if is_floor(&first.name) => Ok(contenders),
         _ => Err("there is no floor, and nothing to compare with".to_owned()),
     }
 }
@@ -156,20 +162,29 @@ fn wanted(options: &Options) -> Result<Vec<(&'static Peer, Option<&str>)>, Strin
     Ok(wanted)
 }
 
+/// By a contender's name.
+pub(crate) fn is_floor(name: &str) -> bool {
+    name == PEERS[0].name
+}
+
+/// In any of its ways.
+pub(crate) fn is_klamm(name: &str) -> bool {
+    name.split(':').next() == Some("klamm")
+}
+
 impl Contender {
-    pub(crate) fn is_floor(&self) -> bool {
-        self.peer.name == "floor"
-    }
-
-    pub(crate) fn is_klamm(&self) -> bool {
-        self.peer.name == "klamm"
-    }
-
-    /// A way to read is no second way to write.
+    /// A way to read is no second way to write, and settings for throughput change nothing where there is none. Nobody waits
+    /// in the floor.
     pub(crate) fn takes_part(&self, kind: Kind) -> bool {
         let variant = self.variant.as_deref();
         let only_reads = variant.is_some_and(|variant| self.peer.reads_by.contains(&variant));
-        matches!(kind, Kind::Read | Kind::Neighbours(_)) || !only_reads
+        match kind {
+            Kind::Read => true,
+            Kind::Write => !only_reads,
+            Kind::Neighbours(_) => !self.tuned,
+            Kind::Latency | Kind::Idle => !only_reads && !self.tuned,
+            Kind::LongPoll => !only_reads && !self.tuned && !is_floor(&self.name),
+        }
     }
 
     pub(crate) fn reads_one_in(&self) -> u64 {
@@ -178,6 +193,10 @@ impl Contender {
             // Interfaces are there to be faster.
             Some(_) => 1,
         }
+    }
+
+    pub(crate) fn writes_one_in(&self) -> u64 {
+        self.peer.writes_one_in[usize::from(self.tuned)]
     }
 
     /// The program with what only this contender is given behind the task.

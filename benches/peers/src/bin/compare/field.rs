@@ -9,13 +9,15 @@ use std::{
 };
 
 use crate::{
-    contenders::Contender,
+    contenders::{self, Contender},
+    longpoll,
     options::Options,
-    race::rounds,
+    race::turns,
     rows::{A_SECOND, Kind, Load, Trial},
     runs::{Race, Run, Turn},
     support::{fast_java_tool, run_folder},
     topics::Topics,
+    watch::Watch,
 };
 
 /// Values: as benches of writing have them, so many that no codec sees one twice, and few enough to stay near the
@@ -25,6 +27,8 @@ const POOL: usize = 4 << 20;
 pub(crate) struct Field<'a> {
     options: &'a Options,
     topics: Topics,
+    /// In a cluster behind a proxy: for who is to be watched.
+    watched: Option<Topics>,
     /// Topics to read from, with the number of their records.
     filled: Vec<(Filled, u64, String)>,
     /// For values, and for what programs say; goes when this program does.
@@ -44,6 +48,7 @@ impl<'a> Field<'a> {
         Self {
             options,
             topics: Topics::new(options.bootstrap.clone()),
+            watched: None,
             filled: Vec::new(),
             folder: run_folder(),
         }
@@ -53,6 +58,9 @@ impl<'a> Field<'a> {
     pub(crate) fn race(&mut self, trial: &Trial, contenders: &[Contender]) -> Vec<Race> {
         let contenders: Vec<_> = contenders.iter().filter(|one| one.takes_part(trial.kind)).collect();
         let to_read = self.topics_of(trial);
+        if trial.kind == Kind::LongPoll && self.options.bootstrap.is_none() {
+            self.watched = Some(longpoll::topics());
+        }
         let mut failures = vec![None; contenders.len()];
         let mut turn = |at: usize| {
             if failures[at].is_some() {
@@ -63,11 +71,15 @@ impl<'a> Field<'a> {
             thread::sleep(Duration::from_millis(50));
             turn.map_err(|failure| failures[at] = Some(failure)).ok()
         };
-        let turns = match trial.kind {
-            // Nothing is cold that would have to be warmed.
-            Kind::Idle => (0..contenders.len()).map(|at| vec![turn(at)]).collect(),
-            _ => rounds(self.options.rounds, contenders.len(), turn),
+        for at in (0..contenders.len()).filter(|&at| warms_up(trial.kind, contenders[at])) {
+            turn(at);
+        }
+        let rounds = match trial.kind {
+            // Nothing is there to vary, or nobody is compared with others.
+            Kind::Idle | Kind::LongPoll => 1,
+            _ => self.options.rounds,
         };
+        let turns = turns(rounds, contenders.len(), turn);
         let races = contenders.iter().zip(turns).zip(failures);
         races
             .map(|((contender, turns), failure)| Race::new(contender, turns, failure))
@@ -79,6 +91,7 @@ impl<'a> Field<'a> {
         for (_, _, topic) in self.filled.drain(..) {
             self.topics.delete(&topic);
         }
+        self.watched = None;
     }
 
     fn turn(&self, trial: &Trial, to_read: &[String], contender: &Contender) -> Result<Turn, String> {
@@ -91,6 +104,7 @@ impl<'a> Field<'a> {
             Kind::Write => Ok(vec![self.write(trial, contender)?]),
             Kind::Latency => Ok(vec![self.delay(trial, contender)?]),
             Kind::Idle => Ok(vec![self.rest(trial, contender)?]),
+            Kind::LongPoll => Ok(vec![self.wait(trial, contender)?]),
         }
     }
 
@@ -112,19 +126,20 @@ impl<'a> Field<'a> {
 
     fn write(&self, trial: &Trial, contender: &Contender) -> Result<Run, String> {
         let values = self.values(&trial.load, b"");
+        let messages = (trial.messages / contender.writes_one_in()).max(1);
         let topic = self.topics.create(trial.partitions);
         let mut command = self.command(contender, "produce", &topic);
         command
-            .args(["--messages", &trial.messages.to_string()])
+            .args(["--messages", &messages.to_string()])
             .arg("--values")
             .arg(values)
             .args(["--value-bytes", &trial.load.value_bytes.to_string()])
             .args(["--compression", trial.load.codec]);
-        let run = self.run(command, trial.messages);
+        let run = self.run(command, messages);
         let written = self.topics.records_in(&topic, trial.partitions) as u64;
         self.topics.delete(&topic);
         match run {
-            Ok(_) if written != trial.messages => Err(format!("{written} records are there, not {}", trial.messages)),
+            Ok(_) if written != messages => Err(format!("{written} records are there, not {messages}")),
             run => run,
         }
     }
@@ -150,12 +165,24 @@ impl<'a> Field<'a> {
         run
     }
 
+    fn wait(&self, trial: &Trial, contender: &Contender) -> Result<Run, String> {
+        let topics = self.watched.as_ref().unwrap_or(&self.topics);
+        let watch = self.watched.as_ref().map(|topics| Watch::over(topics.kafka().proxy(1)));
+        let [read, written] = [(), ()].map(|()| topics.create(trial.partitions));
+        let mut command = command(contender, "longpoll", topics, &read);
+        command
+            .args(["--written", &written])
+            .args(["--seconds", &trial.seconds.to_string()]);
+        let mut run = self.run(command, 0);
+        if let (Ok(run), Some(watch)) = (&mut run, watch) {
+            longpoll::add_seen(run, &watch);
+        }
+        [read, written].iter().for_each(|topic| topics.delete(topic));
+        run
+    }
+
     fn command(&self, contender: &Contender, task: &str, topic: &str) -> Command {
-        let mut command = contender.command(task);
-        command
-            .args(["--bootstrap", &self.topics.bootstrap()])
-            .args(["--topic", topic]);
-        command
+        command(contender, task, &self.topics, topic)
     }
 
     fn run(&self, command: Command, messages: u64) -> Result<Run, String> {
@@ -169,7 +196,7 @@ impl<'a> Field<'a> {
         let idle_partitions = match trial.kind {
             Kind::Read => vec![0],
             Kind::Neighbours(all) => vec![0, all - trial.partitions],
-            Kind::Write | Kind::Latency | Kind::Idle => vec![],
+            Kind::Write | Kind::Latency | Kind::Idle | Kind::LongPoll => vec![],
         };
         let wanted = idle_partitions.into_iter().map(|idle_partitions| Filled {
             load: trial.load,
@@ -228,4 +255,22 @@ impl<'a> Field<'a> {
         }
         file
     }
+}
+
+/// Whether it runs once before all, for nothing: so that caches are full, and the broker is warm.
+fn warms_up(kind: Kind, contender: &Contender) -> bool {
+    match kind {
+        Kind::Read | Kind::Write | Kind::Neighbours(_) => !contender.tuned,
+        // Each warms up for itself, when the broker has.
+        Kind::Latency => contenders::is_floor(&contender.name) || contenders::is_klamm(&contender.name),
+        Kind::Idle | Kind::LongPoll => false,
+    }
+}
+
+fn command(contender: &Contender, task: &str, topics: &Topics, topic: &str) -> Command {
+    let mut command = contender.command(task);
+    command
+        .args(["--bootstrap", &topics.bootstrap()])
+        .args(["--topic", topic]);
+    command
 }

@@ -16,6 +16,12 @@ pub(crate) struct Options {
     pub(crate) limit: Duration,
     pub(crate) bootstrap: Option<String>,
     pub(crate) json: Option<PathBuf>,
+    /// What earlier runs have written with `json`.
+    pub(crate) from: Vec<PathBuf>,
+    /// Whether the documents are to say what came out.
+    pub(crate) write: bool,
+    /// No row begins later.
+    pub(crate) deadline: Option<Duration>,
 }
 
 impl Options {
@@ -30,6 +36,9 @@ impl Options {
             limit: Duration::from_secs(180),
             bootstrap: None,
             json: None,
+            from: Vec::new(),
+            write: false,
+            deadline: None,
         };
         while let Some(arg) = args.next() {
             match arg.as_str() {
@@ -44,13 +53,23 @@ impl Options {
                 "--limit" => options.limit = Duration::from_secs(value(&arg, args.next())?),
                 "--bootstrap" => options.bootstrap = Some(value(&arg, args.next())?),
                 "--json" => options.json = Some(value(&arg, args.next())?),
+                "--from" => {
+                    let files: String = value(&arg, args.next())?;
+                    options.from = files.split(',').map(PathBuf::from).collect();
+                }
+                "--write" => options.write = true,
+                "--deadline" => {
+                    let minutes: u64 = value(&arg, args.next())?;
+                    options.deadline = Some(Duration::from_secs(minutes * 60));
+                }
                 name => {
                     let row = Row::named(name).ok_or_else(|| format!("nothing is called {name:?}"))?;
                     options.rows.push(row);
                 }
             }
         }
-        if options.rows.is_empty() {
+        // Who has measured already measures again only what he names.
+        if options.rows.is_empty() && options.from.is_empty() {
             options.rows = Row::all().collect();
         }
         if options.rounds == 0 {
@@ -79,6 +98,8 @@ mod tests {
         assert_eq!((all.rows.len(), all.rounds), (Row::all().count(), 5));
         let some = options("read-lz4 --peers java,franz idle").expect("understood");
         assert_eq!(some.rows.len(), 2);
+        let none = options("--from a.json,b.json --write").expect("understood");
+        assert_eq!((none.rows.len(), none.from.len()), (0, 2));
         assert_eq!(some.peers.expect("given"), ["java", "franz"]);
     }
 

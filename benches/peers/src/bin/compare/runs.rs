@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use crate::{contenders::Contender, race, rows::Trial, support::Process};
+use crate::{contenders, contenders::Contender, race, support::Process};
 
 /// What a program has printed.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(crate) type Turn = Vec<Run>;
 #[derive(Debug)]
 pub(crate) struct Race {
     pub(crate) name: String,
-    pub(crate) is_floor: bool,
-    pub(crate) is_klamm: bool,
     /// Round by round.
     turns: Vec<Option<Turn>>,
     /// Why it was left out of those that are missing.
@@ -55,9 +53,18 @@ impl Run {
         }
     }
 
+    fn from_json(fields: &Value) -> Option<Self> {
+        fields.as_object().cloned().map(Self)
+    }
+
     /// Not a number, when it was not said.
     pub(crate) fn number(&self, name: &str) -> f64 {
         self.0.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN)
+    }
+
+    pub(crate) fn add(&mut self, name: &str, number: f64) {
+        // What is no number is none in JSON.
+        self.0.insert(name.to_owned(), number.into());
     }
 
     /// Millions of messages a second, from the creation of the client on.
@@ -88,11 +95,17 @@ impl Race {
     pub(crate) fn new(contender: &Contender, turns: Vec<Option<Turn>>, failure: Option<String>) -> Self {
         Self {
             name: contender.name.clone(),
-            is_floor: contender.is_floor(),
-            is_klamm: contender.is_klamm(),
             turns,
             failure,
         }
+    }
+
+    pub(crate) fn is_floor(&self) -> bool {
+        contenders::is_floor(&self.name)
+    }
+
+    pub(crate) fn is_klamm(&self) -> bool {
+        contenders::is_klamm(&self.name)
     }
 
     /// Not a number without any.
@@ -114,24 +127,20 @@ impl Race {
     }
 
     /// Everything, run by run.
-    pub(crate) fn raw(&self, trial: &Trial) -> Vec<Value> {
-        let turns = self.turns.iter().enumerate();
-        let runs =
-            turns.flat_map(|(round, turn)| turn.iter().flatten().enumerate().map(move |(at, run)| (round, at, run)));
-        let runs = runs.map(|(round, at, run)| {
-            let mut run = run.0.clone();
-            run.insert("row".to_owned(), trial.name.clone().into());
-            run.insert("entry".to_owned(), self.name.clone().into());
-            run.insert("round".to_owned(), (round + 1).into());
-            run.insert("among_idle".to_owned(), (at == 1).into());
-            Value::Object(run)
-        });
-        let failure = self.failure.as_ref().map(|failure| {
-            let fields = [("row", &trial.name), ("entry", &self.name), ("failure", failure)];
-            let fields = fields.map(|(name, value)| (name.to_owned(), value.clone().into()));
-            Value::Object(Map::from_iter(fields))
-        });
-        runs.chain(failure).collect()
+    pub(crate) fn to_json(&self) -> Value {
+        let runs = |turn: &Turn| turn.iter().map(|run| Value::Object(run.0.clone())).collect();
+        let turns = self.turns.iter().map(|turn| turn.as_ref().map_or(Value::Null, runs));
+        json!({"name": self.name, "turns": turns.collect::<Value>(), "failure": self.failure})
+    }
+
+    pub(crate) fn from_json(fields: &Value) -> Option<Self> {
+        let runs = |turn: &Value| turn.as_array()?.iter().map(Run::from_json).collect();
+        let failure = fields.get("failure").and_then(Value::as_str);
+        Some(Self {
+            name: fields.get("name")?.as_str()?.to_owned(),
+            turns: fields.get("turns")?.as_array()?.iter().map(runs).collect(),
+            failure: failure.map(str::to_owned),
+        })
     }
 }
 
@@ -166,8 +175,6 @@ mod tests {
     fn ratios_are_taken_within_rounds() {
         let race = |rates: &[f64]| Race {
             name: String::new(),
-            is_floor: false,
-            is_klamm: false,
             turns: rates
                 .iter()
                 .map(|&rate| (rate > 0.0).then(|| vec![run(rate)]))
@@ -179,6 +186,18 @@ mod tests {
         assert_eq!(slow.ratio(&fast, rate), 0.5);
         assert_eq!(slow.median(rate), 4.0);
         assert!(race(&[0.0]).ratio(&fast, rate).is_nan());
+    }
+
+    #[test]
+    fn what_was_measured_is_read_again_as_it_was() {
+        let race = Race {
+            name: "klamm:group".to_owned(),
+            turns: vec![Some(vec![run(1.0), run(2.0)]), None],
+            failure: Some("no broker".to_owned()),
+        };
+        let again = Race::from_json(&race.to_json()).expect("a race");
+        assert_eq!(format!("{again:?}"), format!("{race:?}"));
+        assert!(again.is_klamm() && !again.is_floor());
     }
 
     fn run(rate: f64) -> Run {

@@ -35,12 +35,27 @@ const AMONG_BEHIND_FIRST: Measure = Measure {
     more_is_better: true,
 };
 
+const BESIDE: Measure = less("slowest p99, of without", |turn| slowest(turn, "p99"));
+const BESIDE_MIDDLE: Measure = less("slowest p50, of without", |turn| slowest(turn, "p50"));
+
 const fn less(name: &'static str, of: fn(&Turn) -> f64) -> Measure {
     Measure {
         name,
         of,
         more_is_better: false,
     }
+}
+
+/// Of the kinds of call that were measured: how many times as long they take beside a long poll.
+fn slowest(turn: &Turn, percentile: &str) -> f64 {
+    let calls = ["commit", "heartbeat", "metadata", "produce"];
+    let ratios = calls.map(|call| beside(turn, call, percentile));
+    ratios.into_iter().fold(f64::NAN, f64::max)
+}
+
+fn beside(turn: &Turn, call: &str, percentile: &str) -> f64 {
+    let number = |prefix: &str| turn[0].number(&format!("{call}_{prefix}{percentile}_us"));
+    number("") / number("without_")
 }
 
 fn peak(turn: &Turn) -> f64 {
@@ -54,12 +69,18 @@ fn measures(kind: Kind) -> [Measure; 2] {
         Kind::Latency => [MIDDLE, LAST],
         Kind::Idle => [IDLE, PEAK],
         Kind::Neighbours(_) => [AMONG, AMONG_BEHIND_FIRST],
+        Kind::LongPoll => [BESIDE, BESIDE_MIDDLE],
     }
 }
 
 /// Whether what is measured is a ratio already, of a client to itself.
 fn is_ratio(kind: Kind) -> bool {
-    matches!(kind, Kind::Neighbours(_))
+    matches!(kind, Kind::Neighbours(_) | Kind::LongPoll)
+}
+
+/// Whether it is about moments, not amounts: one is as slow as its processor, however many there are.
+fn has_rate(kind: Kind) -> bool {
+    matches!(kind, Kind::Read | Kind::Write | Kind::Neighbours(_))
 }
 
 /// Whether it says something how many times the floor's a figure is.
@@ -69,8 +90,9 @@ fn has_floor(kind: Kind) -> bool {
 
 // ---- one trial ----
 
+/// Without a title.
 pub(crate) fn of_trial(trial: &Trial, races: &[Race]) -> String {
-    let floor = races.iter().find(|race| race.is_floor);
+    let floor = races.iter().find(|race| race.is_floor());
     let mut columns = vec!["".to_owned()];
     columns.extend(measures(trial.kind).map(|measure| measure.name.to_owned()));
     columns.extend(others(trial.kind).into_iter().map(|(name, _)| name.to_owned()));
@@ -89,12 +111,7 @@ pub(crate) fn of_trial(trial: &Trial, races: &[Race]) -> String {
         cells
     });
     let table = table(columns, lines);
-    format!(
-        "### {}\n\n{}\n\n{table}{}",
-        trial.name,
-        about(trial),
-        words(trial, races)
-    )
+    format!("{}\n\n{table}{}", about(trial), words(trial, races))
 }
 
 type Column = (&'static str, fn(&Turn) -> f64);
@@ -115,6 +132,19 @@ fn others(kind: Kind) -> Vec<Column> {
             ("among M msg/s", |turn| turn[1].rate()),
             ("among CPU s/M", |turn| turn[1].processor()),
             peak,
+        ],
+        Kind::LongPoll => vec![
+            ("commit p99", |turn| beside(turn, "commit", "p99")),
+            ("heartbeat p99", |turn| beside(turn, "heartbeat", "p99")),
+            ("metadata p99", |turn| beside(turn, "metadata", "p99")),
+            ("produce p99", |turn| beside(turn, "produce", "p99")),
+            ("commit p99 µs", |turn| turn[0].number("commit_p99_us")),
+            ("heartbeat p99 µs", |turn| turn[0].number("heartbeat_p99_us")),
+            ("metadata p99 µs", |turn| turn[0].number("metadata_p99_us")),
+            ("produce p99 µs", |turn| turn[0].number("produce_p99_us")),
+            ("fetches waiting", |turn| turn[0].number("fetches_waiting")),
+            ("without", |turn| turn[0].number("fetches_without_waiting")),
+            ("calls of each", |turn| turn[0].number("calls")),
         ],
     }
 }
@@ -138,6 +168,10 @@ fn about(trial: &Trial) -> String {
                 "{records}, in {partitions} of {partitions} partitions and of {all}; {work_ns} ns of work for each."
             )
         }
+        Kind::LongPoll => format!(
+            "{seconds} s of calls in turns, beside a Fetch that waits 10 s in the broker for {partitions} idle partitions, and \
+             without; behind a proxy."
+        ),
     }
 }
 
@@ -150,7 +184,7 @@ fn remarks(trial: &Trial, race: &Race) -> String {
         remarks.push("not idempotent".to_owned());
     }
     let messages = race.median(|turn| turn[0].number("messages"));
-    if messages < trial.messages as f64 {
+    if has_rate(trial.kind) && messages < trial.messages as f64 {
         remarks.push(format!("{messages} records"));
     }
     remarks.extend(text("note"));
@@ -164,7 +198,7 @@ fn words(trial: &Trial, races: &[Race]) -> String {
         return String::new();
     }
     let measures = measures(trial.kind);
-    let klamm = races.iter().filter(|race| race.is_klamm);
+    let klamm = races.iter().filter(|race| race.is_klamm());
     let lines = klamm.map(|klamm| {
         let each = measures.iter().filter_map(|measure| {
             let best = best(races, measure)?;
@@ -182,7 +216,7 @@ fn words(trial: &Trial, races: &[Race]) -> String {
 
 /// Of the peers, by the median.
 fn best<'a>(races: &'a [Race], measure: &Measure) -> Option<&'a Race> {
-    let peers = races.iter().filter(|race| !race.is_floor && !race.is_klamm);
+    let peers = races.iter().filter(|race| !race.is_floor() && !race.is_klamm());
     let known = peers.filter(|race| !race.median(measure.of).is_nan());
     let by = |race: &&Race| {
         let value = race.median(measure.of);
@@ -193,7 +227,8 @@ fn best<'a>(races: &'a [Race], measure: &Measure) -> Option<&'a Race> {
 
 // ---- all of them ----
 
-pub(crate) fn of_all(trials: &[(Trial, Vec<Race>)]) -> String {
+/// Each in a line.
+pub(crate) fn of_all(results: &[(Trial, Vec<Race>)]) -> String {
     let columns = [
         "",
         "of what",
@@ -204,33 +239,90 @@ pub(crate) fn of_all(trials: &[(Trial, Vec<Race>)]) -> String {
         "klamm, of the best peer's",
         "klamm's peak MB",
     ];
-    let lines = trials.iter().map(|(trial, races)| line(trial, races));
-    format!("## All\n\n{}", table(columns.map(str::to_owned).into(), lines))
+    let lines = results.iter().map(|(trial, races)| {
+        let line = Line::new(trial, races);
+        [
+            trial.name.clone(),
+            line.measured,
+            line.floor,
+            line.klamm,
+            line.best,
+            line.of_floor,
+            line.of_best,
+            line.peak,
+        ]
+    });
+    table(columns.map(str::to_owned).into(), lines.map(Vec::from))
 }
 
-fn line(trial: &Trial, races: &[Race]) -> Vec<String> {
-    let measures = measures(trial.kind);
-    let floor = races.iter().find(|race| race.is_floor);
-    let klamm = races.iter().find(|race| race.is_klamm);
-    let both = |of: &dyn Fn(&Measure) -> String| measures.each_ref().map(of).join(" / ");
-    let medians = |race: Option<&Race>| both(&|measure| short(race.map_or(f64::NAN, |race| race.median(measure.of))));
-    let ratio = |other: Option<&Race>, measure: &Measure| {
-        let ratio = klamm.zip(other).map(|(klamm, other)| klamm.ratio(other, measure.of));
-        short(ratio.unwrap_or(f64::NAN))
-    };
-    vec![
-        trial.name.clone(),
-        both(&|measure| measure.name.to_owned()),
-        medians(floor),
-        medians(klamm),
-        both(&|measure| {
-            let best = best(races, measure).map(|best| format!("{} ({})", short(best.median(measure.of)), best.name));
-            best.unwrap_or_else(|| short(f64::NAN))
-        }),
-        both(&|measure| ratio(floor.filter(|_| has_floor(trial.kind)), measure)),
-        both(&|measure| ratio(best(races, measure).filter(|_| !is_ratio(trial.kind)), measure)),
-        short(klamm.map_or(f64::NAN, |klamm| klamm.median(peak))),
-    ]
+/// Whether whoever meets klamm for the first time is shown it: amounts and delays, which have a floor.
+pub(crate) fn is_shown(trial: &Trial) -> bool {
+    has_floor(trial.kind)
+}
+
+/// The same of what is shown to him.
+pub(crate) fn of_most(results: &[(Trial, Vec<Race>)]) -> String {
+    let columns = [
+        "",
+        "floor",
+        "klamm",
+        "best peer",
+        "of the floor's",
+        "of the best peer's",
+        "peak memory",
+    ];
+    let shown = results.iter().filter(|(trial, _)| is_shown(trial));
+    let lines = shown.map(|(trial, races)| {
+        let line = Line::new(trial, races);
+        [
+            format!("`{}`", trial.name),
+            line.floor,
+            format!("**{}**", line.klamm),
+            line.best,
+            line.of_floor,
+            line.of_best,
+            format!("{} MB", line.peak),
+        ]
+    });
+    table(columns.map(str::to_owned).into(), lines.map(Vec::from))
+}
+
+/// What there is to say in short: two figures in most cells.
+struct Line {
+    measured: String,
+    floor: String,
+    klamm: String,
+    best: String,
+    of_floor: String,
+    of_best: String,
+    peak: String,
+}
+
+impl Line {
+    fn new(trial: &Trial, races: &[Race]) -> Self {
+        let measures = measures(trial.kind);
+        let floor = races.iter().find(|race| race.is_floor());
+        let klamm = races.iter().find(|race| race.is_klamm());
+        let both = |of: &dyn Fn(&Measure) -> String| measures.each_ref().map(of).join(" / ");
+        let median = |race: &Race, measure: &Measure| short(race.median(measure.of));
+        let medians = |race: Option<&Race>| both(&|measure| race.map_or_else(nothing, |race| median(race, measure)));
+        let ratio = |other: Option<&Race>, measure: &Measure| {
+            let ratio = klamm.zip(other).map(|(klamm, other)| klamm.ratio(other, measure.of));
+            short(ratio.unwrap_or(f64::NAN))
+        };
+        Self {
+            measured: both(&|measure| measure.name.to_owned()),
+            floor: medians(floor),
+            klamm: medians(klamm),
+            best: both(&|measure| {
+                let named = |best: &Race| format!("{} ({})", median(best, measure), best.name);
+                best(races, measure).map_or_else(nothing, named)
+            }),
+            of_floor: both(&|measure| ratio(floor.filter(|_| has_floor(trial.kind)), measure)),
+            of_best: both(&|measure| ratio(best(races, measure).filter(|_| !is_ratio(trial.kind)), measure)),
+            peak: short(klamm.map_or(f64::NAN, |klamm| klamm.median(peak))),
+        }
+    }
 }
 
 // ---- text ----
@@ -254,6 +346,10 @@ fn table(columns: Vec<String>, lines: impl Iterator<Item = Vec<String>>) -> Stri
         }
     }
     text
+}
+
+fn nothing() -> String {
+    short(f64::NAN)
 }
 
 /// Three digits that count, or as many as there are before the point.

@@ -24,10 +24,13 @@ use std::{
     time::Duration,
 };
 
-use klamm_peers::{Consume, Delays, Idle, Latency, Meter, Produce, Reading, Report, Task, rest, run, unsupported};
+use klamm_peers::{
+    Calls, Consume, Delays, HEARTBEATS, Idle, Latency, LongPoll, Meter, Produce, Reading, Report, Side, Task, rest,
+    run, unsupported,
+};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::KafkaError,
     message::DeliveryResult,
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext, ThreadedProducer},
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Produce(task) => produce(&task),
         Task::Latency(task) => latency(&task),
         Task::Idle(task) => idle(&task),
+        Task::LongPoll(task) => longpoll(&task),
     })
 }
 
@@ -306,4 +310,78 @@ fn idle(task: &Idle) -> Report {
         done.store(true, Ordering::Relaxed);
         report
     })
+}
+
+// ---- beside a long poll ----
+
+fn longpoll(task: &LongPoll) -> Report {
+    let members = Side::BOTH.map(|side| Member::join(task, side));
+    let member = |side| &members[usize::from(side == Side::Paused)];
+    let mut calls = Calls::begin(task);
+    while calls.go_on() {
+        for side in calls.sides("commit") {
+            let Member { consumer, .. } = member(side);
+            assert!(consumer.poll(Duration::ZERO).is_none(), "nothing is to be read");
+            let mut offsets = consumer.assignment().expect("what it was given");
+            offsets.set_all_offsets(Offset::Offset(0)).expect("offsets");
+            let committed = calls.time("commit", side, || consumer.commit(&offsets, CommitMode::Sync));
+            committed.expect("the coordinator is there");
+        }
+        for side in calls.sides("metadata") {
+            let Member { consumer, .. } = member(side);
+            let found = calls.time("metadata", side, || {
+                consumer.fetch_metadata(Some(&task.written), PATIENCE)
+            });
+            assert_eq!(found.expect("metadata").topics().len(), 1);
+        }
+        for side in calls.sides("produce") {
+            let Member { producer, .. } = member(side);
+            let written = calls.time("produce", side, || {
+                send(
+                    |record| producer.send(record),
+                    &task.written,
+                    b"written",
+                    || thread::sleep(ROOM),
+                );
+                producer.flush(PATIENCE)
+            });
+            written.expect("it is in the log");
+        }
+    }
+    calls.end()
+}
+
+/// A group of one, and a producer: there is no client that both could share.
+struct Member {
+    consumer: BaseConsumer,
+    producer: ThreadedProducer<Acknowledged>,
+}
+
+impl Member {
+    fn join(task: &LongPoll, side: Side) -> Self {
+        let mut config = reading_config(&task.bootstrap, &task.topic, true, false);
+        config
+            .set("client.id", side.client_id())
+            .set("group.id", format!("{}-{}", side.client_id(), task.topic))
+            .set("enable.auto.commit", "false")
+            .set("heartbeat.interval.ms", HEARTBEATS.as_millis().to_string())
+            .set("fetch.wait.max.ms", side.max_wait().as_millis().to_string());
+        let consumer = consumer(&config, &task.topic, true);
+        let assigned = || consumer.assignment().expect("what it was given");
+        while assigned().count() == 0 {
+            assert!(consumer.poll(WAIT).is_none(), "nothing is to be read");
+        }
+        if side == Side::Paused {
+            consumer.pause(&assigned()).expect("they are its own");
+        }
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &task.bootstrap)
+            .set("client.id", side.client_id())
+            .set("linger.ms", "0");
+        Self {
+            producer: threaded(&config, &Acknowledged::default()),
+            consumer,
+        }
+    }
 }
