@@ -153,8 +153,8 @@ impl Groups {
 impl Group {
     fn type_name(&self) -> &'static str {
         match self {
-            Self::Classic(_) => "Classic",
-            Self::Consumer(_) => "Consumer",
+            Self::Classic(_) => "classic",
+            Self::Consumer(_) => "consumer",
         }
     }
 

@@ -299,9 +299,13 @@ fn sync_and_heartbeat_look_at_member_generation_and_protocol() {
     );
     let other = sync_request(&follower, generation).with_protocol_name(Some(text("other")));
     assert_eq!(
-        now(clients.groups.sync(&other, clients.now)).error_code,
+        now(clients.groups.sync(&other, 5, clients.now)).error_code,
         code::INCONSISTENT_GROUP_PROTOCOL
     );
+    let nameless = sync_request(&follower, generation).with_protocol_name(None);
+    let said = |clients: &mut Clients, version| now(clients.groups.sync(&nameless, version, clients.now)).error_code;
+    assert_eq!(said(&mut clients, 4), 0);
+    assert_eq!(said(&mut clients, 5), code::INCONSISTENT_GROUP_PROTOCOL);
 }
 
 #[test]
