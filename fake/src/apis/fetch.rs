@@ -32,7 +32,7 @@ const READ_COMMITTED: i8 = 1;
 /// `None` if the broker ended before there was an answer.
 pub(crate) fn answer(context: &Context<'_>, request: &FetchRequest) -> Option<FetchResponse> {
     let node = context.caller.node;
-    let begun = context.shared.change(|state| {
+    let begun = context.shared.note(|state| {
         let now = state.clock.now();
         if let Some(code) = context.refuses.filter(|code| of_session(*code)) {
             return Some((now, Err(code)));
@@ -46,18 +46,15 @@ pub(crate) fn answer(context: &Context<'_>, request: &FetchRequest) -> Option<Fe
         Err(code) => return Some(FetchResponse::default().with_error_code(code)),
     };
     let until = began + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let mut plan = Some(plan);
-    context.shared.wait(&context.caller, |state, now| {
-        let Some(asked) = plan.take() else {
-            return Step::Wait(None);
-        };
-        let answers = look(state, context, request, &asked);
-        if now < until && !is_worth_it(state, request, &asked, &answers) {
-            plan = Some(asked);
-            return Step::Wait(Some(until));
+    let answers = context.shared.wait(&context.caller, |state, now| {
+        let answers = look(state, context, request, &plan);
+        if now >= until || is_worth_it(state, request, &plan, &answers) {
+            Step::Done(answers)
+        } else {
+            Step::Wait(Some(until))
         }
-        Step::Done(finish(state, context, asked, answers))
-    })
+    })?;
+    Some(context.shared.note(|state| finish(state, context, plan, answers)))
 }
 
 /// Errors of the whole answer; others are those of partitions.

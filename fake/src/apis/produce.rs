@@ -42,10 +42,10 @@ struct Waiting {
 pub(crate) fn answer(context: &Context<'_>, request: ProduceRequest) -> Option<ProduceResponse> {
     let (acks, timeout) = (request.acks, u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut waiting = Vec::new();
-    let (mut response, began) = context.shared.change(|state| {
+    let (mut response, began) = context.shared.change_alive(&context.caller, |state| {
         let response = append_all(state, context, request, &mut waiting);
         (response, state.clock.now())
-    });
+    })?;
     if acks != -1 {
         return Some(response);
     }
