@@ -246,6 +246,7 @@ impl Groups {
             return nobody_leaves(request, version);
         };
         let response = group.leave(request, version, &limits, now);
+        group.tick(&limits, now);
         self.collect(group_id);
         response
     }

@@ -329,6 +329,16 @@ fn whoever_leaves_is_gone_at_once() {
 }
 
 #[test]
+fn a_group_whose_last_member_leaves_is_empty_though_somebody_was_given_an_id() {
+    let mut clients = Clients::new();
+    let (member_id, joined) = clients.join_new();
+    now(joined);
+    now(clients.join(9, &join_request("")));
+    clients.leave(&[(&member_id, None)]);
+    assert_eq!(clients.groups.describe(&group_id(), 6).group_state.as_str(), "Empty");
+}
+
+#[test]
 fn a_join_that_waits_is_answered_when_its_member_is_removed() {
     let mut clients = Clients::new();
     let (leader, _, _) = clients.stable_pair();
