@@ -113,6 +113,12 @@ impl State {
         self.node(id).is_some_and(|node| node.is_up)
     }
 
+    /// The brokers that run.
+    pub(crate) fn alive(&self) -> Vec<i32> {
+        let up = self.nodes.iter().filter(|node| node.is_up);
+        up.map(|node| node.id).collect()
+    }
+
     pub(crate) fn throttle_ms(&self) -> i32 {
         self.throttle.as_millis() as i32
     }
@@ -127,12 +133,7 @@ impl State {
         if let Some(node) = self.coordinators.get(group).filter(|node| self.is_up(**node)) {
             return *node;
         }
-        let alive: Vec<i32> = self
-            .nodes
-            .iter()
-            .filter(|node| node.is_up)
-            .map(|node| node.id)
-            .collect();
+        let alive = self.alive();
         let mut hasher = DefaultHasher::new();
         group.hash(&mut hasher);
         let Some(pick) = hasher.finish().checked_rem(alive.len() as u64) else {

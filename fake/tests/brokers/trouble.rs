@@ -1,9 +1,9 @@
 //! Brokers that crash and come back, leaders that move, records that are lost.
 
-use kafka_protocol::messages::{FetchRequest, FindCoordinatorRequest};
-use klamm_fake::FakeCluster;
+use kafka_protocol::messages::{FetchRequest, FindCoordinatorRequest, ProduceRequest};
+use klamm_fake::{Action, Api, FakeCluster};
 
-use crate::raw::{Connection, Records, fetch, from, records, until};
+use crate::raw::{Connection, Records, fetch, from, produce, records, until};
 
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
@@ -133,4 +133,20 @@ fn a_coordinator_moves_where_a_test_puts_it() {
     assert_eq!(Connection::to(&cluster, 1).ask(&request, 2).node_id.0, other);
     cluster.crash(other);
     assert_ne!(cluster.coordinator("g"), other);
+}
+
+#[test]
+fn what_came_before_a_crash_is_not_done_after_it() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let handle = cluster.clone();
+    cluster.once(Api::Produce, move |_| {
+        handle.crash(1);
+        handle.restart(1).unwrap();
+        Action::Pass
+    });
+    let mut connection = Connection::to(&cluster, 1);
+    connection.send(&produce("t", 0, records(1)), 12);
+    assert_eq!(connection.answer::<ProduceRequest>(12), None);
+    assert_eq!(cluster.end_offset("t", 0), 0);
+    cluster.close();
 }
