@@ -143,7 +143,8 @@ fn read_bare(bootstrap: &str, topic: &str, records: usize) {
             let of_broker = of_broker.filter(|&(partition, _)| leaders[partition] == *address);
             // Whoever has nothing left holds up the others no longer than it must.
             let request = bare::fetch_request_of(topic, of_broker, MAX_BYTES).with_max_wait_ms(1);
-            connection.fetch(&request, |partition, fetched| {
+            connection.write_fetch(&request);
+            bare::each_partition(connection.read(), |partition, fetched| {
                 let walked = reader.walk_values(fetched, |value| {
                     bytes += black_box(value).len();
                     seen += 1;

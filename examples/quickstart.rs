@@ -2,6 +2,11 @@
 //!
 //! It brings a broker along: one that runs inside this program. With `--bootstrap host:port` it uses yours.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "its members are threads, and it does not wait for ever"
+)]
+
 mod arguments;
 
 use std::{
