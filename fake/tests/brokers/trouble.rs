@@ -1,5 +1,7 @@
 //! Brokers that crash and come back, leaders that move, records that are lost.
 
+use std::sync::mpsc;
+
 use kafka_protocol::messages::{FetchRequest, FindCoordinatorRequest, ProduceRequest};
 use klamm_fake::{Action, Api, FakeCluster};
 
@@ -138,15 +140,24 @@ fn a_coordinator_moves_where_a_test_puts_it() {
 #[test]
 fn what_came_before_a_crash_is_not_done_after_it() {
     let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
-    let handle = cluster.clone();
+    let (handle, (restarted, wait)) = (cluster.clone(), mpsc::channel());
     cluster.once(Api::Produce, move |_| {
         handle.crash(1);
         handle.restart(1).unwrap();
+        restarted.send(()).unwrap();
         Action::Pass
     });
     let mut connection = Connection::to(&cluster, 1);
     connection.send(&produce("t", 0, records(1)), 12);
-    assert_eq!(connection.answer::<ProduceRequest>(12), None);
+    wait.recv().unwrap();
+    cluster.close(); // the connection's thread is over now
     assert_eq!(cluster.end_offset("t", 0), 0);
+}
+
+#[test]
+fn a_cluster_that_was_closed_stays_closed() {
+    let cluster = FakeCluster::builder().start().unwrap();
     cluster.close();
+    assert!(cluster.restart(1).is_err());
+    assert!(Connection::at(cluster.address(1)).is_err());
 }
