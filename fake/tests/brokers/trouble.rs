@@ -2,13 +2,17 @@
 
 use std::sync::mpsc;
 
-use kafka_protocol::messages::{FetchRequest, FindCoordinatorRequest, ProduceRequest};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, ProduceRequest,
+    create_topics_request::{CreatableTopic, CreatableTopicConfig},
+};
 use klamm_fake::{Action, Api, FakeCluster};
 
-use crate::raw::{Connection, Records, fetch, from, produce, records, until};
+use crate::raw::{Connection, Records, fetch, from, name, produce, records, until};
 
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 const OUT_OF_ORDER: i16 = 45;
 
 #[test]
@@ -160,4 +164,24 @@ fn a_cluster_that_was_closed_stays_closed() {
     cluster.close();
     assert!(cluster.restart(1).is_err());
     assert!(Connection::at(cluster.address(1)).is_err());
+}
+
+#[test]
+fn too_few_replicas_are_refused_to_who_wants_all() {
+    let cluster = FakeCluster::builder().brokers(2).start().unwrap();
+    let config = CreatableTopicConfig::default()
+        .with_name("min.insync.replicas".to_owned().into())
+        .with_value(Some("2".to_owned().into()));
+    let topic = CreatableTopic::default()
+        .with_name(name("t"))
+        .with_num_partitions(1)
+        .with_replication_factor(2)
+        .with_configs(vec![config]);
+    let mut connection = Connection::to(&cluster, 1);
+    connection.ask(&CreateTopicsRequest::default().with_topics(vec![topic]), 7);
+    assert_eq!(connection.produce("t", 0, records(1)).error_code, 0);
+    cluster.crash(2);
+    assert_eq!(connection.produce("t", 0, records(1)).error_code, NOT_ENOUGH_REPLICAS);
+    let leader_only = connection.ask(&produce("t", 0, records(1)).with_acks(1), 12);
+    assert_eq!(leader_only.responses[0].partition_responses[0].error_code, 0);
 }
