@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, FindCoordinatorRequest, ProduceRequest,
+    CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
 };
 use klamm_fake::{Action, Api, FakeCluster};
