@@ -35,6 +35,8 @@ pub(crate) struct State {
     /// By broker.
     pub(crate) sessions: HashMap<i32, Sessions>,
     pub(crate) last_producer_id: i64,
+    /// No broker starts any more.
+    pub(crate) is_closed: bool,
     names_by_id: HashMap<Uuid, String>,
     /// Makes topic IDs of this cluster differ from those of others.
     salt: u64,
@@ -87,6 +89,7 @@ impl State {
                 .map(|node| (node.id, Sessions::new(builder.limits.fetch_sessions)))
                 .collect(),
             last_producer_id: -1,
+            is_closed: false,
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
