@@ -127,8 +127,10 @@ impl Faults {
 
     /// What is to become of a request. No lock of the cluster's is held while hooks decide: they may do anything to it.
     pub(crate) fn decide(&self, request: &Request) -> Action {
-        let hooks = self.hooks.lock();
-        let hooks: Vec<_> = hooks.iter().filter(|hook| hook.api == request.api()).cloned().collect();
+        let hooks: Vec<_> = {
+            let hooks = self.hooks.lock();
+            hooks.iter().filter(|hook| hook.api == request.api()).cloned().collect()
+        };
         hooks.iter().find_map(|hook| hook.act(request)).unwrap_or(Action::Pass)
     }
 

@@ -49,7 +49,9 @@ pub(crate) enum Answer {
 pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     let shared = context.shared;
     match call {
-        Call::ApiVersions(_) => context.reply(&shared.look(|state| api_versions::answer(state, context))),
+        Call::ApiVersions(request) => {
+            context.reply(&shared.look(|state| api_versions::answer(state, context, &request)))
+        }
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
         Call::JoinGroup(request) => groups::join(context, &request),
         Call::SyncGroup(request) => groups::sync(context, &request),
