@@ -8,6 +8,7 @@ mod cluster;
 mod groups;
 
 mod reading;
+mod schedules;
 #[path = "../kafka/support/mod.rs"]
 mod support;
 mod topics;
