@@ -1,13 +1,13 @@
 //! Whether what was promised held: of the records that were written, and of those that were read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::records::RecordBatchDecoder;
 use klamm::TopicPartition;
 use klamm_fake::FakeCluster;
 
 use super::{member::Done, run::TOPIC, schedule::Schedule};
-use crate::support::{self, Checker, Ending, History, Log, Logged, LoggedBatch, Look, Outcome, Promise};
+use crate::support::{self, Checker, Ending, History, Log, Logged, LoggedBatch, Look, Outcome, Owned, Promise, What};
 
 /// All there is to judge by.
 pub(crate) struct Seen<'a> {
@@ -45,6 +45,9 @@ pub(crate) fn complaints(seen: Seen<'_>) -> Vec<String> {
     let counts = logs.iter().map(|(partition, log)| (*partition, log.records.len()));
     let checker = Checker::of(histories).wrote_all(TOPIC, &counts.collect());
     found.extend(group_complaints(schedule, &checker, &looks));
+    if !found.is_empty() {
+        found.extend(stories(checker.history()));
+    }
     found
 }
 
@@ -83,12 +86,50 @@ fn group_complaints(schedule: &Schedule, checker: &Checker, looks: &[Look]) -> V
     found
 }
 
+/// Whether its member was told that something of it could not be committed.
+fn could_not_commit(history: &History, owned: &Owned) -> bool {
+    let partition = &owned.partition;
+    let told = format!("CommitFailed {{ partition: {partition:?},");
+    history.lines[&owned.member].iter().any(|line| match &line.what {
+        What::Note { text } => {
+            text.starts_with(&told) && owned.from <= line.at && owned.to.is_none_or(|to| line.at <= to)
+        }
+        What::Closed { uncommitted, .. } => uncommitted.iter().any(|(one, _)| one == partition),
+        _ => false,
+    })
+}
+
+/// What else members have recorded, for whoever has to find out.
+fn stories(history: &History) -> Vec<String> {
+    let mut stories = Vec::new();
+    for (member, lines) in &history.lines {
+        let told = lines.iter().filter(|line| {
+            !matches!(
+                line.what,
+                What::Begin { .. } | What::End { .. } | What::Acking { .. } | What::Acked { .. } | What::Committed
+            )
+        });
+        let told: Vec<String> = told
+            .map(|line| format!("\n    {}: {:?}", since(line.at, history), line.what))
+            .collect();
+        stories.push(format!("{member} tells:{}", told.concat()));
+    }
+    stories
+}
+
+/// Milliseconds from the first thing that anybody has recorded.
+fn since(at: Duration, history: &History) -> u128 {
+    let first = history.lines.values().flatten().map(|line| line.at).min();
+    at.saturating_sub(first.unwrap_or(at)).as_millis()
+}
+
 /// How often records may come again: all that was begun and not committed, of each partition that a member has not given
 /// up in good order.
 fn repeatable(history: &History, looks: &[Look]) -> BTreeMap<TopicPartition, usize> {
     let mut allowed = BTreeMap::new();
     for owned in &history.owned {
-        if !matches!(owned.ending, Some(Ending::Died | Ending::Lost | Ending::Abandoned)) {
+        let disorderly = matches!(owned.ending, Some(Ending::Died | Ending::Lost | Ending::Abandoned));
+        if !disorderly && !could_not_commit(history, owned) {
             continue;
         }
         let of_partition = history.owned.iter().filter(|other| other.partition == owned.partition);

@@ -1,6 +1,7 @@
 //! Lets a schedule happen to a cluster of its own, with a producer and a group at work.
 
 use std::{
+    collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
@@ -233,10 +234,25 @@ impl<'a> Play<'a> {
             }
             if begun.elapsed() > LONG {
                 complaints.push(format!("the group still lags {LONG:?} after the last fault: {lags:?}"));
+                complaints.push(format!("meanwhile it asks {}", self.asked()));
                 return;
             }
             thread::sleep(PACE);
         }
+    }
+
+    /// What brokers are asked in a second.
+    fn asked(&self) -> String {
+        self.cluster.forget_requests();
+        thread::sleep(Duration::from_secs(1));
+        let mut asked: BTreeMap<String, usize> = BTreeMap::new();
+        for request in self.cluster.requests() {
+            let (from, api, node) = (request.client_id(), request.api(), request.node());
+            *asked
+                .entry(format!("{from}: {api:?} of {node} about {:?}", request.topics()))
+                .or_default() += 1;
+        }
+        format!("{asked:#?}")
     }
 
     fn end(mut self) -> (Vec<Done>, Vec<Look>) {

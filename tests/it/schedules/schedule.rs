@@ -179,14 +179,15 @@ fn node(random: &mut Random) -> i32 {
     1 + random.below(BROKERS as u64) as i32
 }
 
+/// A commit is not delayed: when its connection ends meanwhile, the next one is there before it, and no member could know.
 fn fault(random: &mut Random) -> Step {
     let (api, errors) = ERRORS[random.index(ERRORS.len())];
-    let fault = match random.below(14) {
+    let fault = match random.below(13) {
         0 | 1 => Fault::Disconnect,
         2..=4 => Fault::ThenDisconnect,
         5 => Fault::Truncate,
-        6 => Fault::Delay(Duration::from_millis(1 + random.below(100))),
-        7 => Fault::Garbage(random.below(u64::MAX)),
+        6 if api != Api::OffsetCommit => Fault::Delay(Duration::from_millis(1 + random.below(100))),
+        7 if !ENDED_BY_LIES.contains(&api) => Fault::Garbage(random.below(u64::MAX)),
         8 => Fault::Silence,
         9 if api == Api::Fetch => Fault::CorruptRecords,
         _ => Fault::Error(errors[random.index(errors.len())]),
@@ -202,6 +203,9 @@ fn fault(random: &mut Random) -> Step {
         fault,
     }
 }
+
+/// A broker that says what makes no sense when it is asked where to begin is the partition's end: the program is told.
+const ENDED_BY_LIES: [Api; 3] = [Api::ListOffsets, Api::OffsetForLeaderEpoch, Api::ApiVersions];
 
 /// What Kafka answers to each of these, when it is not all well.
 ///
