@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -30,6 +30,7 @@ struct Told {
     is_over: AtomicBool,
     is_dropped: AtomicBool,
     closer: Mutex<Option<Closer>>,
+    stream: Mutex<Weak<Stream>>,
 }
 
 /// What a member has done.
@@ -62,6 +63,12 @@ impl Member {
         if let Some(closer) = &*self.told.closer.lock().unwrap() {
             closer.close();
         }
+    }
+
+    /// What its stream says of itself.
+    pub(crate) fn health(&self) -> String {
+        let stream = self.told.stream.lock().unwrap().upgrade();
+        stream.map_or_else(|| "no stream".to_owned(), |stream| format!("{:?}", stream.health()))
     }
 
     /// It lets go of its stream without another word.
@@ -103,6 +110,8 @@ fn run(name: &str, group: impl Fn() -> GroupBuilder, manner: Manner, told: &Told
         done.history = recorder.history();
         return done;
     };
+    let stream = Arc::new(stream);
+    *told.stream.lock().unwrap() = Arc::downgrade(&stream);
     let watching = recorder.watch(&stream);
     recorder.joined();
     *told.closer.lock().unwrap() = Some(stream.closer());
@@ -111,6 +120,7 @@ fn run(name: &str, group: impl Fn() -> GroupBuilder, manner: Manner, told: &Told
     }
     work(&stream, &recorder, manner, &mut done);
     let mut died = None;
+    let stream = alone(stream);
     if told.is_dropped.load(Ordering::SeqCst) {
         drop(stream);
         died = Some(now());
@@ -131,6 +141,17 @@ fn run(name: &str, group: impl Fn() -> GroupBuilder, manner: Manner, told: &Told
     let number = |handled: &mut Handled| handled.number = handled.offset;
     done.history.handled.iter_mut().for_each(number);
     done
+}
+
+/// Somebody may be looking at it.
+fn alone(mut stream: Arc<Stream>) -> Stream {
+    loop {
+        match Arc::try_unwrap(stream) {
+            Ok(stream) => return stream,
+            Err(shared) => stream = shared,
+        }
+        thread::yield_now();
+    }
 }
 
 /// Joining may fail while things go wrong; a program tries again.

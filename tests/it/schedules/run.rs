@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use klamm::{Client, ClientBuilder, Producer};
-use klamm_fake::{Action, FakeCluster, Hook};
+use klamm_fake::{Action, Api, FakeCluster, Hook};
 
 use super::{
     judge::{self, Seen},
@@ -155,8 +155,10 @@ impl<'a> Play<'a> {
         match step {
             Step::Fault { api, node, uses, fault } => {
                 let (node, action) = (*node, action(*fault));
+                // Whatever else a broker may think of version 0, it does not refuse to tell what it offers.
+                let first = i16::from(*api == Api::ApiVersions && matches!(fault, Fault::Error(_)));
                 let hook = self.cluster.times(*uses, *api, move |request| {
-                    if node.is_none_or(|node| node == request.node()) {
+                    if node.is_none_or(|node| node == request.node()) && request.version() >= first {
                         action.clone()
                     } else {
                         Action::Pass
@@ -252,7 +254,8 @@ impl<'a> Play<'a> {
                 .entry(format!("{from}: {api:?} of {node} about {:?}", request.topics()))
                 .or_default() += 1;
         }
-        format!("{asked:#?}")
+        let health: Vec<String> = self.members.iter().map(Member::health).collect();
+        format!("{asked:#?}, and is {health:#?}")
     }
 
     fn end(mut self) -> (Vec<Done>, Vec<Look>) {
