@@ -7,13 +7,17 @@ use klamm::TopicPartition;
 use klamm_fake::FakeCluster;
 
 use super::{member::Done, run::TOPIC, schedule::Schedule};
-use crate::support::{self, Checker, Ending, History, Log, Logged, LoggedBatch, Look, Outcome, Owned, Promise, What};
+use crate::support::{
+    self, Checker, Ending, Fault, History, Log, Logged, LoggedBatch, Look, Outcome, Owned, Promise, What,
+};
 
 /// All there is to judge by.
 pub(crate) struct Seen<'a> {
     pub(crate) schedule: &'a Schedule,
     pub(crate) cluster: &'a FakeCluster,
     pub(crate) outcomes: Vec<Outcome>,
+    /// Of the logs, when the group had read all there was. A record whose sender has given it up may come later.
+    pub(crate) ends: Vec<i64>,
     pub(crate) done: Vec<Done>,
     pub(crate) looks: Vec<Look>,
 }
@@ -23,6 +27,7 @@ pub(crate) fn complaints(seen: Seen<'_>) -> Vec<String> {
         schedule,
         cluster,
         outcomes,
+        ends,
         done,
         looks,
     } = seen;
@@ -44,20 +49,29 @@ pub(crate) fn complaints(seen: Seen<'_>) -> Vec<String> {
     }
     let counts = logs.iter().map(|(partition, log)| (*partition, log.records.len()));
     let checker = Checker::of(histories).wrote_all(TOPIC, &counts.collect());
-    found.extend(group_complaints(schedule, &checker, &looks));
+    found.extend(group_complaints(schedule, &checker, &looks, &ends));
     if !found.is_empty() {
         found.extend(stories(checker.history()));
     }
     found
 }
 
-fn group_complaints(schedule: &Schedule, checker: &Checker, looks: &[Look]) -> Vec<String> {
+fn group_complaints(schedule: &Schedule, checker: &Checker, looks: &[Look], ends: &[i64]) -> Vec<String> {
     let mut found = checker.history().failures();
     let mut committed = looks.last().map(|(_, committed)| committed.clone()).unwrap_or_default();
     committed.retain(|_, offset| *offset >= 0);
     let mut checks = vec![
         checker.only_what_was_written(),
-        checker.loss(),
+        checker.loss().or_else(|fault| match fault {
+            Fault::Loss { missing, .. }
+                if missing
+                    .iter()
+                    .all(|(at, number)| *number >= ends[at.partition() as usize]) =>
+            {
+                Ok(())
+            }
+            fault => Err(fault),
+        }),
         checker.order(),
         checker.one_at_a_time(),
         checker.gapless(),

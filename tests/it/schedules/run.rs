@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use klamm::{Client, ClientBuilder, Producer};
-use klamm_fake::{Action, Api, FakeCluster, Hook};
+use klamm_fake::{Action, FakeCluster, Hook};
 
 use super::{
     judge::{self, Seen},
@@ -50,12 +50,13 @@ pub(crate) fn run(schedule: &Schedule) -> Result<(), Vec<String>> {
     if let Err(error) = client.close(CLOSE) {
         complaints.push(format!("the producer's client: {error}"));
     }
-    play.wait_until_all_is_read(&mut complaints);
+    let ends = play.wait_until_all_is_read(&mut complaints);
     let (done, looks) = play.end();
     let seen = Seen {
         schedule,
         cluster: &cluster,
         outcomes,
+        ends,
         done,
         looks,
     };
@@ -155,10 +156,8 @@ impl<'a> Play<'a> {
         match step {
             Step::Fault { api, node, uses, fault } => {
                 let (node, action) = (*node, action(*fault));
-                // Whatever else a broker may think of version 0, it does not refuse to tell what it offers.
-                let first = i16::from(*api == Api::ApiVersions && matches!(fault, Fault::Error(_)));
                 let hook = self.cluster.times(*uses, *api, move |request| {
-                    if node.is_none_or(|node| node == request.node()) && request.version() >= first {
+                    if node.is_none_or(|node| node == request.node()) {
                         action.clone()
                     } else {
                         Action::Pass
@@ -221,23 +220,27 @@ impl<'a> Play<'a> {
         committed.collect()
     }
 
-    fn wait_until_all_is_read(&mut self, complaints: &mut Vec<String>) {
+    /// Returns where the logs ended then.
+    fn wait_until_all_is_read(&mut self, complaints: &mut Vec<String>) -> Vec<i64> {
         let begun = Instant::now();
         loop {
             self.look();
+            let partitions = 0..self.schedule.partitions;
+            let ends = partitions.map(|partition| self.cluster.end_offset(TOPIC, partition));
+            let ends: Vec<i64> = ends.collect();
             let committed = self.committed();
-            let lags = (0..self.schedule.partitions).map(|partition| {
-                let end = self.cluster.end_offset(TOPIC, partition);
-                end - committed.get(&(TOPIC, partition).into()).copied().unwrap_or(0)
+            let lags = (0..).zip(&ends).map(|(partition, end)| {
+                let committed = committed.get(&(TOPIC, partition).into());
+                end - committed.copied().unwrap_or(0)
             });
             let lags: Vec<i64> = lags.collect();
-            if lags.iter().all(|lag| *lag == 0) {
-                return;
+            if lags.iter().all(|lag| *lag <= 0) {
+                return ends;
             }
             if begun.elapsed() > LONG {
                 complaints.push(format!("the group still lags {LONG:?} after the last fault: {lags:?}"));
                 complaints.push(format!("meanwhile it asks {}", self.asked()));
-                return;
+                return ends;
             }
             thread::sleep(PACE);
         }

@@ -93,6 +93,12 @@ impl Schedule {
             let at = random.below(SPAN);
             schedule.steps.push((at, fault(&mut random)));
         }
+        // A broker that names a version is not known to refuse it then.
+        let mut refusals = 0;
+        schedule.steps.retain(|(_, step)| {
+            refusals += u32::from(step.refuses_api_versions());
+            !step.refuses_api_versions() || refusals == 1
+        });
         schedule.add_moves(&mut random);
         schedule.add_crashes(&mut random);
         schedule.add_comings_and_goings(&mut random);
@@ -164,6 +170,19 @@ impl Schedule {
     }
 }
 
+impl Step {
+    fn refuses_api_versions(&self) -> bool {
+        matches!(
+            self,
+            Self::Fault {
+                api: Api::ApiVersions,
+                fault: Fault::Error(_),
+                ..
+            }
+        )
+    }
+}
+
 impl Manner {
     fn of(random: &mut Random) -> Self {
         Self {
@@ -198,6 +217,7 @@ fn fault(random: &mut Random) -> Step {
         // Each silence lasts for a request's time-out, and the fourth damaged answer is a partition's end.
         uses: match fault {
             Fault::Silence | Fault::CorruptRecords => 1,
+            Fault::Error(_) if api == Api::ApiVersions => 1,
             _ => 1 + random.below(3),
         },
         fault,
