@@ -76,6 +76,9 @@ fn run_all(seeds: Range<u64>) -> Vec<(u64, String)> {
                     if seed >= seeds.end {
                         return;
                     }
+                    if seed > seeds.start && (seed - seeds.start) % 500 == 0 {
+                        eprintln!("{} schedules have begun", seed - seeds.start);
+                    }
                     if let Some(said) = run(seed) {
                         eprintln!("{said}");
                         failed.lock().unwrap().push((seed, said));

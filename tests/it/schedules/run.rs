@@ -21,7 +21,7 @@ pub(crate) const TOPIC: &str = "numbers";
 pub(crate) const GROUP: &str = "readers";
 
 /// No machine is so slow.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(120);
 const CLOSE: Duration = Duration::from_secs(20);
 /// Between two looks at what is committed.
 const PACE: Duration = Duration::from_millis(5);

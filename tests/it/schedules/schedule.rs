@@ -224,8 +224,16 @@ fn fault(random: &mut Random) -> Step {
     }
 }
 
-/// A broker that says what makes no sense when it is asked where to begin is the partition's end: the program is told.
-const ENDED_BY_LIES: [Api; 3] = [Api::ListOffsets, Api::OffsetForLeaderEpoch, Api::ApiVersions];
+/// What is asked over the connection that also asks where partitions begin. A broker that makes no sense there is the end
+/// of those partitions: the program is told.
+const ENDED_BY_LIES: [Api; 6] = [
+    Api::ListOffsets,
+    Api::OffsetForLeaderEpoch,
+    Api::ApiVersions,
+    Api::Metadata,
+    Api::FindCoordinator,
+    Api::OffsetFetch,
+];
 
 /// What Kafka answers to each of these, when it is not all well.
 ///
