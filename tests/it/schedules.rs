@@ -3,6 +3,15 @@
 //! A seed makes a schedule. One that fails is printed, and runs again with `KLAMM_TEST_SEED=n`; so many of them run as
 //! `KLAMM_TEST_SCHEDULES` says, from `KLAMM_TEST_FIRST_SEED` on.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "programs sleep, and so do those who watch them; times are only the schedule's"
+)]
+#![expect(
+    clippy::result_large_err,
+    reason = "a fault of a whole run, found once, tells all about it"
+)]
+
 mod judge;
 mod member;
 mod run;
