@@ -2,7 +2,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::error_code::{CORRUPT_MESSAGE, INVALID_RECORD, MESSAGE_TOO_LARGE, UNSUPPORTED_COMPRESSION_TYPE};
+use crate::error_code::{
+    CORRUPT_MESSAGE, INVALID_RECORD, MESSAGE_TOO_LARGE, UNKNOWN_SERVER_ERROR, UNSUPPORTED_COMPRESSION_TYPE,
+};
 
 /// Where things are in a batch. Base offset, length and leader epoch are outside of the checksum.
 const BASE_OFFSET: usize = 0;
@@ -54,38 +56,46 @@ fn refuse<T>(code: i16, message: &'static str) -> Result<T, Refusal> {
 }
 
 impl Batch {
-    /// The one batch that a Produce request has for a partition, checked as Kafka checks what a client sends.
-    pub(crate) fn produced(records: &Bytes, version: i16, max_bytes: usize) -> Result<Self, Refusal> {
+    /// The one batch that a Produce request has for a partition. Half a batch behind it is overlooked.
+    pub(crate) fn requested(records: &Bytes, version: i16) -> Result<Self, Refusal> {
         let batch = Self::parse(records)?;
-        if batch.bytes.len() != records.len() {
-            return refuse(INVALID_RECORD, "a request must contain exactly one record batch");
-        }
-        if version < 7 && batch.attributes & CODEC == ZSTD {
+        if version < 7 && batch.codec() == ZSTD {
             return refuse(UNSUPPORTED_COMPRESSION_TYPE, "zstd needs version 7 of Produce");
         }
-        if batch.base != 0 {
+        if Self::parse(&records.slice(batch.bytes.len()..)).is_ok() {
+            return refuse(INVALID_RECORD, "a request must contain exactly one record batch");
+        }
+        Ok(batch)
+    }
+
+    /// What a leader looks at before it appends what a client sent.
+    pub(crate) fn check(&self, max_bytes: usize) -> Result<(), Refusal> {
+        if self.base != 0 {
             return refuse(INVALID_RECORD, "the base offset of a produced batch must be 0");
         }
-        if batch.bytes.len() > max_bytes {
+        if self.bytes.len() > max_bytes {
             return refuse(MESSAGE_TOO_LARGE, "the batch is larger than max.message.bytes");
         }
-        if crc32c::crc32c(&batch.bytes[ATTRIBUTES..]) != batch.bytes.slice(CRC..).get_u32() {
+        if crc32c::crc32c(&self.bytes[ATTRIBUTES..]) != self.bytes.slice(CRC..).get_u32() {
             return refuse(CORRUPT_MESSAGE, "the checksum does not match");
         }
-        if batch.count < 1 || i64::from(batch.count) != batch.last - batch.base + 1 {
+        if self.count < 1 || i64::from(self.count) != self.last - self.base + 1 {
             return refuse(INVALID_RECORD, "the number of records does not match the last offset");
         }
-        if batch.is_control() {
+        if self.is_control() {
             return refuse(INVALID_RECORD, "clients may not write control batches");
         }
-        if batch.producer_id >= 0 && (batch.base_sequence < 0 || batch.producer_epoch < 0) {
+        if self.producer_id >= 0 && self.base_sequence < 0 {
             return refuse(INVALID_RECORD, "a producer ID without a sequence");
         }
-        if batch.is_compressed() {
-            return Ok(batch);
+        if self.codec() > ZSTD {
+            return refuse(UNKNOWN_SERVER_ERROR, "there is no such codec");
         }
-        match batch.walk() {
-            Some(records) if records.len() as i64 == i64::from(batch.count) => Ok(batch),
+        if self.is_compressed() {
+            return Ok(());
+        }
+        match self.walk() {
+            Some(records) if records.len() as i64 == i64::from(self.count) => Ok(()),
             _ => refuse(INVALID_RECORD, "the records do not fill the batch"),
         }
     }
@@ -93,16 +103,18 @@ impl Batch {
     /// The first batch of `records`. Its checksum is not looked at.
     pub(crate) fn parse(records: &Bytes) -> Result<Self, Refusal> {
         if records.len() < RECORDS {
-            return refuse(CORRUPT_MESSAGE, "too short for a record batch");
+            return refuse(INVALID_RECORD, "too short for a record batch");
         }
         let at = |offset: usize| records.slice(offset..);
-        if at(MAGIC).get_i8() != 2 {
-            return refuse(INVALID_RECORD, "only record batches of format 2 are taken");
+        match at(MAGIC).get_i8() {
+            2 => {}
+            0 | 1 => return refuse(INVALID_RECORD, "only record batches of format 2 are taken"),
+            _ => return refuse(CORRUPT_MESSAGE, "there is no such format"),
         }
         let length = usize::try_from(at(LENGTH).get_i32()).unwrap_or(usize::MAX);
         let size = length.saturating_add(LEADER_EPOCH);
         if size < RECORDS || size > records.len() {
-            return refuse(CORRUPT_MESSAGE, "the batch's length does not match");
+            return refuse(INVALID_RECORD, "the batch's length does not match");
         }
         let base = at(BASE_OFFSET).get_i64();
         Ok(Self {
@@ -157,7 +169,11 @@ impl Batch {
     }
 
     fn is_compressed(&self) -> bool {
-        self.attributes & CODEC != 0
+        self.codec() != 0
+    }
+
+    fn codec(&self) -> i16 {
+        self.attributes & CODEC
     }
 
     /// The sequence of its last record; sequences start over after the largest number.
@@ -336,10 +352,14 @@ mod tests {
         .bytes()
     }
 
+    /// What becomes of a batch in a request of this version.
+    fn produced(records: &Bytes, version: i16) -> Result<Batch, Refusal> {
+        let batch = Batch::requested(records, version)?;
+        batch.check(1000).map(|()| batch)
+    }
+
     fn refused(bytes: &[u8]) -> i16 {
-        Batch::produced(&Bytes::copy_from_slice(bytes), 9, 1000)
-            .unwrap_err()
-            .code
+        produced(&Bytes::copy_from_slice(bytes), 9).unwrap_err().code
     }
 
     /// The batch with one byte changed, and its checksum made to fit.
@@ -353,7 +373,7 @@ mod tests {
 
     #[test]
     fn a_sound_batch_is_taken() {
-        let batch = Batch::produced(&three(), 9, 1000).unwrap();
+        let batch = produced(&three(), 9).unwrap();
         assert_eq!((batch.base, batch.last, batch.count), (0, 2, 3));
     }
 
@@ -362,8 +382,10 @@ mod tests {
         let mut bytes = three().to_vec();
         *bytes.last_mut().unwrap() ^= 1;
         assert_eq!(refused(&bytes), CORRUPT_MESSAGE);
-        assert_eq!(refused(&three()[..40]), CORRUPT_MESSAGE);
-        assert_eq!(refused(&three()[..70]), CORRUPT_MESSAGE);
+        assert_eq!(refused(&three()[..40]), INVALID_RECORD);
+        assert_eq!(refused(&three()[..70]), INVALID_RECORD);
+        assert_eq!(refused(&with(MAGIC, 3)), CORRUPT_MESSAGE);
+        assert_eq!(refused(&with(ATTRIBUTES + 1, 7)), UNKNOWN_SERVER_ERROR);
     }
 
     #[test]
@@ -374,13 +396,18 @@ mod tests {
         assert_eq!(refused(&with(ATTRIBUTES + 1, CONTROL as u8)), INVALID_RECORD);
         assert_eq!(refused(&with(RECORD_COUNT + 3, 2)), INVALID_RECORD);
         assert_eq!(refused(&with(RECORDS, 2)), INVALID_RECORD);
-        assert_eq!(Batch::produced(&three(), 9, 20).unwrap_err().code, MESSAGE_TOO_LARGE);
+        let batch = Batch::requested(&three(), 9).unwrap();
+        assert_eq!(batch.check(20).unwrap_err().code, MESSAGE_TOO_LARGE);
         let zstd = Bytes::from(with(ATTRIBUTES + 1, ZSTD as u8));
-        assert_eq!(
-            Batch::produced(&zstd, 6, 1000).unwrap_err().code,
-            UNSUPPORTED_COMPRESSION_TYPE
-        );
-        assert!(Batch::produced(&zstd, 7, 1000).is_ok());
+        assert_eq!(produced(&zstd, 6).unwrap_err().code, UNSUPPORTED_COMPRESSION_TYPE);
+        assert!(produced(&zstd, 7).is_ok());
+    }
+
+    #[test]
+    fn half_a_batch_behind_the_first_is_overlooked() {
+        let half = three().slice(..20);
+        let batch = produced(&[three(), half].concat().into(), 9).unwrap();
+        assert_eq!(batch.bytes, three());
     }
 
     #[test]
@@ -395,7 +422,7 @@ mod tests {
     #[test]
     fn a_stamped_batch_has_a_new_checksum() {
         let stamped = Batch::parse(&three()).unwrap().stamped(5000);
-        let again = Batch::produced(&stamped.bytes, 9, 1000).unwrap();
+        let again = produced(&stamped.bytes, 9).unwrap();
         assert_eq!(again.max_timestamp, 5000);
         assert_eq!(again.find_timestamp(3000), Some((0, 5000)));
     }

@@ -79,7 +79,7 @@ impl FakeCluster {
         self.running.shared.change(|state| state.clock.advance(by));
     }
 
-    /// Ends all brokers and waits until their threads are gone.
+    /// Ends all brokers for good, and waits until their threads are gone. What they have stored can still be asked for.
     pub fn close(&self) {
         self.running.close();
     }
@@ -88,6 +88,7 @@ impl FakeCluster {
 impl Running {
     fn close(&self) {
         let addresses = self.shared.change(|state| {
+            state.is_closed = true;
             let up = state.nodes.iter_mut().filter(|node| node.is_up);
             up.map(|node| {
                 node.is_up = false;

@@ -79,7 +79,7 @@ impl FakeCluster {
     ///
     /// # Errors
     ///
-    /// When its port cannot be had again within ten seconds.
+    /// When its port cannot be had again within ten seconds, and when the cluster is closed.
     ///
     /// # Panics
     ///
@@ -91,10 +91,14 @@ impl FakeCluster {
         }
         let listener = server::listen_again(address)?;
         let life = self.shared().change(|state| {
+            if state.is_closed {
+                return None;
+            }
             elections::restart(state, node);
-            state.node(node).map_or(0, |node| node.life)
+            state.node(node).map(|node| node.life)
         });
-        server::start(self.shared(), node, life, listener)
+        let closed = || io::Error::other("the cluster is closed");
+        server::start(self.shared(), node, life.ok_or_else(closed)?, listener)
     }
 
     /// Makes a broker the leader of a partition.

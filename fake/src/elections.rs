@@ -12,7 +12,7 @@ pub(crate) fn crash(state: &mut State, node: i32) -> bool {
     if let Some(sessions) = state.sessions.get_mut(&node) {
         sessions.clear();
     }
-    let alive = alive(state);
+    let alive = state.alive();
     for partition in partitions(state).filter(|partition| partition.leader == node) {
         partition.elect(next(partition, &alive));
     }
@@ -32,7 +32,7 @@ pub(crate) fn restart(state: &mut State, node: i32) {
 
 /// A replica that was not in sync leads: what it did not have is gone.
 pub(crate) fn truncate(state: &mut State, topic: &str, index: i32, offset: i64) -> bool {
-    let alive = alive(state);
+    let alive = state.alive();
     let Some(partition) = state.partition_mut(topic, index) else {
         return false;
     };
@@ -40,11 +40,6 @@ pub(crate) fn truncate(state: &mut State, topic: &str, index: i32, offset: i64) 
     let next = next(partition, &alive);
     partition.elect(if next < 0 { partition.leader } else { next });
     true
-}
-
-fn alive(state: &State) -> Vec<i32> {
-    let up = state.nodes.iter().filter(|node| node.is_up);
-    up.map(|node| node.id).collect()
 }
 
 fn partitions(state: &mut State) -> impl Iterator<Item = &mut Partition> {

@@ -1,5 +1,6 @@
 //! Kafka's error codes, as far as the brokers use them.
 
+pub(crate) const UNKNOWN_SERVER_ERROR: i16 = -1;
 pub(crate) const NONE: i16 = 0;
 pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
 pub(crate) const CORRUPT_MESSAGE: i16 = 2;
@@ -11,6 +12,7 @@ pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
 pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 pub(crate) const NOT_COORDINATOR: i16 = 16;
 pub(crate) const INVALID_TOPIC_EXCEPTION: i16 = 17;
+pub(crate) const NOT_ENOUGH_REPLICAS: i16 = 19;
 pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
 pub(crate) const INVALID_TIMESTAMP: i16 = 32;
 pub(crate) const UNSUPPORTED_VERSION: i16 = 35;

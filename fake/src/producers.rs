@@ -27,14 +27,18 @@ struct Written {
     first_sequence: i32,
     last_sequence: i32,
     base: i64,
+    max_timestamp: i64,
 }
 
 /// What is to be done with a batch.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Append,
-    /// It is in the log already, at this offset.
-    Duplicate(i64),
+    /// It is in the log already.
+    Duplicate {
+        base: i64,
+        max_timestamp: i64,
+    },
 }
 
 impl Producers {
@@ -48,7 +52,10 @@ impl Producers {
         if batch.producer_epoch == producer.epoch {
             let same = |written: &&Written| (written.first_sequence, written.last_sequence) == (first, last);
             if let Some(written) = producer.batches.iter().find(same) {
-                return Ok(Verdict::Duplicate(written.base));
+                return Ok(Verdict::Duplicate {
+                    base: written.base,
+                    max_timestamp: written.max_timestamp,
+                });
             }
         }
         if batch.producer_epoch < producer.epoch {
@@ -94,6 +101,7 @@ impl Producers {
             first_sequence: batch.base_sequence,
             last_sequence: batch.last_sequence(),
             base: batch.base,
+            max_timestamp: batch.max_timestamp,
         });
     }
 
@@ -132,6 +140,11 @@ mod tests {
         producers
     }
 
+    fn duplicate(base: i64) -> Result<Verdict, Refusal> {
+        let max_timestamp = 1001;
+        Ok(Verdict::Duplicate { base, max_timestamp })
+    }
+
     fn code(producers: &Producers, epoch: i16, sequence: i32) -> i16 {
         producers.check(&batch(epoch, sequence, 0)).unwrap_err().code
     }
@@ -144,8 +157,8 @@ mod tests {
     #[test]
     fn the_last_five_batches_may_come_again() {
         let producers = written([0, 2, 4, 6, 8, 10]);
-        assert_eq!(producers.check(&batch(0, 2, 0)), Ok(Verdict::Duplicate(102)));
-        assert_eq!(producers.check(&batch(0, 10, 0)), Ok(Verdict::Duplicate(110)));
+        assert_eq!(producers.check(&batch(0, 2, 0)), duplicate(102));
+        assert_eq!(producers.check(&batch(0, 10, 0)), duplicate(110));
         assert_eq!(code(&producers, 0, 0), OUT_OF_ORDER_SEQUENCE_NUMBER);
     }
 
@@ -153,7 +166,7 @@ mod tests {
     fn a_restart_leaves_the_newest_batch() {
         let mut producers = written([0, 2, 4]);
         producers.forget_all_but_the_newest();
-        assert_eq!(producers.check(&batch(0, 4, 0)), Ok(Verdict::Duplicate(104)));
+        assert_eq!(producers.check(&batch(0, 4, 0)), duplicate(104));
         assert_eq!(code(&producers, 0, 2), OUT_OF_ORDER_SEQUENCE_NUMBER);
     }
 

@@ -31,7 +31,7 @@ struct Session {
     epoch: i32,
     by_ids: bool,
     used: Duration,
-    /// In the order in which they are read: who has been given something goes to the end.
+    /// In the order in which they are read: who has been given something goes to the end, but for the first time.
     partitions: BTreeMap<u64, Cached>,
     places: HashMap<Place, u64>,
     last_place: u64,
@@ -86,7 +86,7 @@ impl Sessions {
         let named = named(request);
         if matches!(request.session_epoch, INITIAL | FINAL) {
             self.by_id.remove(&request.session_id);
-            let wants_session = request.session_epoch == INITIAL && version >= 7 && !named.is_empty();
+            let wants_session = request.session_epoch == INITIAL && version >= 7;
             let session = if wants_session {
                 self.add(&named, by_ids, now)
             } else {
@@ -145,7 +145,7 @@ impl Sessions {
         let Some(session) = self.by_id.get_mut(&plan.session) else {
             return answers.collect();
         };
-        let news = answers.filter(|(place, answer)| session.tell(place, answer) || !plan.incremental);
+        let news = answers.filter(|(place, answer)| session.tell(place, answer, plan.incremental) || !plan.incremental);
         news.collect()
     }
 
@@ -202,7 +202,7 @@ impl Session {
     }
 
     /// Whether an answer is news to the client. Afterwards it is not.
-    fn tell(&mut self, place: &Place, answer: &PartitionData) -> bool {
+    fn tell(&mut self, place: &Place, answer: &PartitionData, moves: bool) -> bool {
         let Some(at) = self.places.get(place).copied() else {
             return true;
         };
@@ -218,7 +218,7 @@ impl Session {
             || answer.diverging_epoch.epoch >= 0;
         // Who was told of an error hears of its end.
         cached.told = (answer.error_code == 0).then_some(state);
-        if has_records {
+        if has_records && moves {
             if let Some(cached) = self.partitions.remove(&at) {
                 self.put_last(cached);
             }
@@ -227,19 +227,25 @@ impl Session {
     }
 }
 
+/// What a request names. Of a partition that it names twice, the last time counts, in the first one's place.
 fn named(request: &FetchRequest) -> Vec<(Place, FetchPartition)> {
-    let topics = request.topics.iter();
-    let partitions = topics.flat_map(|topic| topic.partitions.iter().map(move |partition| (topic, partition)));
-    partitions
-        .map(|(topic, wants)| {
+    let mut named: Vec<(Place, FetchPartition)> = Vec::new();
+    let mut places = HashMap::new();
+    for topic in &request.topics {
+        for wants in &topic.partitions {
             let place = Place {
                 topic: topic.topic_id,
                 name: topic.topic.to_string(),
                 partition: wants.partition,
             };
-            (place, wants.clone())
-        })
-        .collect()
+            let at = *places.entry(place.clone()).or_insert(named.len());
+            match named.get_mut(at) {
+                Some(known) => known.1 = wants.clone(),
+                None => named.push((place, wants.clone())),
+            }
+        }
+    }
+    named
 }
 
 #[cfg(test)]
@@ -326,13 +332,23 @@ mod tests {
     #[test]
     fn who_was_given_records_is_read_last() {
         let mut sessions = Sessions::new(10);
-        round(
-            &mut sessions,
-            &request(0, 0, &[0, 1, 2]),
-            &[answer(9, b"x"), answer(0, b""), answer(0, b"")],
-        );
+        let answers = [answer(9, b"x"), answer(0, b""), answer(0, b"")];
+        round(&mut sessions, &request(0, 0, &[0, 1, 2]), &answers);
+        // Not so in the answer that begins the session.
         let plan = sessions.begin(&request(1, 1, &[]), 12, NOW).unwrap();
+        assert_eq!(partitions(&plan), [0, 1, 2]);
+        sessions.end(plan, answers.to_vec());
+        let plan = sessions.begin(&request(1, 2, &[]), 12, NOW).unwrap();
         assert_eq!(partitions(&plan), [1, 2, 0]);
+    }
+
+    #[test]
+    fn of_a_partition_that_is_named_twice_the_last_time_counts() {
+        let mut twice = request(0, 0, &[0, 1, 0]);
+        twice.topics[0].partitions[2].fetch_offset = 7;
+        let plan = Sessions::new(10).begin(&twice, 12, NOW).unwrap();
+        assert_eq!(partitions(&plan), [0, 1]);
+        assert_eq!(plan.partitions[0].1.fetch_offset, 7);
     }
 
     #[test]

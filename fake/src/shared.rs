@@ -69,6 +69,16 @@ impl Shared {
         result
     }
 
+    /// The same for a broker that still runs: what came to one that was killed is not done by the next.
+    pub(crate) fn change_alive<T>(&self, caller: &Caller, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+        self.change(|state| lives(state, caller).then(|| change(state)))
+    }
+
+    /// Writes what nobody waits for.
+    pub(crate) fn note<T>(&self, note: impl FnOnce(&mut State) -> T) -> T {
+        note(&mut self.state.lock())
+    }
+
     /// Takes steps until one is the last. `None` if the broker or the cluster ends meanwhile.
     pub(crate) fn wait<T>(&self, caller: &Caller, mut step: impl FnMut(&mut State, Duration) -> Step<T>) -> Option<T> {
         let mut state = self.state.lock();

@@ -35,6 +35,8 @@ pub(crate) struct State {
     /// By broker.
     pub(crate) sessions: HashMap<i32, Sessions>,
     pub(crate) last_producer_id: i64,
+    /// No broker starts any more.
+    pub(crate) is_closed: bool,
     names_by_id: HashMap<Uuid, String>,
     /// Makes topic IDs of this cluster differ from those of others.
     salt: u64,
@@ -87,6 +89,7 @@ impl State {
                 .map(|node| (node.id, Sessions::new(builder.limits.fetch_sessions)))
                 .collect(),
             last_producer_id: -1,
+            is_closed: false,
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
@@ -113,6 +116,12 @@ impl State {
         self.node(id).is_some_and(|node| node.is_up)
     }
 
+    /// The brokers that run.
+    pub(crate) fn alive(&self) -> Vec<i32> {
+        let up = self.nodes.iter().filter(|node| node.is_up);
+        up.map(|node| node.id).collect()
+    }
+
     pub(crate) fn throttle_ms(&self) -> i32 {
         self.throttle.as_millis() as i32
     }
@@ -127,12 +136,7 @@ impl State {
         if let Some(node) = self.coordinators.get(group).filter(|node| self.is_up(**node)) {
             return *node;
         }
-        let alive: Vec<i32> = self
-            .nodes
-            .iter()
-            .filter(|node| node.is_up)
-            .map(|node| node.id)
-            .collect();
+        let alive = self.alive();
         let mut hasher = DefaultHasher::new();
         group.hash(&mut hasher);
         let Some(pick) = hasher.finish().checked_rem(alive.len() as u64) else {

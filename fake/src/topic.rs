@@ -75,6 +75,11 @@ impl Topic {
         let found = self.configs.iter().find(|(key, _)| key == name)?;
         Some(&found.1)
     }
+
+    /// The same as a number.
+    pub(crate) fn number(&self, name: &str) -> Option<usize> {
+        self.config(name)?.parse().ok()
+    }
 }
 
 /// As `Topic.validate` of Kafka: what may be a topic's name.

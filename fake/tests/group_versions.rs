@@ -109,8 +109,16 @@ fn deal(cluster: &FakeCluster, version: i16, member_id: &StrBytes) {
         .with_member_id(member_id.clone())
         .with_generation_id(1)
         .with_assignments(vec![share]);
+    let request = if version < 5 { request } else { named(request) };
     let synced = ask(cluster, version, &request);
     assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"all"[..]));
+}
+
+/// From version 5 on a SyncGroup has to say what it takes the group's protocol to be.
+fn named(request: SyncGroupRequest) -> SyncGroupRequest {
+    request
+        .with_protocol_type(Some(text("consumer")))
+        .with_protocol_name(Some(text("range")))
 }
 
 #[test]
@@ -154,9 +162,19 @@ fn errors_are_said_in_every_version() {
         let sync = SyncGroupRequest::default()
             .with_group_id(group())
             .with_member_id(text("stranger"));
+        let sync = if version < 5 { sync } else { named(sync) };
         assert_eq!(ask(&cluster, version.min(5), &sync).error_code, 25);
         let leave = LeaveGroupRequest::default().with_group_id(group());
-        assert_eq!(ask(&cluster, version.min(5), &leave).error_code, 25);
+        let leave = if version < 3 {
+            leave
+        } else {
+            leave.with_members(vec![MemberIdentity::default()])
+        };
+        let left = ask(&cluster, version.min(5), &leave);
+        assert_eq!(
+            left.members.first().map_or(left.error_code, |member| member.error_code),
+            25
+        );
         let described = ask(
             &cluster,
             version.min(6),
@@ -228,7 +246,7 @@ fn consumer_groups_are_joined_and_described_in_every_version() {
             .with_subscribed_topic_names(Some(vec![orders()]))
             .with_topic_partitions(Some(Vec::new()));
         let joined = ask(&cluster, version, &request);
-        assert_eq!((joined.error_code, joined.member_epoch), (0, 1));
+        assert_eq!((joined.error_code, joined.member_epoch), (0, 2));
         assert_eq!(joined.assignment.unwrap().topic_partitions[0].partitions, [0]);
         let refused = ask(&cluster, version, &request.with_server_assignor(Some(text("mine"))));
         assert_eq!(refused.error_code, 112);

@@ -7,6 +7,7 @@ mod admin;
 mod checker;
 mod client;
 mod codecs;
+mod embedded;
 mod examples;
 mod groups;
 mod harness;

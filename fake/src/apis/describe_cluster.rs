@@ -24,13 +24,22 @@ pub(crate) fn answer(
     let response = DescribeClusterResponse::default()
         .with_throttle_time_ms(state.throttle_ms())
         .with_cluster_authorized_operations(i32::MIN);
+    let why = match request.endpoint_type {
+        BROKERS => String::new(),
+        CONTROLLERS => {
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+                .to_owned()
+        }
+        other => format!("Unsupported endpoint type {other}"),
+    };
     let code = context.refuses.unwrap_or(match request.endpoint_type {
         BROKERS => NONE,
         CONTROLLERS => MISMATCHED_ENDPOINT_TYPE,
         _ => UNSUPPORTED_ENDPOINT_TYPE,
     });
     if code != NONE {
-        return response.with_error_code(code);
+        let why = StrBytes::from_string(why);
+        return response.with_error_code(code).with_error_message(Some(why));
     }
     let shown = state
         .nodes

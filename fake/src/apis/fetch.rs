@@ -32,7 +32,7 @@ const READ_COMMITTED: i8 = 1;
 /// `None` if the broker ended before there was an answer.
 pub(crate) fn answer(context: &Context<'_>, request: &FetchRequest) -> Option<FetchResponse> {
     let node = context.caller.node;
-    let begun = context.shared.change(|state| {
+    let begun = context.shared.note(|state| {
         let now = state.clock.now();
         if let Some(code) = context.refuses.filter(|code| of_session(*code)) {
             return Some((now, Err(code)));
@@ -46,18 +46,15 @@ pub(crate) fn answer(context: &Context<'_>, request: &FetchRequest) -> Option<Fe
         Err(code) => return Some(FetchResponse::default().with_error_code(code)),
     };
     let until = began + Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    let mut plan = Some(plan);
-    context.shared.wait(&context.caller, |state, now| {
-        let Some(asked) = plan.take() else {
-            return Step::Wait(None);
-        };
-        let answers = look(state, context, request, &asked);
-        if now < until && !is_worth_it(state, request, &asked, &answers) {
-            plan = Some(asked);
-            return Step::Wait(Some(until));
+    let answers = context.shared.wait(&context.caller, |state, now| {
+        let answers = look(state, context, request, &plan);
+        if now >= until || is_worth_it(state, request, &plan, &answers) {
+            Step::Done(answers)
+        } else {
+            Step::Wait(Some(until))
         }
-        Step::Done(finish(state, context, asked, answers))
-    })
+    })?;
+    Some(context.shared.note(|state| finish(state, context, plan, answers)))
 }
 
 /// Errors of the whole answer; others are those of partitions.
@@ -127,9 +124,9 @@ impl Reading<'_> {
 
     fn find(&self, place: &Place, wants: &FetchPartition) -> Result<&Partition, i16> {
         self.context.check_fault()?;
-        let name = match place.topic {
-            id if id.is_nil() => &place.name,
-            id => self.state.name_of(id).ok_or(UNKNOWN_TOPIC_ID)?,
+        let name = match self.context.version() {
+            ..13 => &place.name,
+            _ => self.state.name_of(place.topic).ok_or(UNKNOWN_TOPIC_ID)?,
         };
         let partition = self
             .state
@@ -153,6 +150,7 @@ impl Reading<'_> {
             .with_high_watermark(log.high_watermark())
             .with_last_stable_offset(log.last_stable())
             .with_log_start_offset(log.start())
+            .with_aborted_transactions(None)
             .with_records(Some(Bytes::new()));
         if wants.last_fetched_epoch >= 0 {
             let (epoch, end) = log.end_of_epoch(wants.last_fetched_epoch);
@@ -221,6 +219,7 @@ fn refusal(partition: i32, code: i16) -> PartitionData {
         .with_high_watermark(-1)
         .with_last_stable_offset(-1)
         .with_log_start_offset(-1)
+        .with_aborted_transactions(None)
         .with_records(Some(Bytes::new()))
 }
 
@@ -261,12 +260,7 @@ fn hint(state: &State, place: &Place, answer: &mut PartitionData) -> Option<i32>
     if !matches!(answer.error_code, NOT_LEADER_OR_FOLLOWER | FENCED_LEADER_EPOCH) {
         return None;
     }
-    let name = if place.topic.is_nil() {
-        &place.name
-    } else {
-        state.name_of(place.topic)?
-    };
-    let partition = state.partition(name, place.partition)?;
+    let partition = state.partition(state.name_of(place.topic)?, place.partition)?;
     answer.current_leader = LeaderIdAndEpoch::default()
         .with_leader_id(BrokerId(partition.leader))
         .with_leader_epoch(partition.leader_epoch);

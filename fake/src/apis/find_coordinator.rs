@@ -7,7 +7,7 @@ use kafka_protocol::{
 
 use super::Context;
 use crate::{
-    error_code::{COORDINATOR_NOT_AVAILABLE, INVALID_REQUEST, TRANSACTIONAL_ID_AUTHORIZATION_FAILED},
+    error_code::{COORDINATOR_NOT_AVAILABLE, INVALID_REQUEST, NONE, TRANSACTIONAL_ID_AUTHORIZATION_FAILED},
     state::State,
 };
 
@@ -23,7 +23,11 @@ pub(crate) fn answer(state: &State, context: &Context<'_>, request: FindCoordina
     let found = find(state, context, request.key_type, request.key);
     response
         .with_error_code(found.error_code)
-        .with_error_message(found.error_message)
+        .with_error_message(Some(match found.error_code {
+            NONE => StrBytes::from_static_str("NONE"),
+            COORDINATOR_NOT_AVAILABLE => StrBytes::from_static_str("The coordinator is not available."),
+            _ => found.error_message.unwrap_or_default(),
+        }))
         .with_node_id(found.node_id)
         .with_host(found.host)
         .with_port(found.port)

@@ -50,7 +50,9 @@ pub(super) fn join(context: &Context<'_>, request: &JoinGroupRequest) -> Option<
 
 pub(super) fn sync(context: &Context<'_>, request: &SyncGroupRequest) -> Option<Answer> {
     let refused = |code| SyncGroupResponse::default().with_error_code(code);
-    let asked = in_group(context, &request.group_id, |state, now| state.groups.sync(request, now));
+    let asked = in_group(context, &request.group_id, |state, now| {
+        state.groups.sync(request, context.version(), now)
+    });
     let response = match asked {
         Ok(group::Answer::Now(response)) => response,
         Ok(group::Answer::Parked(ticket)) => match wait(context, &request.group_id, ticket)? {
@@ -243,6 +245,7 @@ fn throttle(context: &Context<'_>) -> i32 {
 fn refused_join(request: &JoinGroupRequest, code: i16) -> JoinGroupResponse {
     JoinGroupResponse::default()
         .with_generation_id(-1)
+        .with_protocol_name(None)
         .with_member_id(request.member_id.clone())
         .with_error_code(code)
 }

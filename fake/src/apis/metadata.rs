@@ -51,6 +51,7 @@ fn look_up(
     let refusal = |code| {
         MetadataResponseTopic::default()
             .with_error_code(code)
+            .with_name(None)
             .with_topic_authorized_operations(NOT_ASKED)
     };
     if let Err(code) = context.check_fault() {

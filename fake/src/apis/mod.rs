@@ -109,7 +109,6 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
         Call::DescribeConfigs(request) => {
             context.reply(&shared.look(|state| describe_configs::answer(state, context, request)))
         }
-        _ => None,
     }
 }
 

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use kafka_protocol::{
-    messages::{
-        BrokerId, ProduceRequest, ProduceResponse,
-        produce_request::PartitionProduceData,
-        produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
-    },
-    protocol::StrBytes,
+use bytes::Bytes;
+use kafka_protocol::messages::{
+    BrokerId, ProduceRequest, ProduceResponse,
+    produce_request::PartitionProduceData,
+    produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
 };
 
 use super::Context;
@@ -16,7 +14,8 @@ use crate::{
     Profile,
     batch::{Batch, Refusal},
     error_code::{
-        INVALID_RECORD, INVALID_REQUIRED_ACKS, INVALID_TIMESTAMP, NONE, NOT_LEADER_OR_FOLLOWER, REQUEST_TIMED_OUT,
+        INVALID_PRODUCER_EPOCH, INVALID_REQUIRED_ACKS, INVALID_TIMESTAMP, NONE, NOT_ENOUGH_REPLICAS,
+        NOT_LEADER_OR_FOLLOWER, OUT_OF_ORDER_SEQUENCE_NUMBER, REQUEST_TIMED_OUT, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
     },
     producers::Verdict,
@@ -43,10 +42,10 @@ struct Waiting {
 pub(crate) fn answer(context: &Context<'_>, request: ProduceRequest) -> Option<ProduceResponse> {
     let (acks, timeout) = (request.acks, u64::try_from(request.timeout_ms).unwrap_or(0));
     let mut waiting = Vec::new();
-    let (mut response, began) = context.shared.change(|state| {
+    let (mut response, began) = context.shared.change_alive(&context.caller, |state| {
         let response = append_all(state, context, request, &mut waiting);
         (response, state.clock.now())
-    });
+    })?;
     if acks != -1 {
         return Some(response);
     }
@@ -99,9 +98,9 @@ fn append_all(
     let mut leaders = Vec::new();
     let mut responses = Vec::new();
     for topic in request.topic_data {
-        let name = match topic.topic_id {
-            id if id.is_nil() => Ok(topic.name.to_string()),
-            id => state.name_of(id).map(str::to_owned).ok_or(UNKNOWN_TOPIC_ID),
+        let name = match context.version() {
+            ..13 => Ok(topic.name.to_string()),
+            _ => state.name_of(topic.topic_id).map(str::to_owned).ok_or(UNKNOWN_TOPIC_ID),
         };
         let mut answers = Vec::new();
         for data in &topic.partition_data {
@@ -109,7 +108,7 @@ fn append_all(
             let appended = match &name {
                 _ if !matches!(acks, -1..=1) => Err(code(INVALID_REQUIRED_ACKS)),
                 Err(unknown) => Err(code(*unknown)),
-                Ok(name) => append(state, context, name, data),
+                Ok(name) => append(state, context, acks, name, data),
             };
             answers.push(match appended {
                 Ok((answer, mut wait)) => {
@@ -118,8 +117,10 @@ fn append_all(
                     answer
                 }
                 Err(refused) => {
+                    log::debug!("a batch is refused with {}: {}", refused.code, refused.message);
                     let mut answer = refusal(data.index, refused);
                     if let Ok(name) = &name {
+                        tell_start(state, name, &mut answer);
                         leaders.extend(hint(state, name, &mut answer));
                     }
                     answer
@@ -142,29 +143,34 @@ fn append_all(
 fn append(
     state: &mut State,
     context: &Context<'_>,
+    acks: i16,
     name: &str,
     data: &PartitionProduceData,
 ) -> Result<(PartitionProduceResponse, Waiting), Refusal> {
     context.check_fault().map_err(code)?;
     let now = state.clock.wall_ms();
-    let profile = state.profile;
-    let default_limit = state.limits.message_bytes;
+    let alive = state.alive();
+    let (profile, default_limit) = (state.profile, state.limits.message_bytes);
     let topic = state.topics.get_mut(name).ok_or(code(UNKNOWN_TOPIC_OR_PARTITION))?;
     let by_broker = topic.config("message.timestamp.type") == Some("LogAppendTime");
-    let limit = topic.config("max.message.bytes").and_then(|limit| limit.parse().ok());
+    let limit = topic.number("max.message.bytes").unwrap_or(default_limit);
+    let needs_replicas = topic.number("min.insync.replicas").unwrap_or(1);
     let partition = topic
         .partition_mut(data.index)
         .ok_or(code(UNKNOWN_TOPIC_OR_PARTITION))?;
+    let mut batch = Batch::requested(data.records.as_ref().unwrap_or(&Bytes::new()), context.version())?;
+    if batch.is_transactional() {
+        // There are no transactions here; this is what ends a client's attempts.
+        return Err(code(TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
+    }
     if partition.leader != context.caller.node {
         return Err(code(NOT_LEADER_OR_FOLLOWER));
     }
-    let Some(records) = data.records.as_ref().filter(|records| !records.is_empty()) else {
-        return Err(Refusal {
-            code: INVALID_RECORD,
-            message: "a request must contain exactly one record batch",
-        });
-    };
-    let mut batch = Batch::produced(records, context.version(), limit.unwrap_or(default_limit))?;
+    let in_sync = partition.replicas.iter().filter(|node| alive.contains(node)).count();
+    if acks == -1 && in_sync < needs_replicas {
+        return Err(code(NOT_ENOUGH_REPLICAS));
+    }
+    batch.check(limit)?;
     if by_broker {
         batch = batch.stamped(now);
     } else if profile == Profile::V4_3 && batch.max_timestamp > now + FUTURE_MS {
@@ -173,14 +179,17 @@ fn append(
             message: "a record is too far in the future",
         });
     }
-    let base = match partition.log.producers.check(&batch)? {
-        Verdict::Append => partition.log.append(&batch, partition.leader_epoch),
-        Verdict::Duplicate(base) => base,
+    let (base, timestamp) = match partition.log.producers.check(&batch)? {
+        Verdict::Append => {
+            let base = partition.log.append(&batch, partition.leader_epoch);
+            (base, if by_broker { now } else { -1 })
+        }
+        Verdict::Duplicate { base, max_timestamp } => (base, max_timestamp),
     };
     let answer = PartitionProduceResponse::default()
         .with_index(data.index)
         .with_base_offset(base)
-        .with_log_append_time_ms(if by_broker { now } else { -1 })
+        .with_log_append_time_ms(timestamp)
         .with_log_start_offset(partition.log.start());
     let waiting = Waiting {
         topic: name.to_owned(),
@@ -196,15 +205,25 @@ fn code(code: i16) -> Refusal {
     Refusal { code, message: "" }
 }
 
+/// Kafka gives no reason but the code.
 fn refusal(index: i32, refused: Refusal) -> PartitionProduceResponse {
-    let message = (!refused.message.is_empty()).then(|| StrBytes::from_static_str(refused.message));
     PartitionProduceResponse::default()
         .with_index(index)
         .with_error_code(refused.code)
         .with_base_offset(-1)
         .with_log_append_time_ms(-1)
         .with_log_start_offset(-1)
-        .with_error_message(message)
+}
+
+/// Kafka tells where the log begins when it is the log that refuses a batch, for most reasons.
+fn tell_start(state: &State, name: &str, answer: &mut PartitionProduceResponse) {
+    let by_log = matches!(
+        answer.error_code,
+        INVALID_TIMESTAMP | OUT_OF_ORDER_SEQUENCE_NUMBER | INVALID_PRODUCER_EPOCH
+    );
+    if let Some(partition) = state.partition(name, answer.index).filter(|_| by_log) {
+        answer.log_start_offset = partition.log.start();
+    }
 }
 
 /// Tells who leads now, to a client that believed something else (KIP-951).

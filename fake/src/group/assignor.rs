@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn nobody_is_dealt_what_it_does_not_read() {
-        let members = vec![
+        let members = [
             member("1", &["a"]),
             member("2", &["a", "b"]),
             member("3", &["b", "gone"]),

@@ -452,7 +452,8 @@ impl ClassicGroup {
         self.protocol_type.as_deref() == Some("consumer")
     }
 
-    /// The name of the protocol and the members, as DescribeGroups shows them: with their payloads only when stable.
+    /// The name of the protocol and the members, as DescribeGroups shows them: with what they joined with only when
+    /// stable.
     pub(super) fn described(&self) -> (String, Vec<DescribedMember>) {
         let is_stable = self.state == State::Stable;
         let protocol = self.protocol.clone().filter(|_| is_stable).unwrap_or_default();
@@ -466,11 +467,7 @@ impl ClassicGroup {
             } else {
                 Bytes::new()
             },
-            assignment: if is_stable {
-                member.assignment.clone()
-            } else {
-                Bytes::new()
-            },
+            assignment: member.assignment.clone(),
         });
         let members = members.collect();
         (protocol, members)
@@ -948,6 +945,7 @@ impl Member {
 pub(super) fn refused_join(member_id: &str, error: ResponseError) -> JoinGroupResponse {
     JoinGroupResponse::default()
         .with_generation_id(-1)
+        .with_protocol_name(None)
         .with_member_id(text(member_id))
         .with_error_code(error.code())
 }
@@ -968,6 +966,20 @@ fn rebalance_timeout(request: &JoinGroupRequest) -> Duration {
     } else {
         timeout.max(1)
     })
+}
+
+/// Nobody who leaves a group that there is not is a member of it.
+pub(super) fn nobody_leaves(request: &LeaveGroupRequest, version: i16) -> LeaveGroupResponse {
+    if version < FIRST_THAT_LETS_SEVERAL_LEAVE {
+        return LeaveGroupResponse::default().with_error_code(ResponseError::UnknownMemberId.code());
+    }
+    let members = request.members.iter().map(|identity| {
+        MemberResponse::default()
+            .with_member_id(identity.member_id.clone())
+            .with_group_instance_id(identity.group_instance_id.clone())
+            .with_error_code(ResponseError::UnknownMemberId.code())
+    });
+    LeaveGroupResponse::default().with_members(members.collect())
 }
 
 /// The topics in the payload of a consumer, if it is one.

@@ -67,7 +67,8 @@ enum Progress {
 impl ConsumerGroup {
     pub(super) fn new() -> Self {
         Self {
-            epoch: 0,
+            // Kafka's groups begin so: the first member has epoch 2.
+            epoch: 1,
             assignment_epoch: 0,
             members: BTreeMap::new(),
             targets: BTreeMap::new(),
@@ -136,7 +137,7 @@ impl ConsumerGroup {
                 return if is_joining {
                     Ok(Member::new())
                 } else {
-                    Err(unknown(member_id))
+                    Err(unknown(request))
                 };
             };
             member.check_epoch(request)?;
@@ -144,7 +145,7 @@ impl ConsumerGroup {
         };
         match self.static_member(instance_id) {
             None if is_joining => Ok(Member::new()),
-            None => Err(unknown(instance_id)),
+            None => Err(unknown_instance(instance_id)),
             Some(holder) if is_joining => self.replace_static(instance_id, &holder, member_id),
             Some(holder) if holder != member_id => Err(fenced(instance_id, member_id, &holder)),
             Some(holder) => {
@@ -176,12 +177,14 @@ impl ConsumerGroup {
     fn leave(&mut self, request: &ConsumerGroupHeartbeatRequest) -> Result<ConsumerGroupHeartbeatResponse, Refusal> {
         let member_id = request.member_id.as_str();
         if let Some(instance_id) = request.instance_id.as_deref() {
-            let holder = self.static_member(instance_id).ok_or_else(|| unknown(instance_id))?;
+            let holder = self
+                .static_member(instance_id)
+                .ok_or_else(|| unknown_instance(instance_id))?;
             if holder != member_id {
                 return Err(fenced(instance_id, member_id, &holder));
             }
         }
-        let member = self.members.get_mut(member_id).ok_or_else(|| unknown(member_id))?;
+        let member = self.members.get_mut(member_id).ok_or_else(|| unknown(request))?;
         if request.member_epoch == LEFT_FOR_A_WHILE {
             member.epoch = LEFT_FOR_A_WHILE;
             member.revoking.clear();
@@ -379,7 +382,10 @@ impl ConsumerGroup {
     }
 
     pub(super) fn is_subscribed_to(&self, topic: &str) -> bool {
-        self.topics.contains_key(topic) || self.members.values().any(|member| member.names.contains(topic))
+        self.members.values().any(|member| {
+            let is_meant = member.pattern.as_ref().is_some_and(|pattern| pattern.matches(topic));
+            is_meant || member.names.contains(topic)
+        })
     }
 
     /// Another coordinator has read the group from the log: everybody has a fresh session.
@@ -407,6 +413,7 @@ impl ConsumerGroup {
     pub(super) fn described(&self, topics: &impl Topics, version: i16) -> described::DescribedGroup {
         let members = self.members.iter().map(|(member_id, member)| {
             let target = self.targets.get(member_id);
+            let has = member.assigned.keys().chain(member.revoking.keys());
             let names = member.names.iter().map(|name| TopicName(text(name)));
             described::Member::default()
                 .with_member_id(text(member_id))
@@ -416,8 +423,8 @@ impl ConsumerGroup {
                 .with_client_id(text(&member.client_id))
                 .with_client_host(text(&member.client_host))
                 .with_subscribed_topic_names(names.collect())
-                .with_subscribed_topic_regex(member.pattern.as_ref().map(|pattern| text(pattern.as_str())))
-                .with_assignment(describe_partitions(member.assigned.keys(), topics))
+                .with_subscribed_topic_regex(Some(text(member.pattern.as_ref().map_or("", Pattern::as_str))))
+                .with_assignment(describe_partitions(has, topics))
                 .with_target_assignment(describe_partitions(target.into_iter().flatten(), topics))
                 .with_member_type(if version >= 1 { KIP_848_MEMBER } else { -1 })
         });
@@ -661,10 +668,16 @@ fn describe_partitions<'a>(
     described::Assignment::default().with_topic_partitions(named.collect())
 }
 
-fn unknown(who: &str) -> Refusal {
+fn unknown(request: &ConsumerGroupHeartbeatRequest) -> Refusal {
+    let (member_id, group_id) = (request.member_id.as_str(), request.group_id.as_str());
+    let message = format!("Member {member_id} is not a member of group {group_id}.");
+    (ResponseError::UnknownMemberId, message)
+}
+
+fn unknown_instance(instance_id: &str) -> Refusal {
     (
         ResponseError::UnknownMemberId,
-        format!("Member {who} is not a member of the group."),
+        format!("Instance id {instance_id} is unknown."),
     )
 }
 

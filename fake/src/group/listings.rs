@@ -133,7 +133,10 @@ impl Groups {
                 let outcome = match is_read {
                     _ if !(0..count).contains(&index) => Err(ResponseError::UnknownTopicOrPartition),
                     true => Err(ResponseError::GroupSubscribedToTopic),
-                    false => Ok(entry.offsets.remove(name, index)),
+                    false => {
+                        entry.offsets.remove(name, index);
+                        Ok(())
+                    }
                 };
                 OffsetDeleteResponsePartition::default()
                     .with_partition_index(index)
@@ -153,8 +156,8 @@ impl Groups {
 impl Group {
     fn type_name(&self) -> &'static str {
         match self {
-            Self::Classic(_) => "Classic",
-            Self::Consumer(_) => "Consumer",
+            Self::Classic(_) => "classic",
+            Self::Consumer(_) => "consumer",
         }
     }
 

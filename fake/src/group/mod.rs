@@ -26,7 +26,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use classic::{ClassicGroup, Join, refused_join};
+use classic::{ClassicGroup, Join, nobody_leaves, refused_join};
 use consumer::ConsumerGroup;
 pub(crate) use limits::Limits;
 use offsets::Offsets;
@@ -199,9 +199,18 @@ impl Groups {
         }
     }
 
-    pub(crate) fn sync(&mut self, request: &SyncGroupRequest, now: Duration) -> Answer<SyncGroupResponse> {
+    pub(crate) fn sync(
+        &mut self,
+        request: &SyncGroupRequest,
+        version: i16,
+        now: Duration,
+    ) -> Answer<SyncGroupResponse> {
         let refuse = |error: ResponseError| Answer::Now(SyncGroupResponse::default().with_error_code(error.code()));
         let group_id = request.group_id.as_str();
+        let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
+        if version >= FIRST_SYNC_THAT_NAMES_PROTOCOLS && !names_protocol {
+            return refuse(ResponseError::InconsistentGroupProtocol);
+        }
         if group_id.is_empty() {
             return refuse(ResponseError::InvalidGroupId);
         }
@@ -228,16 +237,16 @@ impl Groups {
     }
 
     pub(crate) fn leave(&mut self, request: &LeaveGroupRequest, version: i16, now: Duration) -> LeaveGroupResponse {
-        let refuse = |error: ResponseError| LeaveGroupResponse::default().with_error_code(error.code());
         let group_id = request.group_id.as_str();
         if group_id.is_empty() {
-            return refuse(ResponseError::InvalidGroupId);
+            return LeaveGroupResponse::default().with_error_code(ResponseError::InvalidGroupId.code());
         }
         let limits = self.limits.clone();
         let Some(group) = self.classic(group_id) else {
-            return refuse(ResponseError::UnknownMemberId);
+            return nobody_leaves(request, version);
         };
         let response = group.leave(request, version, &limits, now);
+        group.tick(&limits, now);
         self.collect(group_id);
         response
     }
@@ -270,9 +279,18 @@ impl Groups {
         let new_id = new_member_id("", self.next_member());
         match self.groups.get_mut(group_id).map(|entry| &mut entry.group) {
             Some(Group::Consumer(group)) => group.heartbeat(caller, request, new_id, &self.limits, topics, now),
-            Some(Group::Classic(group)) if !is_joining || !group.is_empty() => {
-                let message = format!("Group {group_id} is not a consumer group.");
+            Some(Group::Classic(_)) if !is_joining => Err((
+                ResponseError::GroupIdNotFound,
+                format!("Group {group_id} is not a consumer group."),
+            )),
+            Some(Group::Classic(group)) if !group.is_empty() => {
+                let message = format!(
+                    "Cannot upgrade classic group {group_id} to consumer group because online upgrade is disabled."
+                );
                 Err((ResponseError::GroupIdNotFound, message))
+            }
+            None if request.member_epoch < 0 => {
+                Err((ResponseError::GroupIdNotFound, format!("Group {group_id} not found.")))
             }
             None if !is_joining => Err((
                 ResponseError::GroupIdNotFound,
@@ -376,6 +394,8 @@ fn text(text: &str) -> StrBytes {
 fn code(outcome: Result<(), ResponseError>) -> i16 {
     outcome.err().map_or(0, |error| error.code())
 }
+
+const FIRST_SYNC_THAT_NAMES_PROTOCOLS: i16 = 5;
 
 #[cfg(test)]
 mod tests;

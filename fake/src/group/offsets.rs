@@ -36,8 +36,12 @@ impl Offsets {
     }
 
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
-        if let Some(partitions) = self.topics.get_mut(topic) {
-            partitions.remove(&partition);
+        let Some(partitions) = self.topics.get_mut(topic) else {
+            return;
+        };
+        partitions.remove(&partition);
+        if partitions.is_empty() {
+            self.topics.remove(topic);
         }
     }
 

@@ -21,10 +21,10 @@ enum Node {
     },
     Start,
     End,
-    Sequence(Vec<Node>),
-    Either(Vec<Node>),
+    Sequence(Vec<Self>),
+    Either(Vec<Self>),
     Repeat {
-        node: Box<Node>,
+        node: Box<Self>,
         least: usize,
         most: Option<usize>,
     },

@@ -30,6 +30,8 @@ struct Seen {
     epoch: i32,
     has: Vec<(Uuid, i32)>,
     told: Vec<(Uuid, i32)>,
+    /// Its last heartbeat was not answered: the next one says everything, and is told everything.
+    is_in_doubt: bool,
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -57,8 +59,13 @@ fn beat(clients: &mut Clients, seen: &mut BTreeMap<usize, Seen>, member: usize, 
     if complies {
         state.has.clone_from(&state.told);
     }
-    let request = consumer_request(&member.to_string(), state.epoch).with_topic_partitions(owning(&state.has));
+    let mut request = consumer_request(&member.to_string(), state.epoch).with_topic_partitions(owning(&state.has));
+    if state.is_in_doubt {
+        request.rebalance_timeout_ms = 60_000;
+        request.subscribed_topic_names = consumer_join("", &["orders", "events"]).subscribed_topic_names;
+    }
     let response = clients.consumer(&request);
+    state.is_in_doubt = !hears;
     if !hears {
         return;
     }
@@ -92,6 +99,7 @@ fn apply(clients: &mut Clients, seen: &mut BTreeMap<usize, Seen>, act: &Act) {
                     epoch: response.member_epoch,
                     has: told.clone(),
                     told,
+                    is_in_doubt: false,
                 },
             );
         }

@@ -96,7 +96,7 @@ impl Clients {
     }
 
     pub(super) fn sync(&mut self, member_id: &str, generation: i32) -> Answer<SyncGroupResponse> {
-        self.groups.sync(&sync_request(member_id, generation), self.now)
+        self.groups.sync(&sync_request(member_id, generation), 5, self.now)
     }
 
     /// The leader's, who gives everybody its own name.
@@ -107,7 +107,7 @@ impl Clients {
                 .with_assignment(Bytes::from(member.member_id.to_string()))
         });
         let request = sync_request(&leader.member_id, leader.generation_id).with_assignments(dealt.collect());
-        self.groups.sync(&request, self.now)
+        self.groups.sync(&request, 5, self.now)
     }
 
     pub(super) fn heartbeat(&mut self, member_id: &str, generation: i32) -> i16 {
@@ -223,6 +223,8 @@ pub(super) fn sync_request(member_id: &str, generation: i32) -> SyncGroupRequest
         .with_group_id(group_id())
         .with_member_id(text(member_id))
         .with_generation_id(generation)
+        .with_protocol_type(Some(text("consumer")))
+        .with_protocol_name(Some(text("range")))
 }
 
 /// The first heartbeat of a KIP-848 member.

@@ -112,10 +112,10 @@ fn a_member_that_fetches_offsets_has_to_know_its_epoch() {
             .with_topics(None)
     };
     let code = |request| clients.groups.fetch_group(&request).error_code;
-    assert_eq!(code(of(Some("a"), 1)), 0);
+    assert_eq!(code(of(Some("a"), 2)), 0);
     assert_eq!(code(of(None, -1)), 0);
-    assert_eq!(code(of(Some("a"), 2)), code::STALE_MEMBER_EPOCH);
-    assert_eq!(code(of(Some("b"), 1)), code::UNKNOWN_MEMBER_ID);
+    assert_eq!(code(of(Some("a"), 3)), code::STALE_MEMBER_EPOCH);
+    assert_eq!(code(of(Some("b"), 2)), code::UNKNOWN_MEMBER_ID);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_consumer_group_is_described_with_what_its_members_have_and_are_to_have() {
         (described.group_state.as_str(), described.assignor_name.as_str()),
         ("Reconciling", "uniform")
     );
-    assert_eq!((described.group_epoch, described.assignment_epoch), (2, 2));
+    assert_eq!((described.group_epoch, described.assignment_epoch), (3, 3));
     let first = &described.members[0];
     assert_eq!(first.assignment.topic_partitions[0].partitions, [0, 1, 2, 3]);
     assert_eq!(first.target_assignment.topic_partitions[0].partitions, [0, 1]);
@@ -249,10 +249,10 @@ fn groups_are_listed_by_state_and_type() {
             listed.map(|group| format!("{} {} {}", group.group_id.as_str(), group.group_state, group.group_type));
         listed.collect::<Vec<_>>()
     };
-    let (consumer, simple) = ("g Stable Consumer", "simple Empty Classic");
+    let (consumer, simple) = ("g Stable consumer", "simple Empty classic");
     assert_eq!(list(&[], &[], |_| true), [consumer, simple]);
     assert_eq!(list(&["empty"], &[], |_| true), [simple]);
-    assert_eq!(list(&[], &["consumer"], |_| true), [consumer]);
+    assert_eq!(list(&[], &["Consumer"], |_| true), [consumer]);
     assert_eq!(list(&["Stable"], &["classic"], |_| true), [""; 0]);
     assert_eq!(list(&[], &[], |group| group == "simple"), [simple]);
 }

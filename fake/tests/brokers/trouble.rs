@@ -1,12 +1,18 @@
 //! Brokers that crash and come back, leaders that move, records that are lost.
 
-use kafka_protocol::messages::{FetchRequest, FindCoordinatorRequest};
-use klamm_fake::FakeCluster;
+use std::sync::mpsc;
 
-use crate::raw::{Connection, Records, fetch, from, records, until};
+use kafka_protocol::messages::{
+    CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
+    create_topics_request::{CreatableTopic, CreatableTopicConfig},
+};
+use klamm_fake::{Action, Api, FakeCluster};
+
+use crate::raw::{Connection, Records, fetch, from, name, produce, records, until};
 
 const LEADER_NOT_AVAILABLE: i16 = 5;
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 const OUT_OF_ORDER: i16 = 45;
 
 #[test]
@@ -133,4 +139,49 @@ fn a_coordinator_moves_where_a_test_puts_it() {
     assert_eq!(Connection::to(&cluster, 1).ask(&request, 2).node_id.0, other);
     cluster.crash(other);
     assert_ne!(cluster.coordinator("g"), other);
+}
+
+#[test]
+fn what_came_before_a_crash_is_not_done_after_it() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    let (handle, (restarted, wait)) = (cluster.clone(), mpsc::channel());
+    cluster.once(Api::Produce, move |_| {
+        handle.crash(1);
+        handle.restart(1).unwrap();
+        restarted.send(()).unwrap();
+        Action::Pass
+    });
+    let mut connection = Connection::to(&cluster, 1);
+    connection.send(&produce("t", 0, records(1)), 12);
+    wait.recv().unwrap();
+    cluster.close(); // the connection's thread is over now
+    assert_eq!(cluster.end_offset("t", 0), 0);
+}
+
+#[test]
+fn a_cluster_that_was_closed_stays_closed() {
+    let cluster = FakeCluster::builder().start().unwrap();
+    cluster.close();
+    assert!(cluster.restart(1).is_err());
+    assert!(Connection::at(cluster.address(1)).is_err());
+}
+
+#[test]
+fn too_few_replicas_are_refused_to_who_wants_all() {
+    let cluster = FakeCluster::builder().brokers(2).start().unwrap();
+    let config = CreatableTopicConfig::default()
+        .with_name("min.insync.replicas".to_owned().into())
+        .with_value(Some("2".to_owned().into()));
+    let topic = CreatableTopic::default()
+        .with_name(name("t"))
+        .with_num_partitions(1)
+        .with_replication_factor(2)
+        .with_configs(vec![config]);
+    let mut connection = Connection::to(&cluster, 1);
+    connection.ask(&CreateTopicsRequest::default().with_topics(vec![topic]), 7);
+    assert_eq!(connection.produce("t", 0, records(1)).error_code, 0);
+    cluster.crash(2);
+    assert_eq!(connection.produce("t", 0, records(1)).error_code, NOT_ENOUGH_REPLICAS);
+    let leader_only = connection.ask(&produce("t", 0, records(1)).with_acks(1), 12);
+    assert_eq!(leader_only.responses[0].partition_responses[0].error_code, 0);
 }

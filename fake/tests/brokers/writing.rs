@@ -7,7 +7,9 @@ use kafka_protocol::{
 };
 use klamm_fake::{FakeCluster, Profile};
 
-use crate::raw::{CONTROL, Connection, Records, batches, from, produce, records, seal, until, until_answered};
+use crate::raw::{
+    CONTROL, Connection, Records, TRANSACTIONAL, batches, from, produce, records, seal, until, until_answered,
+};
 
 const CORRUPT_MESSAGE: i16 = 2;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
@@ -18,6 +20,7 @@ const INVALID_REQUIRED_ACKS: i16 = 21;
 const INVALID_TIMESTAMP: i16 = 32;
 const OUT_OF_ORDER: i16 = 45;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
+const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 const INVALID_RECORD: i16 = 87;
 const UNKNOWN_TOPIC_ID: i16 = 100;
@@ -105,6 +108,20 @@ fn what_is_damaged_or_forbidden_is_refused() {
         ..Records::default()
     };
     assert_eq!(outcome(&cluster, large.batch()).0, MESSAGE_TOO_LARGE);
+    let unnumbered = Records {
+        producer: (7, 0, -1),
+        ..Records::default()
+    };
+    assert_eq!(outcome(&cluster, unnumbered.batch()).0, INVALID_RECORD);
+    let transactional = Records {
+        attributes: TRANSACTIONAL,
+        producer: (7, 0, 0),
+        ..Records::default()
+    };
+    assert_eq!(
+        outcome(&cluster, transactional.batch()).0,
+        TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+    );
     let two = [records(1), records(1)].concat();
     assert_eq!(outcome(&cluster, two.into()).0, INVALID_RECORD);
     let mut old = records(1).to_vec();

@@ -299,9 +299,13 @@ fn sync_and_heartbeat_look_at_member_generation_and_protocol() {
     );
     let other = sync_request(&follower, generation).with_protocol_name(Some(text("other")));
     assert_eq!(
-        now(clients.groups.sync(&other, clients.now)).error_code,
+        now(clients.groups.sync(&other, 5, clients.now)).error_code,
         code::INCONSISTENT_GROUP_PROTOCOL
     );
+    let nameless = sync_request(&follower, generation).with_protocol_name(None);
+    let said = |clients: &mut Clients, version| now(clients.groups.sync(&nameless, version, clients.now)).error_code;
+    assert_eq!(said(&mut clients, 4), 0);
+    assert_eq!(said(&mut clients, 5), code::INCONSISTENT_GROUP_PROTOCOL);
 }
 
 #[test]
@@ -322,6 +326,16 @@ fn whoever_leaves_is_gone_at_once() {
         code::UNKNOWN_MEMBER_ID
     );
     assert_eq!(clients.heartbeat(&leader, generation + 1), code::UNKNOWN_MEMBER_ID);
+}
+
+#[test]
+fn a_group_whose_last_member_leaves_is_empty_though_somebody_was_given_an_id() {
+    let mut clients = Clients::new();
+    let (member_id, joined) = clients.join_new();
+    now(joined);
+    now(clients.join(9, &join_request("")));
+    clients.leave(&[(&member_id, None)]);
+    assert_eq!(clients.groups.describe(&group_id(), 6).group_state.as_str(), "Empty");
 }
 
 #[test]

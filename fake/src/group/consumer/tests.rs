@@ -34,14 +34,14 @@ fn join(clients: &mut Clients, member_id: &str, topics: &[&str]) -> ConsumerGrou
     response
 }
 
-/// Members `a` and `b` with two partitions of `orders` each, at epoch 2.
+/// Members `a` and `b` with two partitions of `orders` each, at epoch 3.
 fn pair() -> Clients {
     let mut clients = Clients::new();
     join(&mut clients, "a", &["orders"]);
     join(&mut clients, "b", &["orders"]);
-    beat(&mut clients, "a", 1);
-    assert_eq!(has(&mut clients, "a", 1, &orders(&[0, 1])).member_epoch, 2);
-    assert_eq!(assigned(&beat(&mut clients, "b", 2)).unwrap().len(), 2);
+    beat(&mut clients, "a", 2);
+    assert_eq!(has(&mut clients, "a", 2, &orders(&[0, 1])).member_epoch, 3);
+    assert_eq!(assigned(&beat(&mut clients, "b", 3)).unwrap().len(), 2);
     clients
 }
 
@@ -49,11 +49,11 @@ fn pair() -> Clients {
 fn the_first_member_gets_everything() {
     let mut clients = Clients::new();
     let joined = join(&mut clients, "a", &["orders", "events", "missing"]);
-    assert_eq!((joined.member_id.as_deref(), joined.member_epoch), (Some("a"), 1));
+    assert_eq!((joined.member_id.as_deref(), joined.member_epoch), (Some("a"), 2));
     assert_eq!(joined.heartbeat_interval_ms, 5000);
     assert_eq!(assigned(&joined).unwrap().len(), 7);
-    let next = beat(&mut clients, "a", 1);
-    assert_eq!((next.error_code, next.member_epoch, next.assignment), (0, 1, None));
+    let next = beat(&mut clients, "a", 2);
+    assert_eq!((next.error_code, next.member_epoch, next.assignment), (0, 2, None));
 }
 
 #[test]
@@ -61,37 +61,37 @@ fn a_partition_is_given_to_its_new_owner_when_the_former_has_let_go() {
     let mut clients = Clients::new();
     join(&mut clients, "a", &["orders"]);
     let second = join(&mut clients, "b", &["orders"]);
-    assert_eq!((second.member_epoch, assigned(&second)), (2, Some(vec![])));
-    let told = beat(&mut clients, "a", 1);
+    assert_eq!((second.member_epoch, assigned(&second)), (3, Some(vec![])));
+    let told = beat(&mut clients, "a", 2);
     assert_eq!(
         (told.member_epoch, assigned(&told)),
-        (1, Some(orders(&[0, 1]))),
+        (2, Some(orders(&[0, 1]))),
         "it keeps its epoch until it is done"
     );
-    assert_eq!(assigned(&has(&mut clients, "a", 1, &orders(&[0, 1, 2, 3]))), None);
-    assert_eq!(beat(&mut clients, "b", 2).assignment, None);
-    let done = has(&mut clients, "a", 1, &orders(&[0, 1]));
-    assert_eq!((done.member_epoch, done.assignment), (2, None));
-    assert_eq!(assigned(&beat(&mut clients, "b", 2)), Some(orders(&[2, 3])));
+    assert_eq!(assigned(&has(&mut clients, "a", 2, &orders(&[0, 1, 2, 3]))), None);
+    assert_eq!(beat(&mut clients, "b", 3).assignment, None);
+    let done = has(&mut clients, "a", 2, &orders(&[0, 1]));
+    assert_eq!((done.member_epoch, done.assignment), (3, None));
+    assert_eq!(assigned(&beat(&mut clients, "b", 3)), Some(orders(&[2, 3])));
 }
 
 #[test]
 fn a_lost_answer_does_not_fence_its_member() {
     let mut clients = pair();
-    assert_eq!(has(&mut clients, "a", 1, &orders(&[0, 1])).error_code, 0);
+    assert_eq!(has(&mut clients, "a", 2, &orders(&[0, 1])).error_code, 0);
     assert_eq!(
-        has(&mut clients, "a", 1, &orders(&[0, 1, 2])).error_code,
+        has(&mut clients, "a", 2, &orders(&[0, 1, 2])).error_code,
         code::FENCED_MEMBER_EPOCH
     );
-    assert_eq!(beat(&mut clients, "a", 1).error_code, code::FENCED_MEMBER_EPOCH);
-    assert_eq!(beat(&mut clients, "a", 3).error_code, code::FENCED_MEMBER_EPOCH);
+    assert_eq!(beat(&mut clients, "a", 2).error_code, code::FENCED_MEMBER_EPOCH);
+    assert_eq!(beat(&mut clients, "a", 4).error_code, code::FENCED_MEMBER_EPOCH);
 }
 
 #[test]
 fn a_member_that_joins_again_is_told_what_it_has() {
     let mut clients = pair();
     let again = join(&mut clients, "a", &["orders"]);
-    assert_eq!((again.member_epoch, assigned(&again)), (2, Some(orders(&[0, 1]))));
+    assert_eq!((again.member_epoch, assigned(&again)), (3, Some(orders(&[0, 1]))));
 }
 
 #[test]
@@ -99,19 +99,19 @@ fn whoever_leaves_makes_room_at_once() {
     let mut clients = pair();
     let left = beat(&mut clients, "a", -1);
     assert_eq!((left.error_code, left.member_epoch), (0, -1));
-    let got = beat(&mut clients, "b", 2);
-    assert_eq!((got.member_epoch, assigned(&got)), (3, Some(orders(&[0, 1, 2, 3]))));
-    assert_eq!(beat(&mut clients, "a", 2).error_code, code::UNKNOWN_MEMBER_ID);
+    let got = beat(&mut clients, "b", 3);
+    assert_eq!((got.member_epoch, assigned(&got)), (4, Some(orders(&[0, 1, 2, 3]))));
+    assert_eq!(beat(&mut clients, "a", 3).error_code, code::UNKNOWN_MEMBER_ID);
 }
 
 #[test]
 fn silence_removes_a_member() {
     let mut clients = pair();
     clients.pass(30);
-    beat(&mut clients, "b", 2);
+    beat(&mut clients, "b", 3);
     clients.pass(15);
-    assert_eq!(beat(&mut clients, "a", 2).error_code, code::UNKNOWN_MEMBER_ID);
-    assert_eq!(assigned(&beat(&mut clients, "b", 2)).unwrap().len(), 4);
+    assert_eq!(beat(&mut clients, "a", 3).error_code, code::UNKNOWN_MEMBER_ID);
+    assert_eq!(assigned(&beat(&mut clients, "b", 3)).unwrap().len(), 4);
 }
 
 #[test]
@@ -120,13 +120,13 @@ fn a_member_that_does_not_let_go_in_time_is_removed_though_it_is_alive() {
     let slow = consumer_join("a", &["orders"]).with_rebalance_timeout_ms(20_000);
     clients.consumer(&slow);
     join(&mut clients, "b", &["orders"]);
-    beat(&mut clients, "a", 1);
+    beat(&mut clients, "a", 2);
     for _ in 0..4 {
-        assert_eq!(beat(&mut clients, "a", 1).error_code, 0);
+        assert_eq!(beat(&mut clients, "a", 2).error_code, 0);
         clients.pass(5);
     }
-    assert_eq!(beat(&mut clients, "a", 1).error_code, code::UNKNOWN_MEMBER_ID);
-    assert_eq!(assigned(&beat(&mut clients, "b", 2)).unwrap().len(), 4);
+    assert_eq!(beat(&mut clients, "a", 2).error_code, code::UNKNOWN_MEMBER_ID);
+    assert_eq!(assigned(&beat(&mut clients, "b", 3)).unwrap().len(), 4);
 }
 
 #[test]
@@ -134,14 +134,14 @@ fn a_group_is_dealt_out_anew_when_a_topic_grows_comes_or_goes() {
     let mut clients = Clients::new();
     join(&mut clients, "a", &["orders", "new"]);
     clients.topics.0.insert("orders".to_owned(), (ORDERS, 6));
-    let grown = beat(&mut clients, "a", 1);
-    assert_eq!((grown.member_epoch, assigned(&grown).unwrap().len()), (2, 6));
+    let grown = beat(&mut clients, "a", 2);
+    assert_eq!((grown.member_epoch, assigned(&grown).unwrap().len()), (3, 6));
     clients.topics.0.insert("new".to_owned(), (Uuid::from_u128(9), 1));
-    assert_eq!(assigned(&beat(&mut clients, "a", 2)).unwrap().len(), 7);
+    assert_eq!(assigned(&beat(&mut clients, "a", 3)).unwrap().len(), 7);
     clients.topics.0.remove("orders");
-    let told = beat(&mut clients, "a", 3);
-    assert_eq!((told.member_epoch, assigned(&told).unwrap().len()), (3, 1));
-    assert_eq!(has(&mut clients, "a", 3, &[(Uuid::from_u128(9), 0)]).member_epoch, 4);
+    let told = beat(&mut clients, "a", 4);
+    assert_eq!((told.member_epoch, assigned(&told).unwrap().len()), (4, 1));
+    assert_eq!(has(&mut clients, "a", 4, &[(Uuid::from_u128(9), 0)]).member_epoch, 5);
 }
 
 #[test]
@@ -149,10 +149,10 @@ fn a_member_may_change_what_it_reads() {
     let mut clients = Clients::new();
     join(&mut clients, "a", &["orders"]);
     let change =
-        consumer_request("a", 1).with_subscribed_topic_names(consumer_join("", &["events"]).subscribed_topic_names);
+        consumer_request("a", 2).with_subscribed_topic_names(consumer_join("", &["events"]).subscribed_topic_names);
     assert_eq!(assigned(&clients.consumer(&change)), Some(vec![]));
-    let changed = has(&mut clients, "a", 1, &[]);
-    assert_eq!((changed.member_epoch, assigned(&changed).unwrap().len()), (2, 3));
+    let changed = has(&mut clients, "a", 2, &[]);
+    assert_eq!((changed.member_epoch, assigned(&changed).unwrap().len()), (3, 3));
     assert!(assigned(&changed).unwrap().iter().all(|(topic, _)| *topic == EVENTS));
 }
 
@@ -174,7 +174,7 @@ fn topics_may_be_named_by_a_pattern() {
         Some(1)
     );
     clients.topics.0.insert("ordnance".to_owned(), (Uuid::from_u128(3), 1));
-    assert_eq!(assigned(&beat(&mut clients, "a", 1)).unwrap().len(), 5);
+    assert_eq!(assigned(&beat(&mut clients, "a", 2)).unwrap().len(), 5);
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn most_members_choose_the_assignor() {
     let ranged = |member_id| consumer_join(member_id, &["orders", "events"]).with_server_assignor(Some(text("range")));
     clients.consumer(&ranged("a"));
     clients.consumer(&ranged("b"));
-    beat(&mut clients, "a", 1);
+    beat(&mut clients, "a", 2);
     let first_of_each = [(ORDERS, 0), (ORDERS, 1), (EVENTS, 0), (EVENTS, 1)];
-    assert_eq!(has(&mut clients, "a", 1, &first_of_each).member_epoch, 2);
+    assert_eq!(has(&mut clients, "a", 2, &first_of_each).member_epoch, 3);
     assert_eq!(
-        assigned(&beat(&mut clients, "b", 2)).unwrap(),
+        assigned(&beat(&mut clients, "b", 3)).unwrap(),
         [(ORDERS, 2), (ORDERS, 3), (EVENTS, 2)]
     );
     let unknown = consumer_join("c", &["orders"]).with_server_assignor(Some(text("sticky")));
@@ -199,16 +199,16 @@ fn a_static_member_that_comes_back_has_what_it_had() {
     let mut clients = Clients::new();
     let named = |member_id| consumer_join(member_id, &["orders"]).with_instance_id(Some(text("i")));
     let first = clients.consumer(&named("a"));
-    assert_eq!(first.member_epoch, 1);
+    assert_eq!(first.member_epoch, 2);
     let refused = clients.consumer(&named("b"));
     assert_eq!(refused.error_code, code::UNRELEASED_INSTANCE_ID);
     let away = consumer_request("a", -2).with_instance_id(Some(text("i")));
     assert_eq!(clients.consumer(&away).member_epoch, -2);
     let back = clients.consumer(&named("b"));
-    assert_eq!((back.member_epoch, assigned(&back)), (1, assigned(&first)));
-    let former = consumer_request("a", 1).with_instance_id(Some(text("i")));
+    assert_eq!((back.member_epoch, assigned(&back)), (2, assigned(&first)));
+    let former = consumer_request("a", 2).with_instance_id(Some(text("i")));
     assert_eq!(clients.consumer(&former).error_code, code::FENCED_INSTANCE_ID);
-    assert_eq!(beat(&mut clients, "a", 1).error_code, code::UNKNOWN_MEMBER_ID);
+    assert_eq!(beat(&mut clients, "a", 2).error_code, code::UNKNOWN_MEMBER_ID);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_heartbeat_that_makes_no_sense_is_refused() {
     );
     assert_eq!(refused(consumer_request("a", -2)), code::INVALID_REQUEST);
     assert_eq!(refused(consumer_request("a", -3)), code::INVALID_REQUEST);
-    assert_eq!(refused(consumer_request("a", 1)), code::GROUP_ID_NOT_FOUND);
+    assert_eq!(refused(consumer_request("a", 2)), code::GROUP_ID_NOT_FOUND);
     assert_eq!(refused(consumer_request("a", -1)), code::GROUP_ID_NOT_FOUND);
 }
 
@@ -257,7 +257,7 @@ fn in_version_0_the_broker_makes_the_ids() {
     let request = consumer_join("", &["orders"]);
     let (now, topics) = (clients.now, &clients.topics);
     let joined = clients.groups.consumer_heartbeat(&caller(0), &request, topics, now);
-    assert_eq!((joined.error_code, joined.member_epoch), (0, 1));
+    assert_eq!((joined.error_code, joined.member_epoch), (0, 2));
     assert!(!joined.member_id.unwrap().is_empty());
 }
 
@@ -272,7 +272,7 @@ fn a_group_takes_no_more_members_than_it_may() {
         clients.consumer(&consumer_join("b", &["orders"])).error_code,
         code::GROUP_MAX_SIZE_REACHED
     );
-    assert_eq!(beat(&mut clients, "a", 1).error_code, 0);
+    assert_eq!(beat(&mut clients, "a", 2).error_code, 0);
 }
 
 #[test]
@@ -301,10 +301,10 @@ fn the_two_kinds_of_members_do_not_mix_but_follow_each_other() {
 fn commits_look_at_the_members_epoch() {
     let mut clients = pair();
     let of = |member_id: &str, epoch| commit_request(member_id, epoch, "orders", 1);
-    assert_eq!(clients.commit(9, &of("a", 2)), 0);
-    assert_eq!(clients.commit(8, &of("a", 2)), code::UNSUPPORTED_VERSION);
-    assert_eq!(clients.commit(9, &of("a", 3)), code::STALE_MEMBER_EPOCH);
-    assert_eq!(clients.commit(9, &of("nobody", 2)), code::UNKNOWN_MEMBER_ID);
+    assert_eq!(clients.commit(9, &of("a", 3)), 0);
+    assert_eq!(clients.commit(8, &of("a", 3)), code::UNSUPPORTED_VERSION);
+    assert_eq!(clients.commit(9, &of("a", 4)), code::STALE_MEMBER_EPOCH);
+    assert_eq!(clients.commit(9, &of("nobody", 3)), code::UNKNOWN_MEMBER_ID);
     assert_eq!(clients.commit(9, &of("", -1)), code::UNKNOWN_MEMBER_ID);
 }
 
@@ -313,17 +313,17 @@ fn a_commit_of_an_earlier_epoch_counts_for_what_the_member_has_had_since() {
     let mut clients = pair();
     let of = |member_id: &str, epoch| commit_request(member_id, epoch, "orders", 1);
     assert_eq!(
-        clients.commit(9, &of("a", 1)),
+        clients.commit(9, &of("a", 2)),
         0,
-        "partition 0 is its own since epoch 1"
+        "partition 0 is its own since epoch 2"
     );
-    assert_eq!(clients.commit(9, &of("b", 1)), code::STALE_MEMBER_EPOCH);
+    assert_eq!(clients.commit(9, &of("b", 2)), code::STALE_MEMBER_EPOCH);
     beat(&mut clients, "a", -1);
-    assert_eq!(beat(&mut clients, "b", 2).member_epoch, 3);
+    assert_eq!(beat(&mut clients, "b", 3).member_epoch, 4);
     assert_eq!(
-        clients.commit(9, &of("b", 2)),
+        clients.commit(9, &of("b", 3)),
         code::STALE_MEMBER_EPOCH,
-        "partition 0 is its own since epoch 3"
+        "partition 0 is its own since epoch 4"
     );
 }
 
@@ -333,7 +333,7 @@ fn a_new_coordinator_gives_everybody_a_fresh_session() {
     clients.groups.enter(GROUP, (1, 0), clients.now);
     clients.now += Duration::from_secs(120);
     clients.groups.enter(GROUP, (2, 0), clients.now);
-    assert_eq!(beat(&mut clients, "a", 2).error_code, 0);
+    assert_eq!(beat(&mut clients, "a", 3).error_code, 0);
     clients.pass(44);
-    assert_eq!(beat(&mut clients, "b", 2).error_code, 0);
+    assert_eq!(beat(&mut clients, "b", 3).error_code, 0);
 }
