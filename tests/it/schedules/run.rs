@@ -193,7 +193,7 @@ impl<'a> Play<'a> {
     }
 
     /// No more faults, and all brokers are up.
-    fn calm_down(&mut self) {
+    fn calm_down(&self) {
         for hook in &self.hooks {
             hook.remove();
         }
