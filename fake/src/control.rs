@@ -135,6 +135,12 @@ impl FakeCluster {
         self.shared().look(|state| state.coordinator(group))
     }
 
+    /// The offset that a group has committed of a partition: where it goes on to read.
+    pub fn committed(&self, group: &str, topic: &str, partition: i32) -> Option<i64> {
+        self.shared()
+            .look(|state| state.groups.committed(group, topic, partition))
+    }
+
     /// How many fetch sessions a broker keeps.
     pub fn fetch_sessions(&self, node: i32) -> usize {
         self.shared()

@@ -209,7 +209,11 @@ impl Cluster {
                 .then(|| Arc::clone(topic))
         };
         if let Some(topic) = fresh(&self.metadata()) {
-            return described(topic);
+            match described(topic) {
+                // What may pass is not believed until the metadata is old: nobody else may ever ask again.
+                Err(error) if action(&error) != Action::Fail => {}
+                described => return described,
+            }
         }
         if self.metadata().is_missing(name, now()) {
             return Err(unknown(name));
@@ -242,9 +246,9 @@ impl Cluster {
             };
             // What is known of it is old, but better than nothing while no broker can be asked.
             if error.kind() != ErrorKind::UnknownTopic {
-                if let Some(topic) = self.metadata().topic(name) {
+                if let Some(topic) = self.metadata().topic(name).filter(|topic| topic.error == 0) {
                     log::warn!("metadata of {name} cannot be refreshed: {error}");
-                    return described(Arc::clone(topic));
+                    return Ok(Arc::clone(topic));
                 }
             }
             let is_denied = error.kind() == ErrorKind::UnknownTopic && {

@@ -292,6 +292,30 @@ fn a_hint_is_followed_without_asking() {
 }
 
 #[test]
+fn a_topic_that_was_in_trouble_is_asked_for_again() {
+    let asked_for = Arc::new(AtomicUsize::new(0));
+    let broker = start_with_port({
+        let asked_for = Arc::clone(&asked_for);
+        move |asked, port| {
+            if !is_metadata(asked) {
+                return Some(lone(asked, port));
+            }
+            let address = Address::new("127.0.0.1", u16::try_from(port).unwrap());
+            let mut answer = metadata(&[(1, &address)], 1, 0);
+            if asked_for.fetch_add(1, Ordering::SeqCst) < 2 {
+                answer.topics[0].error_code = LEADER_NOT_AVAILABLE;
+                answer.topics[0].partitions.clear();
+            }
+            Some(asked.answer::<MetadataRequest>(&answer))
+        }
+    });
+    let cluster = Cluster::connect(config(&[&broker.address])).unwrap();
+    // Somebody else has heard of the trouble, which then is all that is known.
+    cluster.refresh(Topics::Named(&[Arc::from("t")]), &long()).unwrap();
+    assert_eq!(end_of_t(&cluster, &long()).unwrap(), 42);
+}
+
+#[test]
 fn a_partition_without_a_leader_is_waited_for_until_the_deadline() {
     let broker = start_with_port(|asked, port| {
         let address = Address::new("127.0.0.1", u16::try_from(port).unwrap());

@@ -9,6 +9,7 @@ mod faults;
 mod groups;
 
 mod reading;
+mod schedules;
 #[path = "../kafka/support/mod.rs"]
 mod support;
 mod topics;

@@ -22,6 +22,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 
 use crate::{
     api::Call,
+    error_code::UNSUPPORTED_VERSION,
     shared::{Caller, Shared},
     wire::{self, Head},
 };
@@ -49,6 +50,10 @@ pub(crate) enum Answer {
 pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     let shared = context.shared;
     match call {
+        Call::ApiVersions(_) if context.refuses == Some(UNSUPPORTED_VERSION) => {
+            let response = api_versions::unsupported(shared.look(|state| state.profile));
+            wire::frame(context.head.correlation, 0, &response).map(Answer::Frame)
+        }
         Call::ApiVersions(request) => {
             context.reply(&shared.look(|state| api_versions::answer(state, context, &request)))
         }

@@ -59,6 +59,12 @@ impl Offsets {
 }
 
 impl Groups {
+    /// What a group has committed of a topic's partition, for tests to see.
+    pub(crate) fn committed(&self, group_id: &str, topic: &str, partition: i32) -> Option<i64> {
+        let found = self.groups.get(group_id)?.offsets.find(topic, partition)?;
+        Some(found.offset)
+    }
+
     pub(crate) fn commit(
         &mut self,
         request: &OffsetCommitRequest,
