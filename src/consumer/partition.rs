@@ -321,7 +321,9 @@ impl Partition {
     }
 
     /// Acks of messages that were given out before do not count any more. Gives what no longer fills the window.
-    pub(crate) fn end_ack_epoch(&self) -> Freed {
+    pub(crate) fn end_ack_epoch(&mut self) -> Freed {
+        // Nobody waits for them: whoever still has one can do nothing with it.
+        self.handed_out.clear();
         let Some(ownership) = &self.cell.ownership else {
             self.cell.ack_epoch.fetch_add(1, Ordering::Release);
             return Freed::default();
