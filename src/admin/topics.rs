@@ -327,7 +327,7 @@ impl Admin {
 /// What a broker knows when it has heard of a change.
 struct Wanted {
     partitions: i32,
-    /// Nil before Kafka 2.8. It tells a new topic from a deleted one of the same name, which a broker may not have heard of
+    /// Nil before Kafka 2.8, as in the answer that it is compared with. It tells a new topic from a deleted one of the same name, which a broker may not have heard of
     /// either: what is written there would be lost.
     id: Uuid,
 }
@@ -367,7 +367,7 @@ fn is_visible(answer: &MetadataResponse, topics: &HashMap<String, Wanted>) -> bo
         answer.topics.iter().find(named).is_some_and(|topic| {
             let partitions = usize::try_from(wanted.partitions).unwrap_or(1);
             topic.error_code == 0
-                && (wanted.id.is_nil() || topic.topic_id == wanted.id)
+                && (wanted.id.is_nil() || topic.topic_id.is_nil() || topic.topic_id == wanted.id)
                 && topic.partitions.len() >= partitions
                 && topic.partitions.iter().all(|partition| partition.leader_id.0 >= 0)
         })

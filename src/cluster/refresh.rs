@@ -208,22 +208,23 @@ impl Cluster {
                 .is_younger_than(config.metadata_max_age, now())
                 .then(|| Arc::clone(topic))
         };
+        let mut last: Option<Error> = None;
         if let Some(topic) = fresh(&self.metadata()) {
             match described(topic) {
                 // What may pass is not believed until the metadata is old: nobody else may ever ask again.
-                Err(error) if action(&error) != Action::Fail => {}
+                Err(error) if action(&error) != Action::Fail => last = Some(error),
                 described => return described,
             }
         }
+        let is_news = last.is_none();
         if self.metadata().is_missing(name, now()) {
             return Err(unknown(name));
         }
         let names = [Arc::from(name)];
         let mut failures = 0;
-        let mut last: Option<Error> = None;
         let mut denied_since = None;
         loop {
-            let asked = if failures == 0 {
+            let asked = if failures == 0 && is_news {
                 self.fetch_metadata(Topics::Named(&names), deadline)
             } else {
                 self.refresh(Topics::Named(&names), deadline)

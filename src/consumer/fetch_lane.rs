@@ -403,6 +403,9 @@ impl Lane {
             }
         }
         drop(state);
+        if landing.is_quiet {
+            shared.spares.clear();
+        }
         let (few, many) = match landing.bytes <= FEW {
             true => (landing.slots, Vec::new()),
             false => (Vec::new(), landing.slots),

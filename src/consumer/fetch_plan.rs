@@ -85,6 +85,8 @@ pub(crate) struct Landed {
 pub(crate) struct Landing {
     pub slots: Vec<Slot>,
     pub bytes: usize,
+    /// Nothing has come, and nothing that is read gives its buffer to what may come.
+    pub is_quiet: bool,
 }
 
 impl Shared {
@@ -354,10 +356,7 @@ impl Shared {
             landing.slots.push(landed.slot);
             partition.raw.push_back(raw);
         }
-        if landing.slots.is_empty() && state.budget.is_unused() {
-            // Nothing comes in, and nothing that is read gives its buffer to what does.
-            self.spares.clear();
-        }
+        landing.is_quiet = landing.slots.is_empty() && state.budget.is_unused();
         landing
     }
 

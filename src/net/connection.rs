@@ -466,13 +466,18 @@ impl Shared {
 
     /// Fails all that is in flight with one cause, the first there was, and gives it back. Waits for nothing.
     fn end(&self, cause: Error) -> Error {
+        let is_nonsense = cause.kind() == ErrorKind::Protocol;
+        self.end_after(cause, is_nonsense)
+    }
+
+    fn end_after(&self, cause: Error, is_nonsense: bool) -> Error {
         let cause = cause.at_broker(&self.peer);
         let (first, waiting, cause) = {
             let mut calls = self.calls.lock();
             let first = calls.in_flight.over().is_none();
             if first {
                 // Nonsense is to be worried about, also when it was the last thing that was waited for.
-                calls.was_idle = cause.kind() != ErrorKind::Protocol && calls.in_flight.is_idle(now());
+                calls.was_idle = !is_nonsense && calls.in_flight.is_idle(now());
                 calls.died = Some(now());
             }
             let (waiting, cause) = calls.in_flight.end(cause);
@@ -550,9 +555,13 @@ impl<R: Request> Pending<R> {
         answer.and_then(|frame| self.decode(frame)).map_err(context)
     }
 
-    /// Whoever answers what cannot be is asked nothing more over this connection.
+    /// Whoever answers what cannot be is asked nothing more over this connection. To whoever waits for other answers, it is
+    /// a connection that was lost.
     fn decode(&self, frame: Bytes) -> Result<R::Response> {
-        request::decode::<R>(self.version, frame).inspect_err(|error| drop(self.shared.end(error.clone())))
+        request::decode::<R>(self.version, frame).inspect_err(|error| {
+            let message = format!("another answer over this connection cannot be read: {error}");
+            self.shared.end_after(Error::new(ErrorKind::Io, message), true);
+        })
     }
 }
 

@@ -367,7 +367,7 @@ fn an_answer_that_claims_more_than_it_has_is_refused_before_it_is_decoded_and_en
     assert_eq!((error.kind(), error.api()), (ErrorKind::Protocol, Some("Metadata")));
     assert!(connection.is_dead());
     let ended = connection.ended().unwrap();
-    assert_eq!((ended.cause.kind(), ended.was_idle), (ErrorKind::Protocol, false));
+    assert_eq!((ended.cause.kind(), ended.was_idle), (ErrorKind::Io, false));
 }
 
 #[test]

@@ -152,6 +152,9 @@ fn find_and_put(
         Some(index) => self::partition(shared, &topic, index, patience)?,
         None => Arc::clone(topic.choose(&parts)?),
     };
+    if let Some(taken) = partition.put_at_once(&parts, watch) {
+        return taken;
+    }
     put(shared, &partition, parts, watch, patience)
 }
 

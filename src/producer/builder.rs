@@ -174,7 +174,7 @@ impl ProducerBuilder {
 
     /// How hard the codec tries: 1 to 9 for [`Gzip`](Compression::Gzip), -131072 to 22 for [`Zstd`](Compression::Zstd); the
     /// default, `None`, is the one that suits batches: 5 for gzip, where Kafka has 6, and for Zstandard 3, as in Kafka, with
-    /// smaller tables. The others have none in klamm, and to give one is an error. Kafka: `compression.gzip.level`,
+    /// smaller tables, which look back 256 KiB (`3` is Zstandard's own). The others have none in klamm, and to give one is an error. Kafka: `compression.gzip.level`,
     /// `compression.zstd.level`.
     ///
     /// Higher levels are smaller, and soon much slower.

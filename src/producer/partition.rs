@@ -254,7 +254,7 @@ impl Partition {
         }
         let mut news = false;
         let mut size = state.open.as_ref().map(|open| open.size_of(&record));
-        if size.is_some_and(|size| state.filled() + size > self.limit()) {
+        if size.is_some_and(|size| state.filled().saturating_add(size) > self.limit()) {
             self.seal(&mut state);
             (size, news) = (None, true);
         }
@@ -295,7 +295,7 @@ impl Partition {
 
     /// What a batch of this record alone takes, whatever lies before it.
     pub(super) fn whole(record: &Parts<'_>) -> usize {
-        HEADER + record_size(record.key, record.value, record.headers)
+        HEADER.saturating_add(record_size(record.key, record.value, record.headers))
     }
 
     fn limit(&self) -> usize {

@@ -73,7 +73,7 @@ pub(crate) struct FetchAnswer {
 
 /// Reads one Fetch answer, header included, of `frame` bytes.
 ///
-/// `expected` is what one partition was asked for at the most: a buffer of that size may be made at once; a larger
+/// `expected` is what one partition was asked for at the most, or a usual batch: a buffer of that size may be made at once; a larger
 /// claim (one batch above the limit is Kafka's right) is believed as its bytes arrive. More than `most_partitions` is more
 /// than was asked for. `buffer` gives buffers to fill;
 /// what is in them is written over.

@@ -9,7 +9,7 @@ use std::{
 use klamm::{Client, ErrorKind, StartAt};
 
 use crate::{
-    SHORT, impatient,
+    PROMPT, SHORT, impatient,
     liar::{Liar, TOPIC, batches},
     tells, within,
 };
@@ -69,7 +69,7 @@ fn ports_that_speak_something_else_are_recognised() {
     ] {
         for hangs_up in [true, false] {
             let address = says(words, hangs_up).to_string();
-            let error = within(SHORT * 2, || impatient(&address).connect().unwrap_err());
+            let error = within(PROMPT, || impatient(&address).connect().unwrap_err());
             assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
             tells(&error, &[&address, says_so]);
         }
@@ -79,7 +79,7 @@ fn ports_that_speak_something_else_are_recognised() {
 #[test]
 fn a_port_that_hangs_up_at_once_says_so() {
     let address = says(b"", true).to_string();
-    let error = within(SHORT * 2, || impatient(&address).connect().unwrap_err());
+    let error = within(PROMPT, || impatient(&address).connect().unwrap_err());
     // Whether it is an end or a reset depends on who was first.
     tells(&error, &[&address]);
     assert!(
@@ -92,7 +92,7 @@ fn a_port_that_hangs_up_at_once_says_so() {
 fn a_port_that_says_nothing_costs_no_more_than_the_connect_timeout() {
     let address = says(b"", false).to_string();
     let builder = impatient(&address).connect_timeout(Duration::from_millis(300));
-    let error = within(SHORT, || builder.connect().unwrap_err());
+    let error = within(PROMPT, || builder.connect().unwrap_err());
     tells(&error, &[&address, "connect_timeout", "ApiVersions"]);
 }
 
@@ -110,7 +110,7 @@ fn every_bootstrap_server_s_failure_is_named_in_the_order_given() {
     let (refused, http, silent) = (closed_port(), says(b"HTTP/1.1 404 \r\n", true), says(b"", false));
     let list = format!("{refused}, {http},{silent}");
     let builder = impatient(&list).connect_timeout(Duration::from_millis(400));
-    let error = within(SHORT * 2, || builder.connect().unwrap_err());
+    let error = within(PROMPT, || builder.connect().unwrap_err());
     tells(&error, &["connection refused", "speaks HTTP", "connect_timeout"]);
     let sentence = error.to_string();
     let places = [refused, http, silent].map(|address| sentence.find(&address.to_string()).expect("it is named"));
@@ -148,7 +148,7 @@ fn a_broker_that_advertises_an_address_nobody_can_reach_is_named_with_it() {
     liar.advertise(advertised.port());
     let client = impatient(&liar.bootstrap()).connect().unwrap();
     assert_eq!(client.partitions(TOPIC).unwrap(), 1);
-    let error = within(SHORT * 2, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
+    let error = within(PROMPT, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
     tells(&error, &[&advertised.to_string(), "connection refused"]);
 
     let stream = client.reader().topics([TOPIC]).open().unwrap();
@@ -162,7 +162,7 @@ fn a_broker_that_advertises_an_address_nobody_can_reach_is_named_with_it() {
     };
     tells(&problems[0].error, &[&advertised.to_string(), "connection refused"]);
     drop(iter);
-    within(SHORT, || stream.close(SHORT)).unwrap();
+    within(PROMPT, || stream.close(SHORT)).unwrap();
 }
 
 #[test]

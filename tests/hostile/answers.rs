@@ -8,7 +8,7 @@ use std::{
 use klamm::{Client, ErrorKind, Health, StartAt, Stream, Topics};
 
 use crate::{
-    MODEST, SHORT, allocating_at_most, impatient,
+    MODEST, PROMPT, SHORT, allocating_at_most, impatient,
     liar::{API_VERSIONS, Answer, Fate, LIST_OFFSETS, Liar, METADATA, TOPIC, batches, relength},
     tells, within,
 };
@@ -22,8 +22,9 @@ fn fails_until_truth_is_told(api: i16, lie: impl Fn(&mut Answer) -> Fate + Send 
     let liar = Liar::start(batches(1));
     let client = connected(&liar);
     liar.lie(api, move |_, answer| lie(answer));
-    let error = within(SHORT * 2, || {
-        allocating_at_most(MODEST, || match api {
+    // Who measures memory waits for others who do, and that is not of the time.
+    let error = allocating_at_most(MODEST, || {
+        within(PROMPT, || match api {
             METADATA => client.metadata(Topics::All).map(drop).unwrap_err(),
             _ => client.offset_for(TOPIC, 0, StartAt::Latest).map(drop).unwrap_err(),
         })
@@ -37,7 +38,7 @@ fn fails_until_truth_is_told(api: i16, lie: impl Fn(&mut Answer) -> Fate + Send 
         "{error:?}"
     );
     liar.lie(api, |_, _| Fate::Send);
-    within(SHORT * 2, || {
+    within(PROMPT, || {
         client.metadata(Topics::All).unwrap();
         assert_eq!(client.offset_for(TOPIC, 0, StartAt::Latest).unwrap(), Some(10));
     });
@@ -64,8 +65,8 @@ fn a_frame_just_under_the_limit_is_not_allocated_before_it_comes() {
     liar.lie(METADATA, |_, _| {
         Fate::Change(|frame| frame[..4].copy_from_slice(&[6, 0, 0, 0]))
     });
-    let error = within(SHORT * 2, || {
-        allocating_at_most(90 << 20, || client.metadata(Topics::All).unwrap_err())
+    let error = allocating_at_most(90 << 20, || {
+        within(PROMPT, || client.metadata(Topics::All).unwrap_err())
     });
     tells(&error, &["request_timeout"]);
 }
@@ -118,7 +119,7 @@ fn bytes_behind_an_answer_do_no_harm() {
             })
         });
         // Accepted or refused, but not believed.
-        within(SHORT * 2, || drop(client.offset_for(TOPIC, 0, StartAt::Latest)));
+        within(PROMPT, || drop(client.offset_for(TOPIC, 0, StartAt::Latest)));
     }
 }
 
@@ -136,9 +137,7 @@ fn six_bytes_do_not_make_two_billion_topics() {
             *answer = Answer::Bytes(lie.clone());
             Fate::Send
         });
-        let error = allocating_at_most(MODEST, || {
-            within(SHORT * 2, || client.metadata(Topics::All).unwrap_err())
-        });
+        let error = allocating_at_most(MODEST, || within(PROMPT, || client.metadata(Topics::All).unwrap_err()));
         tells(&error, &["does not hold"]);
     }
 }
@@ -187,7 +186,7 @@ fn every_single_byte_of_an_answer_may_be_wrong() {
                     })
                 });
                 // Whatever comes of it, it comes, and is no panic.
-                within(SHORT, || {
+                within(PROMPT, || {
                     drop(client.metadata(Topics::All));
                     drop(client.offset_for(TOPIC, 0, StartAt::Latest));
                 });
@@ -208,7 +207,7 @@ thread_local! {
 fn a_broker_without_a_common_version_is_named_as_such() {
     let liar = Liar::start(batches(1));
     liar.speak(METADATA, 90, 99);
-    let error = within(SHORT * 2, || impatient(&liar.bootstrap()).connect().unwrap_err());
+    let error = within(PROMPT, || impatient(&liar.bootstrap()).connect().unwrap_err());
     tells(&error, &["Metadata"]);
     assert!(!error.is_retriable(), "{error}");
 
@@ -220,7 +219,7 @@ fn a_broker_without_a_common_version_is_named_as_such() {
         versions.api_keys.clear();
         Fate::Send
     });
-    let error = within(SHORT * 2, || impatient(&liar.bootstrap()).connect().unwrap_err());
+    let error = within(PROMPT, || impatient(&liar.bootstrap()).connect().unwrap_err());
     tells(&error, &["Metadata"]);
 }
 
@@ -236,7 +235,7 @@ fn an_api_versions_answer_full_of_nonsense_is_refused() {
         }
         Fate::Send
     });
-    let error = within(SHORT * 2, || impatient(&liar.bootstrap()).connect().unwrap_err());
+    let error = within(PROMPT, || impatient(&liar.bootstrap()).connect().unwrap_err());
     tells(&error, &["Metadata"]);
     for code in [35, 42, -1, 12_345] {
         liar.lie(API_VERSIONS, move |_, answer| {
@@ -246,7 +245,7 @@ fn an_api_versions_answer_full_of_nonsense_is_refused() {
             versions.error_code = code;
             Fate::Send
         });
-        within(SHORT * 2, || impatient(&liar.bootstrap()).connect().unwrap_err());
+        within(PROMPT, || impatient(&liar.bootstrap()).connect().unwrap_err());
     }
 }
 
@@ -265,12 +264,12 @@ fn offsets_that_cannot_be_are_errors() {
             Fate::Send
         });
         let stream = client.reader().topics([TOPIC]).open().unwrap();
-        let error = within(SHORT * 2, || stream.iter().next().unwrap().unwrap_err());
+        let error = within(PROMPT, || stream.iter().next().unwrap().unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
         tells(&error, &["orders-0"]);
         // The program may begin elsewhere, and the broker may come to its senses.
         stream.seek((TOPIC, 0), StartAt::Offset(4)).unwrap();
-        let message = within(SHORT, || stream.iter().next().unwrap().unwrap());
+        let message = within(PROMPT, || stream.iter().next().unwrap().unwrap());
         assert_eq!(message.value(), Some(&b"v4"[..]));
     }
 }
@@ -295,7 +294,7 @@ fn metadata_with_brokers_that_cannot_be_is_survived() {
             Fate::Send
         });
         client.metadata(Topics::All).unwrap();
-        let error = within(SHORT * 2, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
+        let error = within(PROMPT, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
         assert!(!error.to_string().is_empty());
         liar.lie(METADATA, |_, _| Fate::Send);
         client.metadata(Topics::All).unwrap();
@@ -318,7 +317,7 @@ fn metadata_with_partitions_that_cannot_be_is_survived() {
         });
         let client = connected(&liar);
         assert_eq!(client.partitions(TOPIC).unwrap(), 0);
-        within(SHORT * 2, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
+        within(PROMPT, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
     }
     // A leader that is not among the brokers.
     let liar = Liar::start(batches(1));
@@ -332,9 +331,9 @@ fn metadata_with_partitions_that_cannot_be_is_survived() {
         Fate::Send
     });
     let client = connected(&liar);
-    let error = within(SHORT * 2, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
+    let error = within(PROMPT, || client.offset_for(TOPIC, 0, StartAt::Latest).unwrap_err());
     tells(&error, &["broker 99", "orders-0"]);
-    let error = within(SHORT * 2, || client.leader(TOPIC, 0).unwrap_err());
+    let error = within(PROMPT, || client.leader(TOPIC, 0).unwrap_err());
     tells(&error, &["broker 99"]);
 }
 

@@ -15,7 +15,7 @@ use kafka_protocol::messages::fetch_response::{
 use klamm::{Client, Error, ErrorKind, Event, Next, ReaderBuilder, StartAt, Stream};
 
 use crate::{
-    MODEST, SHORT, allocating_at_most, impatient,
+    MODEST, PROMPT, SHORT, allocating_at_most, impatient,
     liar::{
         ATTRIBUTES, Batch, COUNT, FETCH, Fate, LAST_OFFSET_DELTA, LENGTH, Liar, MAGIC, METADATA, RECORDS, TOPIC,
         batches, record, relength, seal, topic_name, varint,
@@ -444,7 +444,7 @@ fn offsets_at_the_end_of_what_can_be_do_not_overflow() {
             drop(stream.iter().next_timeout(Duration::from_millis(50)));
         }
         drop((stream.position([(TOPIC, 0)]), stream.lag(), stream.health()));
-        within(SHORT, || stream.close(SHORT)).unwrap();
+        within(PROMPT, || stream.close(SHORT)).unwrap();
     }
 }
 
@@ -585,7 +585,7 @@ fn a_lie_for_ever_shows_in_health_and_is_not_asked_for_without_a_pause() {
         panic!("it is not healthy");
     };
     tells(&problems[0].error, &["answered request", "Fetch"]);
-    within(SHORT, || stream.close(SHORT)).unwrap();
+    within(PROMPT, || stream.close(SHORT)).unwrap();
 }
 
 #[test]
@@ -765,7 +765,7 @@ fn a_throttle_time_that_lasts_for_weeks_can_be_closed() {
     let client = client(&liar);
     let stream = reader(&client).open().unwrap();
     take(&stream, 30).is_the_log(30);
-    within(SHORT, || stream.close(SHORT)).unwrap();
+    within(PROMPT, || stream.close(SHORT)).unwrap();
     liar.lie(FETCH, |_, answer| {
         answer.fetch().throttle_time_ms = i32::MIN;
         Fate::Send

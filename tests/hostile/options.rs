@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use klamm::{Client, ErrorKind, ReaderBuilder, StartAt};
 
 use crate::{
-    impatient,
+    PROMPT, impatient,
     liar::{FETCH, Liar, TOPIC, batches},
     tells, within,
 };
@@ -88,7 +88,7 @@ fn each_invalid_option_of_a_reader_is_named() {
         (client.reader().topics([""]), ""),
     ];
     for (builder, name) in refused {
-        let error = within(Duration::from_secs(3), || builder.open().map(drop).expect_err(name));
+        let error = within(PROMPT, || builder.open().map(drop).expect_err(name));
         if !name.is_empty() {
             assert_eq!(error.kind(), ErrorKind::Config, "{name}: {error}");
         }
@@ -114,7 +114,7 @@ fn extreme_options_that_are_allowed_work() {
     ] {
         let name = format!("{builder:?}");
         let stream = builder.open().unwrap();
-        let offsets: Vec<i64> = within(Duration::from_secs(5), || {
+        let offsets: Vec<i64> = within(PROMPT, || {
             stream
                 .into_iter()
                 .map(|message| message.expect(&name).offset())
@@ -141,7 +141,7 @@ fn positions_asked_for_beyond_all_logs_are_reset_or_refused() {
     assert_eq!(stream.lag().unwrap()[&(TOPIC, 0).into()], 0);
 
     let stream = reader().out_of_range(klamm::OutOfRange::Fail).open().unwrap();
-    let error = within(Duration::from_secs(3), || stream.iter().next().unwrap().unwrap_err());
+    let error = within(PROMPT, || stream.iter().next().unwrap().unwrap_err());
     assert_eq!(error.kind(), ErrorKind::OutOfRange);
     tells(&error, &["9223372036854775807", "from 0 to 20", "orders-0"]);
 
@@ -149,7 +149,7 @@ fn positions_asked_for_beyond_all_logs_are_reset_or_refused() {
         assert_eq!(stream.seek(partition, at).unwrap_err().kind(), ErrorKind::Config);
     }
     stream.seek((TOPIC, 0), StartAt::Offset(15)).unwrap();
-    let message = within(Duration::from_secs(3), || stream.iter().next().unwrap().unwrap());
+    let message = within(PROMPT, || stream.iter().next().unwrap().unwrap());
     assert_eq!(message.offset(), 15);
 }
 
@@ -162,7 +162,7 @@ fn unknown_topics_and_partitions_are_told_after_the_ttl() {
         assert_eq!(error.kind(), ErrorKind::UnknownTopic, "{error}");
         tells(&error, parts);
     };
-    within(Duration::from_secs(6), || {
+    within(PROMPT, || {
         unknown(client.partitions("nobody").map(drop), &["nobody"]);
         unknown(client.leader("nobody", 0).map(drop), &["nobody"]);
         unknown(client.reader().topics([TOPIC, "nobody"]).open().map(drop), &["nobody"]);

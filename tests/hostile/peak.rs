@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use klamm::{Client, Error, ErrorKind, Next, Topics};
 
 use crate::{
-    SHORT, impatient,
+    PROMPT, SHORT, impatient,
     liar::{Answer, Batch, COUNT, FETCH, Fate, Liar, METADATA, TOPIC, batches, record, seal, varint},
     wait_until, within,
 };
@@ -265,6 +265,6 @@ fn a_connection_that_was_lied_to_is_closed() {
         let (open, error) = (liar.hung_up(), client.metadata(Topics::All));
         error.unwrap_err();
         wait_until("the connection is closed", || liar.hung_up() > open);
-        within(SHORT, || client.metadata(Topics::All).unwrap());
+        within(PROMPT, || client.metadata(Topics::All).unwrap());
     }
 }

@@ -101,6 +101,12 @@ impl Ledger {
         if self.is_waited_for() {
             return None;
         }
+        let free = self.limit.saturating_sub(self.held);
+        // Of the last room each takes half at the most, so that there is some for records to other partitions.
+        let wish = match wish.most > free {
+            true => Wish::between(wish.least, free / 2),
+            false => wish,
+        };
         self.take(wish, after)
     }
 

@@ -36,6 +36,8 @@ pub fn java_command(heap_mb: u32) -> Command {
     let mut command = quick_java_command(heap_mb);
     if let Some(archive) = rehearsal::archive() {
         command.arg(format!("-XX:SharedArchiveFile={}", archive.display()));
+        // What a JVM has to say of the archive is not for those who read the program's output.
+        command.args(["-Xlog:disable", "-Xlog:all=warning:stderr"]);
     }
     command
 }
@@ -214,7 +216,16 @@ pub(super) fn make_once(place: &Path, make: impl FnOnce(&Path)) -> PathBuf {
 }
 
 fn java() -> &'static Path {
-    static JAVA: OnceLock<PathBuf> = OnceLock::new();
+    &found_java().0
+}
+
+/// What `java -version` says.
+pub(super) fn java_says() -> &'static str {
+    &found_java().1
+}
+
+fn found_java() -> &'static (PathBuf, String) {
+    static JAVA: OnceLock<(PathBuf, String)> = OnceLock::new();
     JAVA.get_or_init(|| {
         let java = if let Some(given) = std::env::var_os("KLAMM_TEST_JAVA") {
             PathBuf::from(given)
@@ -231,9 +242,10 @@ fn java() -> &'static Path {
                 let said = String::from_utf8_lossy(&output.stderr);
                 let version = major_version(&said);
                 assert!(version >= Some(17), "{} is not Java 17 or newer (it says {said:?}): {need}", java.display());
+                let said = said.into_owned();
+                (java, said)
             }
         }
-        java
     })
 }
 

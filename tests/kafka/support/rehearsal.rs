@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use super::{jars, kafka::free_port, process::Process};
 
-/// Such an archive for this class path, made in the first run of all.
+/// Such an archive for this class path and this JVM, made in the first run of all.
 ///
-/// A JVM that cannot use it (of another version, say) starts without it by itself.
+/// A JVM that cannot use it starts without it by itself.
 pub fn archive() -> Option<&'static Path> {
     static ARCHIVE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let archive = ARCHIVE.get_or_init(|| {
         let mut hasher = DefaultHasher::new();
-        jars::class_path().hash(&mut hasher);
+        (jars::class_path(), jars::java_says()).hash(&mut hasher);
         let place = jars::kafka_folder()
             .join(jars::KAFKA)
             .join(format!("classes-{:016x}", hasher.finish()));
