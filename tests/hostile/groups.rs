@@ -85,9 +85,11 @@ fn wait_for_trouble(stream: &Stream) -> klamm::Error {
 
 /// If there is one.
 #[track_caller]
-fn ack_one(stream: &Stream) {
-    if let Next::Message(message) = stream.iter().next_timeout(Duration::from_millis(10)).unwrap() {
-        message.ack();
+/// Whether there was one.
+fn ack_one(stream: &Stream) -> bool {
+    match stream.iter().next_timeout(Duration::from_millis(10)).unwrap() {
+        Next::Message(message) => message.ack(),
+        _ => false,
     }
 }
 
@@ -514,8 +516,10 @@ fn a_coordinator_that_always_points_to_itself_is_not_asked_hot() {
                 });
             }
             wait_until("it is asked", || {
-                ack_one(&stream);
-                stream.seek((TOPIC, 0), klamm::StartAt::Earliest).ok();
+                // A seek makes an ack that is not committed yet meaningless.
+                if !ack_one(&stream) {
+                    stream.seek((TOPIC, 0), klamm::StartAt::Earliest).ok();
+                }
                 liar.asked(api) > 5
             });
             let (begun, before) = (Instant::now(), (liar.asked(api), liar.asked(FIND_COORDINATOR)));
