@@ -8,7 +8,7 @@ mod clock;
 mod cluster;
 mod control;
 mod elections;
-mod error_code;
+pub mod error_code;
 mod faults;
 mod group;
 mod limits;
