@@ -13,6 +13,7 @@ mod faults;
 mod group;
 mod limits;
 mod log;
+mod port;
 mod producers;
 mod request;
 mod server;
