@@ -153,6 +153,7 @@ fn only_groups_of_a_broker_that_is_down_have_another_coordinator() {
             .collect::<Vec<_>>()
     };
     let before = coordinators();
+    assert!((1..=4).all(|node| before.contains(&node)));
     cluster.crash(2);
     for (before, now) in before.iter().zip(coordinators()) {
         assert_eq!(now, if *before == 2 { 3 } else { *before });
