@@ -11,7 +11,7 @@ pub struct Builder {
     pub(crate) brokers: usize,
     pub(crate) topics: Vec<(String, i32)>,
     pub(crate) racks: Vec<String>,
-    pub(crate) cluster_id: String,
+    pub(crate) cluster_id: Option<String>,
     pub(crate) profile: Profile,
     pub(crate) limits: Limits,
     pub(crate) groups: group::Limits,
@@ -23,7 +23,7 @@ impl Default for Builder {
             brokers: 1,
             topics: Vec::new(),
             racks: Vec::new(),
-            cluster_id: "klamm-fake".to_owned(),
+            cluster_id: None,
             profile: Profile::default(),
             limits: Limits::default(),
             groups: group::Limits::default(),
@@ -56,9 +56,9 @@ impl Builder {
         self
     }
 
-    /// What brokers call their cluster.
+    /// What brokers call their cluster; a name that no other cluster has by default.
     pub fn cluster_id(mut self, id: impl Into<String>) -> Self {
-        self.cluster_id = id.into();
+        self.cluster_id = Some(id.into());
         self
     }
 
@@ -97,8 +97,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// When there are no brokers, when a topic's name or number of partitions is none that Kafka takes, and when a
-    /// port or a thread cannot be had.
+    /// When there are no brokers, when a topic's name or number of partitions is none that Kafka takes, or that of
+    /// [`auto_create_topics`](Self::auto_create_topics), and when a port or a thread cannot be had.
     pub fn start(self) -> io::Result<FakeCluster> {
         FakeCluster::start(self)
     }

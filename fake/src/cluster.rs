@@ -2,12 +2,12 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use crate::{Builder, server, shared::Shared, state::State, topic};
+use crate::{Builder, port::Port, server, shared::Shared, state::State, topic};
 
 /// A Kafka cluster in this process, listening on 127.0.0.1.
 ///
@@ -30,18 +30,19 @@ impl FakeCluster {
     }
 
     pub(crate) fn start(builder: Builder) -> io::Result<Self> {
-        let listeners: Vec<TcpListener> = (0..builder.brokers)
-            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+        let opened: Vec<_> = (0..builder.brokers)
+            .map(|_| Port::open((Ipv4Addr::LOCALHOST, 0).into()))
             .collect::<io::Result<_>>()?;
-        let addresses: Vec<SocketAddr> = listeners
-            .iter()
-            .map(TcpListener::local_addr)
-            .collect::<io::Result<_>>()?;
+        let (ports, listeners): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        let addresses: Vec<SocketAddr> = ports.iter().map(Port::address).collect();
         let mut state = State::new(&builder, &addresses);
+        if builder.limits.partitions < 1 {
+            return refuse("topics that come into being have a partition at least".to_owned());
+        }
         create_topics(&mut state, &builder.topics)?;
         let cluster = Self {
             running: Arc::new(Running {
-                shared: Arc::new(Shared::new(state)),
+                shared: Arc::new(Shared::new(state, (1..).zip(ports).collect())),
             }),
         };
         for (index, listener) in listeners.into_iter().enumerate() {
@@ -87,8 +88,8 @@ impl FakeCluster {
 
 impl Running {
     fn close(&self) {
+        let mut ports = self.shared.ports.lock();
         let addresses = self.shared.change(|state| {
-            state.is_closed = true;
             let up = state.nodes.iter_mut().filter(|node| node.is_up);
             up.map(|node| {
                 node.is_up = false;
@@ -100,6 +101,9 @@ impl Running {
             self.shared.hang_up(node);
             server::end(&self.shared, node, address);
         }
+        ports.clear();
+        // Threads that are waited for may wait for the ports: hooks may crash and restart brokers.
+        drop(ports);
         self.shared.join();
         self.shared.faults.clear();
     }
@@ -112,7 +116,6 @@ impl Drop for Running {
 }
 
 fn create_topics(state: &mut State, topics: &[(String, i32)]) -> io::Result<()> {
-    let refuse = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     if state.nodes.is_empty() {
         return refuse("a cluster needs a broker".to_owned());
     }
@@ -126,4 +129,8 @@ fn create_topics(state: &mut State, topics: &[(String, i32)]) -> io::Result<()> 
         state.create_topic(name, *partitions, state.default_replication());
     }
     Ok(())
+}
+
+fn refuse<T>(message: String) -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }

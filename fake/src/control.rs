@@ -18,12 +18,12 @@ impl FakeCluster {
     ///
     /// Hooks are asked in the order in which they were set; the first that does not say [`Action::Pass`] decides. The
     /// closure runs on the connection's thread and may do anything to the cluster but to close it. One that owns a
-    /// handle to the cluster keeps it running until [`close`](Self::close).
+    /// handle to the cluster keeps it running until [`close`](Self::close). One that panics ends the connection, and is
+    /// asked again about the next request.
     ///
     /// ```
-    /// # use klamm_fake::{Action, Api, FakeCluster};
+    /// # use klamm_fake::{Action, Api, FakeCluster, error_code::NOT_LEADER_OR_FOLLOWER};
     /// # let cluster = FakeCluster::builder().brokers(3).start()?;
-    /// const NOT_LEADER_OR_FOLLOWER: i16 = 6;
     /// let hook = cluster.on(Api::Produce, |request| match request.node() {
     ///     2 => Action::Error(NOT_LEADER_OR_FOLLOWER),
     ///     _ => Action::Pass,
@@ -69,36 +69,46 @@ impl FakeCluster {
     ///
     /// Nothing happens to one that does not run.
     pub fn crash(&self, node: i32) {
+        let mut ports = self.shared().ports.lock();
+        let Some(port) = ports.get_mut(&node) else {
+            return;
+        };
         if self.shared().change(|state| elections::crash(state, node)) {
             self.shared().hang_up(node);
-            server::end(self.shared(), node, self.address(node));
+            server::end(self.shared(), node, port.address());
+            port.hold();
         }
     }
 
-    /// Starts a broker that has crashed, on the same port and with all of its data. It leads what nobody leads.
+    /// Starts a broker that has crashed, on the same port, which was kept for it, and with all of its data. It leads
+    /// what nobody leads. Nothing happens to one that runs.
     ///
     /// # Errors
     ///
-    /// When its port cannot be had again within ten seconds, and when the cluster is closed.
+    /// When a thread cannot be had, or its port on a system that could not keep it, and when the cluster is closed.
     ///
     /// # Panics
     ///
     /// When there is no broker of this ID.
     pub fn restart(&self, node: i32) -> io::Result<()> {
-        let address = self.address(node);
-        if self.shared().look(|state| state.is_up(node)) {
+        let shared = self.shared();
+        let mut ports = shared.ports.lock();
+        let (is_up, life) = shared.look(|state| match state.node(node) {
+            Some(node) => (node.is_up, node.life),
+            None => panic!("there is no broker {node}"),
+        });
+        let Some(port) = ports.get_mut(&node) else {
+            return Err(io::Error::other("the cluster is closed"));
+        };
+        if is_up {
             return Ok(());
         }
-        let listener = server::listen_again(address)?;
-        let life = self.shared().change(|state| {
-            if state.is_closed {
-                return None;
-            }
-            elections::restart(state, node);
-            state.node(node).map(|node| node.life)
-        });
-        let closed = || io::Error::other("the cluster is closed");
-        server::start(self.shared(), node, life.ok_or_else(closed)?, listener)
+        let listener = port.listen()?;
+        shared.change(|state| elections::restart(state, node));
+        server::start(shared, node, life, listener).inspect_err(|_| {
+            shared.change(|state| elections::crash(state, node));
+            port.hold();
+        })
     }
 
     /// Makes a broker the leader of a partition.

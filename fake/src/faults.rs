@@ -24,7 +24,7 @@ const REMEMBERED: usize = 10_000;
 pub enum Action {
     /// Nothing is done to it here: the next hook is asked, and then the broker.
     Pass,
-    /// It is not handled; whatever it is about is refused with this code of Kafka's.
+    /// It is not handled; whatever it is about is refused with this [code of Kafka's](crate::error_code).
     Error(i16),
     /// It is handled after this time of the brokers' clock.
     Delay(Duration),
@@ -36,7 +36,8 @@ pub enum Action {
     Truncate,
     /// It is not handled; these bytes are sent in place of an answer, length and all.
     Garbage(Bytes),
-    /// It is handled, but the records in the answer to a Fetch come with a bit flipped.
+    /// It is handled, but the first batch of each partition in the answer to a Fetch comes with a bit flipped. It counts
+    /// as used though there be no whole batch in the answer, and for requests that are no Fetch.
     CorruptRecords,
     /// It is handled, but the connection ends before the answer.
     ThenDisconnect,
@@ -120,8 +121,12 @@ impl Faults {
             decide: Mutex::new(decide),
         });
         let mut hooks = self.hooks.lock();
-        hooks.retain(|hook| !hook.is_over());
+        let (over, kept): (Vec<_>, Vec<_>) = hooks.drain(..).partition(|hook| hook.is_over());
+        *hooks = kept;
         hooks.push(Arc::clone(&installed));
+        drop(hooks);
+        // What their closures hold may do anything when it is dropped: no lock is held then.
+        drop(over);
         Hook { installed }
     }
 

@@ -95,6 +95,7 @@ fn group(call: &Call) -> Option<String> {
         Call::Heartbeat(request) => request.group_id.to_string(),
         Call::LeaveGroup(request) => request.group_id.to_string(),
         Call::SyncGroup(request) => request.group_id.to_string(),
+        Call::OffsetDelete(request) => request.group_id.to_string(),
         Call::ConsumerGroupHeartbeat(request) => request.group_id.to_string(),
         Call::DescribeGroups(request) => request.groups.first()?.to_string(),
         Call::DeleteGroups(request) => request.groups_names.first()?.to_string(),
@@ -132,6 +133,34 @@ fn topics(state: &State, call: &Call) -> Vec<(String, Vec<i32>)> {
         Call::ListOffsets(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
         Call::OffsetForLeaderEpoch(request) => each!(request.topics, |t| t.topic.to_string(), partitions, partition),
         Call::OffsetCommit(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
+        Call::OffsetDelete(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
+        Call::OffsetFetch(request) => {
+            let topics = request.topics.iter().flatten();
+            let topics = topics.map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()));
+            let of_groups = request.groups.iter().flat_map(|group| group.topics.iter().flatten());
+            let of_groups = of_groups.map(|topic| (name(&topic.name, topic.topic_id), topic.partition_indexes.clone()));
+            topics.chain(of_groups).collect()
+        }
+        // What it says that it has, and what else it subscribes to.
+        Call::ConsumerGroupHeartbeat(request) => {
+            let owned = request.topic_partitions.iter().flatten();
+            let mut topics: Vec<(String, Vec<i32>)> = owned
+                .map(|topic| (optional(&None, topic.topic_id), topic.partitions.clone()))
+                .collect();
+            for wanted in request.subscribed_topic_names.iter().flatten() {
+                if topics.iter().all(|(name, _)| **name != ***wanted) {
+                    topics.push((wanted.to_string(), Vec::new()));
+                }
+            }
+            topics
+        }
+        Call::DescribeConfigs(request) => {
+            let resources = request.resources.iter();
+            let topics = resources.filter(|resource| resource.resource_type == TOPIC_RESOURCE);
+            topics
+                .map(|topic| (topic.resource_name.to_string(), Vec::new()))
+                .collect()
+        }
         Call::DeleteRecords(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
         Call::Metadata(request) => {
             let topics = request.topics.iter().flatten();
@@ -156,3 +185,6 @@ fn topics(state: &State, call: &Call) -> Vec<(String, Vec<i32>)> {
         _ => Vec::new(),
     }
 }
+
+/// What DescribeConfigs calls a topic.
+const TOPIC_RESOURCE: i8 = 2;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::Arc,
     thread,
     time::Duration,
@@ -39,19 +39,6 @@ pub(crate) fn end(shared: &Shared, node: i32, address: SocketAddr) {
     thread.join().ok();
 }
 
-/// Listens where a broker did before. Connections of its earlier life, or others, may be in the way for a while.
-pub(crate) fn listen_again(address: SocketAddr) -> io::Result<TcpListener> {
-    const PAUSE: Duration = Duration::from_millis(20);
-    const ATTEMPTS: usize = 500;
-    for _ in 1..ATTEMPTS {
-        match TcpListener::bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::park_timeout(PAUSE),
-            bound => return bound,
-        }
-    }
-    TcpListener::bind(address)
-}
-
 fn accept(shared: &Arc<Shared>, node: i32, life: u64, listener: &TcpListener) {
     loop {
         let accepted = listener.accept();
@@ -80,18 +67,36 @@ fn serve(shared: &Arc<Shared>, caller: Caller, stream: TcpStream) -> io::Result<
     let thread = thread::Builder::new()
         .name(format!("fake-conn-{}", caller.connection))
         .spawn(move || {
-            if let Err(error) = answer_all(&for_thread, caller, &stream) {
+            let open = Open {
+                shared: &for_thread,
+                connection: caller.connection,
+                stream,
+            };
+            if let Err(error) = answer_all(&for_thread, caller, &open.stream) {
                 log::debug!(
                     "connection {} to broker {} ended: {error}",
                     caller.connection,
                     caller.node
                 );
             }
-            for_thread.closed(caller.connection);
         })
         .inspect_err(|_| shared.closed(caller.connection))?;
     shared.started(thread);
     Ok(())
+}
+
+/// Ends a connection with its thread, also when a hook panics: others hold the socket as well.
+struct Open<'a> {
+    shared: &'a Shared,
+    connection: u64,
+    stream: TcpStream,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.stream.shutdown(Shutdown::Both).ok();
+        self.shared.closed(self.connection);
+    }
 }
 
 /// What is sent for a request.

@@ -1,7 +1,7 @@
 //! What all threads of a cluster share: its state under one lock, and the wait for it to change.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{Shutdown, TcpStream},
     thread::{self, JoinHandle},
     time::Duration,
@@ -9,13 +9,16 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::{faults::Faults, state::State};
+use crate::{faults::Faults, port::Port, state::State};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: Mutex<State>,
     /// Waits for time use the brokers' clock, so whoever moves that rings as well.
     changed: Condvar,
+    /// By broker; none when the cluster is closed. Locked over the whole of a crash, a restart or the end, so that no two
+    /// of them meet halfway, and before all other locks.
+    pub(crate) ports: Mutex<BTreeMap<i32, Port>>,
     /// Never locked while the state is.
     pub(crate) connections: Mutex<Connections>,
     pub(crate) faults: Faults,
@@ -46,10 +49,11 @@ pub(crate) enum Step<T> {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State) -> Self {
+    pub(crate) fn new(state: State, ports: BTreeMap<i32, Port>) -> Self {
         Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
+            ports: Mutex::new(ports),
             connections: Mutex::default(),
             faults: Faults::default(),
         }

@@ -35,8 +35,6 @@ pub(crate) struct State {
     /// By broker.
     pub(crate) sessions: HashMap<i32, Sessions>,
     pub(crate) last_producer_id: i64,
-    /// No broker starts any more.
-    pub(crate) is_closed: bool,
     names_by_id: HashMap<Uuid, String>,
     /// Makes topic IDs of this cluster differ from those of others.
     salt: u64,
@@ -79,24 +77,27 @@ impl State {
         let clock = Clock::start();
         let mut hasher = DefaultHasher::new();
         (clock.wall_ms(), addresses).hash(&mut hasher);
+        let salt = hasher.finish() | 1;
         Self {
             clock,
             limits: builder.limits.clone(),
             profile: builder.profile,
-            cluster_id: builder.cluster_id.clone(),
+            cluster_id: match &builder.cluster_id {
+                Some(id) => id.clone(),
+                None => format!("klamm-fake-{salt:016x}"),
+            },
             sessions: nodes
                 .clone()
                 .map(|node| (node.id, Sessions::new(builder.limits.fetch_sessions)))
                 .collect(),
             last_producer_id: -1,
-            is_closed: false,
             nodes: nodes.collect(),
             topics: BTreeMap::new(),
             coordinators: HashMap::new(),
             groups: Groups::new(builder.groups.clone()),
             throttle: Duration::ZERO,
             names_by_id: HashMap::new(),
-            salt: hasher.finish() | 1,
+            salt,
             topics_made: 0,
         }
     }
@@ -136,13 +137,13 @@ impl State {
         if let Some(node) = self.coordinators.get(group).filter(|node| self.is_up(**node)) {
             return *node;
         }
-        let alive = self.alive();
         let mut hasher = DefaultHasher::new();
         group.hash(&mut hasher);
-        let Some(pick) = hasher.finish().checked_rem(alive.len() as u64) else {
-            return -1;
-        };
-        alive[pick as usize]
+        let first = hasher.finish() % self.nodes.len() as u64;
+        // The next one that runs: nothing but the groups of brokers that are down is elsewhere.
+        let (before, from) = self.nodes.split_at(first as usize);
+        let mut nodes = from.iter().chain(before);
+        nodes.find(|node| node.is_up).map_or(-1, |node| node.id)
     }
 
     /// The topic that this ID names *now*.

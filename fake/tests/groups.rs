@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use klamm::{Client, Closer, Record, StartAt};
@@ -80,7 +80,9 @@ fn read_all(seen: &Receiver<(&'static str, u32)>, numbers: std::ops::Range<u32>)
 
 /// Writes on until every one of these members reads.
 fn until_all_read(cluster: &FakeCluster, seen: &Receiver<(&'static str, u32)>, members: &[&str], mut next: u32) -> u32 {
+    let begun = Instant::now();
     loop {
+        assert!(begun.elapsed() < LIMIT, "not all of {members:?} read");
         write(cluster, next..next + 60);
         let readers = read_all(seen, next..next + 60);
         next += 60;
@@ -174,7 +176,9 @@ fn faults_hit_groups_as_well() {
     let joins = cluster.times(2, Api::JoinGroup, |_| Action::Disconnect);
     let member = Member::join(&cluster, "first", &sender);
     let mut next = 0;
+    let begun = Instant::now();
     while commits.uses() == 0 {
+        assert!(begun.elapsed() < LIMIT, "nothing is committed");
         next = until_all_read(&cluster, &seen, &["first"], next);
     }
     until_all_read(&cluster, &seen, &["first"], next);

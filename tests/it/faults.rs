@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use klamm::{Client, ErrorKind, Event, Iter, Next, Producer, Record, Stream};
-use klamm_fake::{Action, Api, FakeCluster};
+use klamm_fake::{
+    Action, Api, FakeCluster,
+    error_code::{COORDINATOR_NOT_AVAILABLE, NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, TOPIC_AUTHORIZATION_FAILED},
+};
 
 use crate::{
     LONG,
@@ -12,11 +15,6 @@ use crate::{
 };
 
 const TOPIC: &str = "orders";
-/// Kafka's codes.
-const NOT_LEADER: i16 = 6;
-const NOT_ENOUGH_REPLICAS: i16 = 19;
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
-const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 
 fn cluster(brokers: usize, partitions: i32) -> FakeCluster {
     let builder = FakeCluster::builder().brokers(brokers).topic(TOPIC, partitions);
@@ -292,7 +290,7 @@ fn a_group_goes_on_whatever_its_coordinator_says_for_a_while() {
 fn a_leader_that_left_is_named_in_no_error() {
     let cluster = cluster(2, 1);
     let client = client(&cluster);
-    let refused = cluster.times(3, Api::Produce, |_| Action::Error(NOT_LEADER));
+    let refused = cluster.times(3, Api::Produce, |_| Action::Error(NOT_LEADER_OR_FOLLOWER));
     let producer = client.producer().build().unwrap();
     let written = producer.send_sync(Record::to(TOPIC).value("a"), LONG).unwrap();
     assert_eq!((written.offset, refused.uses()), (Some(0), 3));

@@ -35,7 +35,10 @@ fn a_record_comes_back_as_it_was_written(cluster: &Cluster) {
     let topic = cluster.topic("record", 1);
     let client = cluster.client();
     let producer = client.producer().build().unwrap();
-    let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    // Not so old that a broker may delete it, and with milliseconds that tell whether they are kept.
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let seconds = hour_ago.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let time = UNIX_EPOCH + Duration::from_millis(seconds * 1_000 + 123);
     let record = Record::to(&topic).key("key").value("value").timestamp(time);
     let headers = record.header("first", b"1").header("first", b"2");
     producer.send_sync(headers, LONG).unwrap();
@@ -134,7 +137,8 @@ fn a_topic_that_is_not_there_is_named(cluster: &Cluster) {
 fn a_partition_that_is_not_there_is_named(cluster: &Cluster) {
     let topic = cluster.topic("few", 2);
     let client = cluster.client();
-    let producer = client.producer().max_block(Duration::from_secs(1)).build().unwrap();
+    // It is asked for once: nobody waits for so long.
+    let producer = client.producer().max_block(LONG).build().unwrap();
     let record = Record::to(&topic).partition(2).value("x");
     let error = producer.send_sync(record, LONG).unwrap_err();
     assert!(error.to_string().contains(&format!("{topic}-2")), "{error}");

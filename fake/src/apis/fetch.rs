@@ -16,6 +16,7 @@ use kafka_protocol::{
 
 use super::Context;
 use crate::{
+    batch::Batch,
     error_code::{
         FENCED_LEADER_EPOCH, FETCH_SESSION_ID_NOT_FOUND, FETCH_SESSION_TOPIC_ID_ERROR, INVALID_FETCH_SESSION_EPOCH,
         NONE, NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE, UNKNOWN_TOPIC_ID, UNKNOWN_TOPIC_OR_PARTITION,
@@ -281,14 +282,15 @@ fn endpoints(state: &State, leaders: Vec<i32>) -> Vec<NodeEndpoint> {
         .collect()
 }
 
-/// Flips a bit of the last record.
+/// Flips a bit of the first batch's last record. What comes last may be half a batch, which clients do not look at.
 fn corrupt(answer: &mut PartitionData) {
-    let Some(records) = answer.records.as_mut().filter(|records| !records.is_empty()) else {
+    let Some(records) = &mut answer.records else {
+        return;
+    };
+    let Ok(first) = Batch::parse(records) else {
         return;
     };
     let mut bytes = BytesMut::from(&records[..]);
-    if let Some(last) = bytes.last_mut() {
-        *last ^= 1;
-    }
+    bytes[first.bytes.len() - 1] ^= 1;
     *records = bytes.freeze();
 }

@@ -32,7 +32,7 @@ pub(super) fn join(context: &Context<'_>, request: &JoinGroupRequest) -> Option<
     let caller = caller(context);
     let asked = in_group(context, &request.group_id, |state, now| {
         state.groups.join(&caller, request, now)
-    });
+    })?;
     let response = match asked {
         Ok(group::Answer::Now(response)) => response,
         Ok(group::Answer::Parked(ticket)) => match wait(context, &request.group_id, ticket)? {
@@ -52,7 +52,7 @@ pub(super) fn sync(context: &Context<'_>, request: &SyncGroupRequest) -> Option<
     let refused = |code| SyncGroupResponse::default().with_error_code(code);
     let asked = in_group(context, &request.group_id, |state, now| {
         state.groups.sync(request, context.version(), now)
-    });
+    })?;
     let response = match asked {
         Ok(group::Answer::Now(response)) => response,
         Ok(group::Answer::Parked(ticket)) => match wait(context, &request.group_id, ticket)? {
@@ -67,7 +67,7 @@ pub(super) fn sync(context: &Context<'_>, request: &SyncGroupRequest) -> Option<
 pub(super) fn heartbeat(context: &Context<'_>, request: &HeartbeatRequest) -> Option<Answer> {
     let asked = in_group(context, &request.group_id, |state, now| {
         state.groups.heartbeat(request, now)
-    });
+    })?;
     let response = asked.unwrap_or_else(|code| HeartbeatResponse::default().with_error_code(code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
@@ -75,7 +75,7 @@ pub(super) fn heartbeat(context: &Context<'_>, request: &HeartbeatRequest) -> Op
 pub(super) fn leave(context: &Context<'_>, request: &LeaveGroupRequest) -> Option<Answer> {
     let asked = in_group(context, &request.group_id, |state, now| {
         state.groups.leave(request, context.version(), now)
-    });
+    })?;
     let response = asked.unwrap_or_else(|code| LeaveGroupResponse::default().with_error_code(code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
@@ -85,7 +85,7 @@ pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupH
     let asked = in_group(context, &request.group_id, |state, now| {
         let State { groups, topics, .. } = state;
         groups.consumer_heartbeat(&caller, request, topics, now)
-    });
+    })?;
     let refused = |code| ConsumerGroupHeartbeatResponse::default().with_error_code(code);
     context.reply(&asked.unwrap_or_else(refused).with_throttle_time_ms(throttle(context)))
 }
@@ -94,7 +94,7 @@ pub(super) fn commit(context: &Context<'_>, request: &OffsetCommitRequest) -> Op
     let asked = in_group(context, &request.group_id, |state, now| {
         let State { groups, topics, .. } = state;
         groups.commit(request, context.version(), topics, now)
-    });
+    })?;
     let response = asked.unwrap_or_else(|code| refused_commit(request, code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
@@ -103,18 +103,18 @@ pub(super) fn fetch_offsets(context: &Context<'_>, request: &OffsetFetchRequest)
     let version = context.version();
     let response = if version >= FIRST_FETCH_OF_SEVERAL_GROUPS {
         let groups = request.groups.iter().map(|asked| {
-            let found = in_group(context, &asked.group_id, |state, _| state.groups.fetch_group(asked));
-            found.unwrap_or_else(|code| {
+            let found = in_group(context, &asked.group_id, |state, _| state.groups.fetch_group(asked))?;
+            Some(found.unwrap_or_else(|code| {
                 OffsetFetchResponseGroup::default()
                     .with_group_id(asked.group_id.clone())
                     .with_error_code(code)
-            })
+            }))
         });
-        OffsetFetchResponse::default().with_groups(groups.collect())
+        OffsetFetchResponse::default().with_groups(groups.collect::<Option<_>>()?)
     } else {
         let found = in_group(context, &request.group_id, |state, _| {
             state.groups.fetch_offsets(request)
-        });
+        })?;
         found.unwrap_or_else(|code| refused_fetch(request, version, code))
     };
     context.reply(&response.with_throttle_time_ms(throttle(context)))
@@ -124,7 +124,7 @@ pub(super) fn delete_offsets(context: &Context<'_>, request: &OffsetDeleteReques
     let asked = in_group(context, &request.group_id, |state, _| {
         let State { groups, topics, .. } = state;
         groups.delete_offsets(request, topics)
-    });
+    })?;
     let response = asked.unwrap_or_else(|code| OffsetDeleteResponse::default().with_error_code(code));
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
@@ -133,14 +133,14 @@ pub(super) fn describe(context: &Context<'_>, request: &DescribeGroupsRequest) -
     let groups = request.groups.iter().map(|group_id| {
         let found = in_group(context, group_id, |state, _| {
             state.groups.describe(group_id, context.version())
-        });
-        found.unwrap_or_else(|code| {
+        })?;
+        Some(found.unwrap_or_else(|code| {
             DescribedGroup::default()
                 .with_group_id(group_id.clone())
                 .with_error_code(code)
-        })
+        }))
     });
-    let response = DescribeGroupsResponse::default().with_groups(groups.collect());
+    let response = DescribeGroupsResponse::default().with_groups(groups.collect::<Option<_>>()?);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -149,14 +149,14 @@ pub(super) fn describe_consumers(context: &Context<'_>, request: &ConsumerGroupD
         let found = in_group(context, group_id, |state, _| {
             let State { groups, topics, .. } = state;
             groups.describe_consumers(group_id, topics, context.version())
-        });
-        found.unwrap_or_else(|code| {
+        })?;
+        Some(found.unwrap_or_else(|code| {
             consumers::DescribedGroup::default()
                 .with_group_id(group_id.clone())
                 .with_error_code(code)
-        })
+        }))
     });
-    let response = ConsumerGroupDescribeResponse::default().with_groups(groups.collect());
+    let response = ConsumerGroupDescribeResponse::default().with_groups(groups.collect::<Option<_>>()?);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -166,7 +166,7 @@ pub(super) fn list(context: &Context<'_>, request: &ListGroupsRequest) -> Option
         return context.reply(&ListGroupsResponse::default().with_error_code(code));
     }
     let node = context.caller.node;
-    let groups = context.shared.change(|state| {
+    let groups = context.shared.change_alive(&context.caller, |state| {
         let ours = state.groups.ids().into_iter();
         let ours: Vec<String> = ours.filter(|group_id| state.coordinator(group_id) == node).collect();
         let now = state.clock.now();
@@ -176,32 +176,33 @@ pub(super) fn list(context: &Context<'_>, request: &ListGroupsRequest) -> Option
         state
             .groups
             .list(request, |group_id| ours.iter().any(|ours| ours == group_id))
-    });
+    })?;
     let response = ListGroupsResponse::default().with_groups(groups);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
 pub(super) fn delete(context: &Context<'_>, request: &DeleteGroupsRequest) -> Option<Answer> {
     let results = request.groups_names.iter().map(|group_id| {
-        let outcome = in_group(context, group_id, |state, _| state.groups.delete(group_id));
+        let outcome = in_group(context, group_id, |state, _| state.groups.delete(group_id))?;
         let code = outcome.map_or_else(|code| code, |outcome| outcome.err().map_or(NONE, |error| error.code()));
-        DeletableGroupResult::default()
-            .with_group_id(group_id.clone())
-            .with_error_code(code)
+        let result = DeletableGroupResult::default().with_group_id(group_id.clone());
+        Some(result.with_error_code(code))
     });
-    let response = DeleteGroupsResponse::default().with_results(results.collect());
+    let response = DeleteGroupsResponse::default().with_results(results.collect::<Option<_>>()?);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
-/// Asks a group, if this broker coordinates it, after its timers have gone off.
+/// Asks a group, if this broker coordinates it, after its timers have gone off. `None` if the broker has ended.
 fn in_group<T>(
     context: &Context<'_>,
     group_id: &GroupId,
     ask: impl FnOnce(&mut State, Duration) -> T,
-) -> Result<T, i16> {
-    context.check_fault()?;
+) -> Option<Result<T, i16>> {
+    if let Err(code) = context.check_fault() {
+        return Some(Err(code));
+    }
     let caller = context.caller;
-    context.shared.change(|state| {
+    context.shared.change_alive(&caller, |state| {
         if state.coordinator(group_id) != caller.node {
             return Err(NOT_COORDINATOR);
         }

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest, ProduceRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, GroupId, MetadataRequest, OffsetFetchRequest,
+    ProduceRequest,
+    describe_configs_request::DescribeConfigsResource,
+    offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
+};
 use klamm_fake::{Action, Api, FakeCluster};
 
-use crate::raw::{Connection, fetch, from, only, produce, records, until, until_answered};
+use crate::raw::{Connection, fetch, from, name, only, produce, records, until, until_answered};
 
 const NOT_LEADER_OR_FOLLOWER: i16 = 6;
 
@@ -152,6 +157,60 @@ fn records_come_damaged_and_are_sound_in_the_log() {
 }
 
 #[test]
+fn the_batch_that_comes_damaged_is_one_that_comes_whole() {
+    let cluster = cluster();
+    let size = records(3).len();
+    cluster.append("t", 0, records(3));
+    cluster.append("t", 0, records(3));
+    cluster.once(Api::Fetch, |_| Action::CorruptRecords);
+    let mut connection = Connection::to(&cluster, 1);
+    let wants = from(0, 0).with_partition_max_bytes(size as i32 + 20);
+    let damaged = connection.fetch("t", wants.clone()).records.unwrap();
+    let sound = connection.fetch("t", wants).records.unwrap();
+    assert_eq!(damaged.len(), size + 20);
+    assert_ne!(damaged[..size], sound[..size]);
+    assert_eq!(damaged[size..], sound[size..]);
+}
+
+#[test]
+fn a_hook_that_panics_ends_its_connection_only() {
+    let cluster = cluster();
+    let hook = cluster.on(Api::Metadata, |request| match request.node() {
+        2 => panic!("a test has failed"),
+        _ => Action::Pass,
+    });
+    let mut connection = Connection::to(&cluster, 2);
+    connection.send(&MetadataRequest::default(), 9);
+    assert!(connection.is_over());
+    assert_eq!(Connection::to(&cluster, 1).metadata(&["t"]).topics[0].error_code, 0);
+    hook.remove();
+    assert_eq!(Connection::to(&cluster, 2).metadata(&["t"]).topics[0].error_code, 0);
+    cluster.close();
+}
+
+/// Sets a hook when it is dropped.
+struct Another(FakeCluster);
+
+impl Drop for Another {
+    fn drop(&mut self) {
+        self.0.once(Api::Metadata, |_| Action::Error(3));
+    }
+}
+
+#[test]
+fn what_a_spent_hook_holds_may_set_hooks_when_it_is_dropped() {
+    let cluster = cluster();
+    let holds = Another(cluster.clone());
+    cluster.once(Api::Produce, move |_| {
+        let _ = &holds;
+        Action::Error(2)
+    });
+    Connection::to(&cluster, 1).produce("t", 0, records(1));
+    cluster.once(Api::Fetch, |_| Action::Disconnect);
+    assert_eq!(Connection::to(&cluster, 1).metadata(&["t"]).topics[0].error_code, 3);
+}
+
+#[test]
 fn a_hook_may_do_anything_to_the_cluster() {
     let cluster = cluster();
     let handle = cluster.clone();
@@ -190,6 +249,29 @@ fn every_request_is_logged() {
     let later = cluster.requests();
     assert_eq!(later.len(), 1);
     assert_ne!(later[0].connection(), last.connection());
+}
+
+#[test]
+fn a_request_tells_what_it_is_about() {
+    let cluster = cluster();
+    let mut connection = Connection::to(&cluster, 1);
+    let wanted = OffsetFetchRequestTopics::default()
+        .with_name(name("t"))
+        .with_partition_indexes(vec![0, 1]);
+    let group = OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId("g".to_owned().into()))
+        .with_topics(Some(vec![wanted]));
+    connection.ask(&OffsetFetchRequest::default().with_groups(vec![group]), 8);
+    let resources = [(2, "t"), (4, "1")].map(|(kind, name)| {
+        DescribeConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(name.to_owned().into())
+    });
+    connection.ask(&DescribeConfigsRequest::default().with_resources(resources.into()), 4);
+    let requests = cluster.requests();
+    assert_eq!(requests[0].group(), Some("g"));
+    assert_eq!(requests[0].topics(), [("t".to_owned(), vec![0, 1])]);
+    assert_eq!(requests[1].topics(), [("t".to_owned(), vec![])]);
 }
 
 #[test]

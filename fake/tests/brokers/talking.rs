@@ -171,5 +171,6 @@ fn a_cluster_that_cannot_be_is_refused() {
     assert!(FakeCluster::builder().brokers(0).start().is_err());
     assert!(FakeCluster::builder().topic("no such name", 1).start().is_err());
     assert!(FakeCluster::builder().topic("t", 0).start().is_err());
+    assert!(FakeCluster::builder().auto_create_topics(0).start().is_err());
     assert!(FakeCluster::builder().topic("t", 1).topic("t", 2).start().is_err());
 }

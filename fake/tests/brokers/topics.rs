@@ -80,6 +80,17 @@ fn topics_that_are_not_there_are_told_apart() {
 }
 
 #[test]
+fn clusters_have_names_of_their_own() {
+    let name = || {
+        let cluster = FakeCluster::builder().start().unwrap();
+        let answer = Connection::to(&cluster, 1).metadata(&[]);
+        (answer.cluster_id.unwrap(), cluster)
+    };
+    let (first, second) = (name(), name());
+    assert_ne!(first.0, second.0);
+}
+
+#[test]
 fn topics_come_into_being_only_if_both_sides_want_it() {
     let cluster = FakeCluster::builder().auto_create_topics(5).start().unwrap();
     let mut connection = Connection::to(&cluster, 1);

@@ -1,12 +1,13 @@
 //! Brokers that crash and come back, leaders that move, records that are lost.
 
-use std::sync::mpsc;
+use std::{io::ErrorKind, sync::mpsc, thread};
 
 use kafka_protocol::messages::{
     CreateTopicsRequest, FetchRequest, FindCoordinatorRequest,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
 };
 use klamm_fake::{Action, Api, FakeCluster};
+use socket2::{Domain, Socket, Type};
 
 use crate::raw::{Connection, Records, fetch, from, name, produce, records, until};
 
@@ -139,6 +140,56 @@ fn a_coordinator_moves_where_a_test_puts_it() {
     assert_eq!(Connection::to(&cluster, 1).ask(&request, 2).node_id.0, other);
     cluster.crash(other);
     assert_ne!(cluster.coordinator("g"), other);
+}
+
+#[test]
+fn only_groups_of_a_broker_that_is_down_have_another_coordinator() {
+    let cluster = FakeCluster::builder().brokers(4).start().unwrap();
+    let groups: Vec<String> = (0..100).map(|number| format!("group {number}")).collect();
+    let coordinators = || {
+        groups
+            .iter()
+            .map(|group| cluster.coordinator(group))
+            .collect::<Vec<_>>()
+    };
+    let before = coordinators();
+    assert!((1..=4).all(|node| before.contains(&node)));
+    cluster.crash(2);
+    for (before, now) in before.iter().zip(coordinators()) {
+        assert_eq!(now, if *before == 2 { 3 } else { *before });
+    }
+    cluster.restart(2).unwrap();
+    assert_eq!(coordinators(), before);
+}
+
+#[test]
+fn the_port_of_a_crashed_broker_is_kept_for_it() {
+    let cluster = FakeCluster::builder().brokers(2).start().unwrap();
+    for _ in 0..2 {
+        cluster.crash(1);
+        assert!(Connection::at(cluster.address(1)).is_err());
+        // Not even to who would take a port whose connections are not over yet.
+        let other = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let refused = other.bind(&cluster.address(1).into()).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+        cluster.restart(1).unwrap();
+        assert_eq!(Connection::to(&cluster, 1).metadata(&[]).brokers.len(), 2);
+    }
+}
+
+#[test]
+fn crashes_and_restarts_at_once_leave_a_broker_that_runs_or_does_not() {
+    let cluster = FakeCluster::builder().topic("t", 1).start().unwrap();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..20).for_each(|_| cluster.crash(1)));
+            scope.spawn(|| (0..20).for_each(|_| cluster.restart(1).unwrap()));
+        }
+    });
+    cluster.crash(1);
+    assert!(Connection::at(cluster.address(1)).is_err());
+    cluster.restart(1).unwrap();
+    assert_eq!(Connection::to(&cluster, 1).metadata(&["t"]).topics[0].error_code, 0);
 }
 
 #[test]
