@@ -373,3 +373,37 @@ fn is_visible(answer: &MetadataResponse, topics: &HashMap<String, Wanted>) -> bo
         })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{
+        BrokerId,
+        metadata_response::{MetadataResponsePartition, MetadataResponseTopic},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_topic_is_visible_when_it_is_the_very_one_with_all_partitions_led() {
+        let (new, old, unknown) = (Uuid::from_u128(2), Uuid::from_u128(1), Uuid::nil());
+        let is_seen = |wanted: Uuid, told: Uuid, leaders: &[i32]| {
+            let partitions = leaders
+                .iter()
+                .map(|&leader| MetadataResponsePartition::default().with_leader_id(BrokerId(leader)));
+            let topic = MetadataResponseTopic::default()
+                .with_name(Some(topic_name("t")))
+                .with_topic_id(told)
+                .with_partitions(partitions.collect());
+            let wanted = Wanted {
+                partitions: 2,
+                id: wanted,
+            };
+            let answer = MetadataResponse::default().with_topics(vec![topic]);
+            is_visible(&answer, &HashMap::from([("t".to_owned(), wanted)]))
+        };
+        assert!(is_seen(new, new, &[1, 2]));
+        assert!(!is_seen(new, old, &[1, 2]), "deleted, and not yet heard of");
+        assert!(is_seen(unknown, old, &[1, 2]) && is_seen(new, unknown, &[1, 2]));
+        assert!(!is_seen(new, new, &[1]) && !is_seen(new, new, &[1, -1]));
+    }
+}

@@ -371,6 +371,23 @@ fn an_answer_that_claims_more_than_it_has_is_refused_before_it_is_decoded_and_en
 }
 
 #[test]
+fn who_waits_for_another_answer_than_the_one_that_cannot_be_read_has_lost_a_connection() {
+    let broker = Broker::start(|mut peer| {
+        peer.introduce();
+        let id = peer.request().unwrap().id.to_be_bytes();
+        peer.request();
+        let body = [0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x07];
+        peer.send(&[&[0, 0, 0, 14][..], &id, &body].concat());
+        peer.wait_for_end();
+    });
+    let connection = open(&broker);
+    let [unreadable, other] = ["a", "b"].map(|name| ask(&connection, name));
+    assert_eq!(unreadable.wait(&long()).unwrap_err().kind(), ErrorKind::Protocol);
+    let error = other.wait(&long()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.is_retriable(), "{error}");
+}
+
+#[test]
 fn a_broker_that_does_not_answer_in_time_loses_everything_in_flight() {
     let broker = silent();
     let config = NetConfig {

@@ -445,6 +445,27 @@ fn a_panic_while_a_partition_is_given_up_does_not_hold_that_up() {
 }
 
 #[test]
+fn a_message_from_before_a_seek_does_not_hold_up_that_a_partition_is_given_up() {
+    let mut world = World::new(AckMode::OnNext);
+    world.arrive(10);
+    let mut lease = world.lease(None).unwrap();
+    let kept = lease.next().unwrap().unwrap();
+    let restart = |world: &World| {
+        let mut state = world.shared.lock();
+        world.shared.restart(&mut state, world.slot, StartAt::Offset(0));
+    };
+    restart(&world);
+    world.shared.put_back(lease);
+    world.arrive(10);
+    let mut lease = world.lease(None).unwrap();
+    // Begun and not finished: it comes again elsewhere, and nobody has it.
+    drop(lease.next().unwrap().unwrap());
+    world.shared.drain();
+    world.shared.put_back(lease);
+    assert!(!kept.is_current() && world.shared.is_let_go());
+}
+
+#[test]
 fn poison_messages_that_are_passed_by_leave_nothing_behind() {
     let mut world = World::new(AckMode::OnNext);
     let mut lease = None;
