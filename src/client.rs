@@ -405,6 +405,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Encrypts every connection. Kafka's `security.protocol` (`SSL`, or `SASL_SSL` with [`sasl`](Self::sasl)) and `ssl.*`.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.config.tls = Some(tls);
+        self
+    }
+
+    /// Says who this program is, on every connection. Kafka's `security.protocol` (`SASL_PLAINTEXT`, or `SASL_SSL` with
+    /// `tls`) and `sasl.*`.
+    pub fn sasl(mut self, sasl: crate::Sasl) -> Self {
+        self.config.sasl = Some(sasl);
+        self
+    }
+
     /// Connects; one of the bootstrap servers must answer, each within `connect_timeout`.
     ///
     /// # Errors

@@ -64,6 +64,9 @@ pub(crate) struct ClusterConfig {
     pub(crate) connections_max_idle: Duration,
     pub(crate) frame_limit: usize,
     pub(crate) socket: SocketOptions,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::net::tls::Tls>,
+    pub(crate) sasl: Option<crate::net::sasl::Sasl>,
 }
 
 impl Default for ClusterConfig {
@@ -89,6 +92,9 @@ impl Default for ClusterConfig {
             connections_max_idle: Duration::from_secs(9 * 60),
             frame_limit: net.frame_limit,
             socket: net.socket,
+            #[cfg(feature = "tls")]
+            tls: net.tls,
+            sasl: net.sasl,
         }
     }
 }
@@ -150,6 +156,9 @@ impl Cluster {
             request_timeout: config.request_timeout,
             frame_limit: config.frame_limit,
             socket: config.socket.clone(),
+            #[cfg(feature = "tls")]
+            tls: config.tls.clone(),
+            sasl: config.sasl.clone(),
         };
         let seed = RandomState::new().build_hasher().finish();
         let max_idle = config.connections_max_idle;

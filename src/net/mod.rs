@@ -4,6 +4,9 @@ mod address;
 pub(crate) mod connection;
 pub(crate) mod handshake;
 mod in_flight;
+pub(crate) mod sasl;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 pub(crate) mod transport;
 
 #[cfg(test)]
@@ -29,6 +32,10 @@ pub(crate) struct NetConfig {
     /// The largest answer that is read.
     pub(crate) frame_limit: usize,
     pub(crate) socket: SocketOptions,
+    /// Without it, what is sent can be read on its way.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tls::Tls>,
+    pub(crate) sasl: Option<sasl::Sasl>,
 }
 
 impl Default for NetConfig {
@@ -39,6 +46,9 @@ impl Default for NetConfig {
             request_timeout: Duration::from_secs(30),
             frame_limit: frame::DEFAULT_LIMIT,
             socket: SocketOptions::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            sasl: None,
         }
     }
 }
