@@ -176,10 +176,11 @@ impl Budget {
         let taken = self.used + self.growth + self.asked;
         let records = account.raw_records + account.decoded_records();
         let room = self.room_beside(taken, account, records, config);
-        // A partition that has plenty is not asked for a little: small answers cost as much as large ones.
-        let least = (self.share.min(config.prefetch_bytes) / 4)
-            .min(config.partition_max_bytes)
-            .max(1);
+        // A partition that has plenty is not asked for a little: small answers cost as much as large ones. What is plenty
+        // depends on how much others leave to it.
+        let lendable = (self.total / 4 * 3).saturating_sub(taken);
+        let may_hold = self.share.max(account.window() + lendable).min(config.prefetch_bytes);
+        let least = (may_hold / 4).min(config.partition_max_bytes).max(1);
         (room >= least || (room > 0 && account.is_empty())).then(|| room.min(config.partition_max_bytes))
     }
 }

@@ -75,6 +75,7 @@ const BELIEVED: usize = 1 << 20;
 const FEW: usize = 64 << 10;
 
 /// What others know of a lane.
+#[derive(Default)]
 pub(crate) struct LaneEntry {
     pub wake: Arc<Condvar>,
     pub hangup: Option<Hangup>,
@@ -88,6 +89,8 @@ pub(crate) struct LaneEntry {
     pub ask_about_at: Option<Instant>,
     /// How long the broker was last asked to wait, while partitions are left out.
     pub patience: Duration,
+    /// Until when nothing is asked, since a partition that is left out is likely to want in.
+    pub stays_until: Option<Instant>,
     pub worker: Option<Worker>,
     /// So many Fetches ask for one partition only: an answer was too large, and it is to be found out whose fault that is.
     pub alone: usize,
@@ -169,14 +172,8 @@ pub(crate) fn start(shared: Arc<Shared>, broker: i32, role: Role) -> Result<Lane
     let worker = Worker::start(format!("klamm-lane-{broker}"), move || lane.run())?;
     Ok(LaneEntry {
         wake,
-        hangup: None,
-        asked_since: None,
-        quiet_since: None,
-        back_at: None,
-        ask_about_at: None,
-        patience: Duration::ZERO,
         worker: Some(worker),
-        alone: 0,
+        ..LaneEntry::default()
     })
 }
 

@@ -26,6 +26,10 @@ use crate::{
 /// twice as long each time that nothing comes. A fast program empties a window within a few milliseconds.
 const BRIEFLY: Duration = Duration::from_millis(1);
 
+/// Before that: nothing is asked of partitions that were read to their ends while one that was not has a full window. It
+/// is likely to want in at once, and should find its lane here and not in the broker.
+const AT_ONCE: Duration = Duration::from_millis(2);
+
 /// The express lane never waits for longer: somebody else may need it.
 const EXPRESS: Duration = Duration::from_millis(100);
 
@@ -130,6 +134,7 @@ impl Shared {
             }
         }
         let mut left_out = false;
+        let (mut some_full, mut all_at_end) = (false, true);
         let mut expired = Vec::new();
         let mut wants = Vec::new();
         let mut least = 0;
@@ -164,9 +169,11 @@ impl Shared {
                 continue;
             }
             let Some(max_bytes) = budget.reservation(&partition.account, config) else {
-                left_out = true;
+                (left_out, some_full) = (true, true);
                 continue;
             };
+            let is_at_end = |ends: Ends| partition.position >= ends.readable(config.isolation);
+            all_at_end &= partition.ends.is_some_and(is_at_end);
             if partition.account.is_empty() {
                 least += max_bytes.min(partition.account.least());
             }
@@ -185,6 +192,16 @@ impl Shared {
         }
         if wants.is_empty() {
             return Err(idle);
+        }
+        if let Some(lane) = state.lanes.get_mut(&(broker, role)).filter(|_| role == Role::Session) {
+            if some_full && all_at_end && lane.patience.is_zero() {
+                let until = *lane.stays_until.get_or_insert(now + AT_ONCE);
+                if now < until {
+                    idle.until = Some(idle.until.map_or(until, |at| at.min(until)));
+                    return Err(idle);
+                }
+            }
+            lane.stays_until = None;
         }
         let first = state.turn % wants.len();
         wants.rotate_left(first);
@@ -529,7 +546,6 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Condvar;
     use uuid::Uuid;
 
     use super::*;
@@ -555,17 +571,7 @@ mod tests {
             let shared = Shared::new(cluster, FetchConfig::default(), subscription, false);
             let mut state = shared.lock();
             for role in [Role::Session, Role::Express] {
-                let lane = LaneEntry {
-                    wake: Arc::new(Condvar::new()),
-                    hangup: None,
-                    asked_since: None,
-                    quiet_since: None,
-                    back_at: None,
-                    ask_about_at: None,
-                    patience: Duration::ZERO,
-                    worker: None,
-                    alone: 0,
-                };
+                let lane = LaneEntry::default();
                 state.lanes.insert((BROKER, role), lane);
             }
             let slots = [0, 1].map(|index| {
@@ -622,6 +628,22 @@ mod tests {
             self.shared.land(&mut state, BROKER, role, &plan, landed, self.begun);
         }
 
+        /// So much of it waits to be read.
+        fn hold(&self, slot: Slot, bytes: usize) {
+            let mut state = self.shared.lock();
+            let State { partitions, budget, .. } = &mut *state;
+            let account = &mut partitions.get_mut(&slot).unwrap().account;
+            budget.change(account, |account| account.ready = bytes);
+        }
+
+        fn ends_at(&self, slot: Slot, end: i64) {
+            let ends = Ends {
+                high_watermark: end,
+                last_stable: end,
+            };
+            self.shared.lock().partitions.get_mut(&slot).unwrap().ends = Some(ends);
+        }
+
         fn pause(&self, slot: Slot, paused: bool) {
             self.shared.lock().partitions.get_mut(&slot).unwrap().paused = paused;
         }
@@ -675,6 +697,45 @@ mod tests {
             Some(Some(530)),
             "it may come back at once"
         );
+    }
+
+    /// One partition's window is full, and the other one was read to its end.
+    fn full() -> (World, Slot, Slot) {
+        let world = World::new();
+        let [busy, idle] = world.slots;
+        let (fetch, _) = world.wanted(Role::Session, 0);
+        world.answer(Role::Session, fetch, true);
+        world.hold(busy, FetchConfig::default().prefetch_bytes);
+        world.ends_at(idle, 10);
+        (world, busy, idle)
+    }
+
+    #[test]
+    fn what_will_want_in_at_once_finds_its_lane_here() {
+        let (world, busy, idle) = full();
+        assert_eq!(world.plan(Role::Session, 0).err(), Some(Some(2)));
+        world.hold(busy, 1 << 20);
+        let (_, wanted) = world.wanted(Role::Session, 1);
+        assert_eq!(wanted, [busy, idle]);
+    }
+
+    #[test]
+    fn who_stays_full_is_waited_for_once() {
+        let (world, _, idle) = full();
+        assert_eq!(world.plan(Role::Session, 0).err(), Some(Some(2)));
+        for (at, wait) in [(2, 1), (3, 2), (5, 4)] {
+            let (fetch, wanted) = world.wanted(Role::Session, at);
+            assert_eq!((wanted, fetch.max_wait), (vec![idle], Duration::from_millis(wait)));
+            world.answer(Role::Session, fetch, false);
+        }
+    }
+
+    #[test]
+    fn who_has_more_in_the_log_waits_for_nobody() {
+        let (world, _, idle) = full();
+        world.ends_at(idle, 11);
+        let (_, wanted) = world.wanted(Role::Session, 0);
+        assert_eq!(wanted, [idle]);
     }
 
     /// The other lane may ask for what follows as soon as the lock is given up.

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Condvar;
 use uuid::Uuid;
 
 use super::*;
@@ -56,17 +55,7 @@ impl World {
         let shared = Shared::new(cluster, config, subscription, false);
         // Known lanes, so that none is started.
         for role in [Role::Session, Role::Express] {
-            let entry = LaneEntry {
-                wake: Arc::new(Condvar::new()),
-                hangup: None,
-                asked_since: None,
-                quiet_since: None,
-                back_at: None,
-                ask_about_at: None,
-                patience: Duration::ZERO,
-                worker: None,
-                alone: 0,
-            };
+            let entry = LaneEntry::default();
             shared.lock().lanes.insert((BROKER, role), entry);
         }
         let name = TopicPartition::new("orders", 0);

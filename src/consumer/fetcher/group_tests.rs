@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Condvar;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -388,17 +387,7 @@ impl World {
         let shared = Shared::new(cluster, config, subscription, false);
         for role in [Role::Session, Role::Express] {
             // Known lanes, so that none is started.
-            let entry = LaneEntry {
-                wake: Arc::new(Condvar::new()),
-                hangup: None,
-                asked_since: None,
-                quiet_since: None,
-                back_at: None,
-                ask_about_at: None,
-                patience: Duration::ZERO,
-                worker: None,
-                alone: 0,
-            };
+            let entry = LaneEntry::default();
             shared.lock().lanes.insert((BROKER, role), entry);
         }
         let now = Instant::now();

@@ -8,7 +8,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use parking_lot::Condvar;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -190,17 +189,7 @@ impl World {
                 .flat_map(|id| [(id, Role::Session), (id, Role::Express)])
             {
                 // Known lanes, so that none is started.
-                let entry = LaneEntry {
-                    wake: Arc::new(Condvar::new()),
-                    hangup: None,
-                    asked_since: None,
-                    quiet_since: None,
-                    back_at: None,
-                    ask_about_at: None,
-                    patience: Duration::ZERO,
-                    worker: None,
-                    alone: 0,
-                };
+                let entry = LaneEntry::default();
                 state.lanes.insert((broker, role), entry);
             }
             shared.add(&mut state, partition)
