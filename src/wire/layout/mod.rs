@@ -117,6 +117,8 @@ pub(crate) enum Fault {
     Marker { marker: i8 },
     #[error("{left} bytes are left over")]
     LeftOver { left: usize },
+    #[error("no field can have the tag {tag}")]
+    Tag { tag: u32 },
 }
 
 fn find(api_key: i16, version: i16) -> Option<&'static Layout> {
@@ -234,6 +236,10 @@ impl<W: Watch> Walk<'_, W> {
         self.room_for(count, 2, name)?;
         for _ in 0..count {
             let tag = self.uvarint(name)?;
+            // `kafka-protocol` takes it for a negative one.
+            if i32::try_from(tag).is_err() {
+                return Err(self.broken(name, Fault::Tag { tag }));
+            }
             let size = self.uvarint(name)? as usize;
             let known = |field: &&Field| field.tag == Some(tag) && field.versions.contain(self.version);
             match fields.iter().find(known) {

@@ -555,6 +555,16 @@ fn lengths_that_are_no_lengths_are_refused() {
 }
 
 #[test]
+fn tags_that_no_field_can_have_are_refused() {
+    let body = |tag: [u8; 5]| [&[0; 6][..], &[1], &tag, &[0]].concat();
+    let largest = body([0xff, 0xff, 0xff, 0xff, 0x07]);
+    assert_eq!(check(ApiKey::Heartbeat as i16, 4, &largest), Ok(()));
+    let beyond = body([0x80, 0x80, 0x80, 0x80, 0x08]);
+    let (fault, ..) = fault(ApiKey::Heartbeat, 4, &beyond);
+    assert_eq!(fault, Fault::Tag { tag: 1 << 31 });
+}
+
+#[test]
 fn a_struct_is_announced_by_one_or_minus_one() {
     let body = |marker| [&[0; 6][..], &[0, 0], &[0; 8], &[marker], &[0]].concat();
     assert_eq!(check(ApiKey::ConsumerGroupHeartbeat as i16, 0, &body(0xff)), Ok(()));
