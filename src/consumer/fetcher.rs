@@ -38,6 +38,8 @@ pub(super) const AHEAD: usize = 1 << 20;
 const LITTLE: usize = CHUNK;
 /// A damaged batch is fetched again this often before the program is told.
 const REFETCHES: u32 = 3;
+/// After so many answers in a row that made no sense, the next one is the end of a partition that asks where to begin.
+const NONSENSE: u32 = 3;
 
 /// What a fetcher does next.
 enum Job {
@@ -179,15 +181,18 @@ impl Fetcher {
         match outcome {
             Ok(prepared) => self.prepared(&mut state, prepared),
             Err(error) if error.kind() == ErrorKind::Closed => {}
-            Err(error) if retry::action(&error) == Action::Fail && error.kind() != ErrorKind::TimedOut => {
+            Err(error) if is_nonsense(&error) && partition.nonsense == NONSENSE => {
+                let error = error.explained(&format!("the answer made no sense {} times in a row", NONSENSE + 1));
                 shared.fail(&mut state, self.slot, error);
             }
+            Err(error) if is_final(&error) => shared.fail(&mut state, self.slot, error),
             Err(error) => {
+                partition.nonsense += u32::from(is_nonsense(&error));
                 // Tried until the deadline, and to be tried again: only health tells.
                 partition.met(partition.cell.blame(error), Instant::now(), |times| {
                     shared.backoff(times)
                 });
-                let wait = shared.backoff(1);
+                let wait = shared.backoff(partition.nonsense.max(1));
                 partition.phase = Phase::Preparing {
                     task: task.clone(),
                     begun: false,
@@ -300,6 +305,7 @@ impl Fetcher {
             return;
         };
         partition.well();
+        partition.nonsense = 0;
         match prepared {
             Prepared::Diverged(at) if shared.config.out_of_range == OutOfRange::Fail => {
                 let message = format!(
@@ -514,6 +520,20 @@ impl Fetcher {
 fn state_moved_on(partition: &Partition, task: &Task, epoch: u64) -> bool {
     partition.epoch() != epoch
         || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
+}
+
+/// What came cannot be, from one broker or from all that were asked. Its connection is ended, and another one may do better.
+fn is_nonsense(error: &Error) -> bool {
+    let is_of_bytes = matches!(
+        error.kind(),
+        ErrorKind::Protocol | ErrorKind::TooLarge | ErrorKind::Unreachable
+    );
+    is_of_bytes && error.code().is_none() && !error.is_retriable()
+}
+
+/// No retry helps.
+fn is_final(error: &Error) -> bool {
+    retry::action(error) == Action::Fail && error.kind() != ErrorKind::TimedOut && !is_nonsense(error)
 }
 
 /// What is still counted as received.
