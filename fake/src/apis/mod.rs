@@ -112,6 +112,24 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
     }
 }
 
+/// Where brokers are, for who was sent to them: the same in two messages, each of which has a type of its own for it.
+macro_rules! endpoints {
+    ($endpoint:ty, $state:expr, $nodes:expr) => {
+        $state
+            .nodes_of($nodes)
+            .into_iter()
+            .map(|node| {
+                <$endpoint>::default()
+                    .with_node_id(BrokerId(node.id))
+                    .with_host(node.host())
+                    .with_port(node.port())
+                    .with_rack(node.rack())
+            })
+            .collect()
+    };
+}
+use endpoints;
+
 /// Why something that was asked for is not done, in Kafka's words where they matter.
 #[derive(Debug)]
 pub(crate) struct Refused {

@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
 };
 
-use super::Context;
+use super::{Context, endpoints};
 use crate::{
     Profile,
     batch::{Batch, Refusal},
@@ -137,7 +137,7 @@ fn append_all(
     ProduceResponse::default()
         .with_responses(responses)
         .with_throttle_time_ms(state.throttle_ms())
-        .with_node_endpoints(endpoints(state, leaders))
+        .with_node_endpoints(endpoints!(NodeEndpoint, state, leaders))
 }
 
 fn append(
@@ -236,18 +236,4 @@ fn hint(state: &State, name: &str, answer: &mut PartitionProduceResponse) -> Opt
         .with_leader_id(BrokerId(partition.leader))
         .with_leader_epoch(partition.leader_epoch);
     Some(partition.leader)
-}
-
-fn endpoints(state: &State, leaders: Vec<i32>) -> Vec<NodeEndpoint> {
-    state
-        .nodes_of(leaders)
-        .into_iter()
-        .map(|node| {
-            NodeEndpoint::default()
-                .with_node_id(BrokerId(node.id))
-                .with_host(node.host())
-                .with_port(node.port())
-                .with_rack(node.rack())
-        })
-        .collect()
 }
