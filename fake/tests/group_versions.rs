@@ -19,7 +19,7 @@ use kafka_protocol::{
     },
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
 };
-use klamm_fake::FakeCluster;
+use klamm_fake::{FakeCluster, Profile, error_code::UNSUPPORTED_VERSION};
 
 /// Sends one request and reads its answer, to the last byte.
 fn ask<R: Request + Encodable + HeaderVersion>(cluster: &FakeCluster, version: i16, request: &R) -> R::Response
@@ -287,4 +287,17 @@ fn a_broker_that_is_not_the_coordinator_says_so() {
     let describe = DescribeGroupsRequest::default().with_groups(vec![group()]);
     assert_eq!(ask(&cluster, 5, &describe).groups[0].error_code, 16);
     assert_eq!(ask(&cluster, 5, &ListGroupsRequest::default()).groups.len(), 0);
+}
+
+#[test]
+fn kafka_3_9_names_the_requests_of_kip_848_and_refuses_them() {
+    let cluster = FakeCluster::builder().max_versions(Profile::V3_9).start().unwrap();
+    let heartbeat = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("m"));
+    assert_eq!(ask(&cluster, 0, &heartbeat).error_code, UNSUPPORTED_VERSION);
+    let describe = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group()]);
+    let described = ask(&cluster, 0, &describe);
+    assert_eq!(described.groups[0].group_id, group());
+    assert_eq!(described.groups[0].error_code, UNSUPPORTED_VERSION);
 }

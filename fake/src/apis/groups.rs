@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use super::{Answer, Context};
 use crate::{
-    error_code::{NONE, NOT_COORDINATOR},
+    Profile,
+    error_code::{NONE, NOT_COORDINATOR, UNSUPPORTED_VERSION},
     group::{self, Response, Ticket, Topics},
     shared::Step,
     state::State,
@@ -81,6 +82,9 @@ pub(super) fn leave(context: &Context<'_>, request: &LeaveGroupRequest) -> Optio
 }
 
 pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupHeartbeatRequest) -> Option<Answer> {
+    if let Err(code) = has_consumer_groups(context) {
+        return context.reply(&ConsumerGroupHeartbeatResponse::default().with_error_code(code));
+    }
     let caller = caller(context);
     let asked = in_group(context, &request.group_id, |state, now| {
         let State { groups, topics, .. } = state;
@@ -146,10 +150,15 @@ pub(super) fn describe(context: &Context<'_>, request: &DescribeGroupsRequest) -
 
 pub(super) fn describe_consumers(context: &Context<'_>, request: &ConsumerGroupDescribeRequest) -> Option<Answer> {
     let groups = request.group_ids.iter().map(|group_id| {
-        let found = in_group(context, group_id, |state, _| {
-            let State { groups, topics, .. } = state;
-            groups.describe_consumers(group_id, topics, context.version())
-        })?;
+        let found = has_consumer_groups(context).map_or_else(
+            |code| Some(Err(code)),
+            |()| {
+                in_group(context, group_id, |state, _| {
+                    let State { groups, topics, .. } = state;
+                    groups.describe_consumers(group_id, topics, context.version())
+                })
+            },
+        )?;
         Some(found.unwrap_or_else(|code| {
             consumers::DescribedGroup::default()
                 .with_group_id(group_id.clone())
@@ -190,6 +199,14 @@ pub(super) fn delete(context: &Context<'_>, request: &DeleteGroupsRequest) -> Op
     });
     let response = DeleteGroupsResponse::default().with_results(results.collect::<Option<_>>()?);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
+}
+
+/// Kafka 3.9 names the requests of KIP-848 and refuses them, unless `group.coordinator.rebalance.protocols` has them.
+fn has_consumer_groups(context: &Context<'_>) -> Result<(), i16> {
+    match context.shared.look(|state| state.profile) {
+        Profile::V4_3 => Ok(()),
+        _ => Err(UNSUPPORTED_VERSION),
+    }
 }
 
 /// Asks a group, if this broker coordinates it, after its timers have gone off. `None` if the broker has ended.
