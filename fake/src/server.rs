@@ -166,6 +166,8 @@ fn act(action: &Action, context: &mut Context<'_>, call: Call) -> Option<Reply> 
         (Action::ThenDisconnect, _) => None,
         (Action::Truncate, Answer::Frame(bytes)) => Some(Reply::SendAndEnd(bytes.slice(..bytes.len() / 2))),
         (_, Answer::Frame(bytes)) => Some(Reply::Send(bytes)),
+        // Half of no answer is none, and then comes the end.
+        (Action::Truncate, Answer::Nothing) => None,
         (_, Answer::Nothing) => Some(Reply::Nothing),
     }
 }

@@ -291,3 +291,13 @@ fn throttled_clients_are_told_and_not_read() {
         || cluster.advance(Duration::from_secs(3600)),
     );
 }
+
+#[test]
+fn half_of_no_answer_ends_its_connection_as_well() {
+    let cluster = cluster();
+    cluster.once(Api::Produce, |_| Action::Truncate);
+    let mut connection = Connection::to(&cluster, 1);
+    connection.send(&produce("t", 0, records(1)).with_acks(0), 12);
+    assert!(connection.is_over());
+    assert_eq!(cluster.end_offset("t", 0), 1);
+}
