@@ -123,8 +123,7 @@ fn answer_all(shared: &Shared, caller: Caller, mut stream: &TcpStream) -> io::Re
             Some(Reply::Silence) => return io::copy(&mut stream, &mut io::sink()).map(drop),
             None => return Ok(()),
         }
-        let throttle = shared.look(|state| state.throttle);
-        if !throttle.is_zero() && shared.pause(&caller, throttle).is_none() {
+        if shared.throttle(&caller).is_none() {
             return Ok(());
         }
     }

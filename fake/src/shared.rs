@@ -103,8 +103,19 @@ impl Shared {
 
     /// Lets time go by on the brokers' clock. `None` if the broker ends meanwhile.
     pub(crate) fn pause(&self, caller: &Caller, time: Duration) -> Option<()> {
-        let until = self.look(|state| state.clock.now()) + time;
-        self.wait(caller, |_, now| {
+        let began = self.look(|state| state.clock.now());
+        self.pause_for(caller, began, |_| time)
+    }
+
+    /// The same for as long as clients are told to wait, which may change meanwhile.
+    pub(crate) fn throttle(&self, caller: &Caller) -> Option<()> {
+        let began = self.look(|state| state.clock.now());
+        self.pause_for(caller, began, |state| state.throttle)
+    }
+
+    fn pause_for(&self, caller: &Caller, began: Duration, time: impl Fn(&State) -> Duration) -> Option<()> {
+        self.wait(caller, |state, now| {
+            let until = began.saturating_add(time(state));
             if now < until {
                 Step::Wait(Some(until))
             } else {

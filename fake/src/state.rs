@@ -124,7 +124,7 @@ impl State {
     }
 
     pub(crate) fn throttle_ms(&self) -> i32 {
-        self.throttle.as_millis() as i32
+        i32::try_from(self.throttle.as_millis()).unwrap_or(i32::MAX)
     }
 
     /// The broker that is asked to be the controller: the first one that is alive.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, GroupId, MetadataRequest, OffsetFetchRequest,
-    ProduceRequest,
+    ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, GroupId, MetadataRequest,
+    OffsetFetchRequest, ProduceRequest,
     describe_configs_request::DescribeConfigsResource,
     offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
 };
@@ -290,6 +290,20 @@ fn throttled_clients_are_told_and_not_read() {
         move || connection.answer::<FetchRequest>(12).unwrap(),
         || cluster.advance(Duration::from_secs(3600)),
     );
+}
+
+#[test]
+fn a_throttle_that_ends_is_over_for_who_waits_already() {
+    let cluster = cluster();
+    cluster.throttle(Duration::MAX);
+    let mut connection = Connection::to(&cluster, 1);
+    let answer = connection.ask(&fetch("t", vec![from(0, 0)]), 12);
+    assert_eq!(answer.throttle_time_ms, i32::MAX);
+    connection.send(&fetch("t", vec![from(0, 0)]), 12);
+    Connection::to(&cluster, 1).metadata(&["t"]);
+    assert_eq!(cluster.requests().len(), 2);
+    cluster.throttle(Duration::ZERO);
+    assert_eq!(connection.answer::<FetchRequest>(12).unwrap().throttle_time_ms, 0);
 }
 
 #[test]
