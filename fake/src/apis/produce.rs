@@ -52,7 +52,7 @@ pub(crate) fn answer(context: &Context<'_>, request: ProduceRequest) -> Option<P
     if acks != -1 {
         return Some(response);
     }
-    let until = began + Duration::from_millis(timeout);
+    let until = began.saturating_add(Duration::from_millis(timeout));
     context.shared.wait(&context.caller, |state, now| {
         waiting.retain(|waiting| {
             let code = acknowledge(state, context.caller.node, waiting, now >= until);
