@@ -39,7 +39,7 @@ pub(crate) fn offer(profile: Profile, api: Api) -> Option<Offer> {
         Profile::V3_9 => (0, v3_9),
         Profile::V4_3 => (first_in_4(api), v4_3),
     };
-    let (readable_from, readable_to) = api.codec_versions();
+    let (readable_from, readable_to) = api.readable_versions();
     let (first, last) = (first.max(readable_from), last.min(readable_to));
     (first <= last).then_some(Offer { api, first, last })
 }
@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_offered() {
-        assert_eq!(range(Profile::V4_3, Api::OffsetCommit), Some((2, 9)));
+        assert_eq!(range(Profile::V4_3, Api::OffsetCommit), Some((2, 10)));
+        assert_eq!(range(Profile::V3_9, Api::OffsetCommit), Some((2, 9)));
         assert_eq!(range(Profile::V4_3, Api::ListOffsets), Some((1, 10)));
     }
 }

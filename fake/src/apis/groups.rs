@@ -1,5 +1,7 @@
 //! All that is asked of a group's coordinator: whether this broker is the one, and then what `group` decides.
 
+mod by_id;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::{
@@ -96,10 +98,16 @@ pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupH
 
 pub(super) fn commit(context: &Context<'_>, request: &OffsetCommitRequest) -> Option<Answer> {
     let asked = in_group(context, &request.group_id, |state, now| {
+        let named = by_id::named_commit(state, request);
         let State { groups, topics, .. } = state;
-        groups.commit(request, context.version(), topics, now)
+        let mut response = groups.commit(&named, context.version(), topics, now);
+        by_id::refuse_unknown_commits(&named, &mut response);
+        response
     })?;
-    let response = asked.unwrap_or_else(|code| refused_commit(request, code));
+    let mut response = asked.unwrap_or_else(|code| refused_commit(request, code));
+    for (topic, answer) in request.topics.iter().zip(&mut response.topics) {
+        answer.topic_id = topic.topic_id;
+    }
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -107,7 +115,11 @@ pub(super) fn fetch_offsets(context: &Context<'_>, request: &OffsetFetchRequest)
     let version = context.version();
     let response = if version >= FIRST_FETCH_OF_SEVERAL_GROUPS {
         let groups = request.groups.iter().map(|asked| {
-            let found = in_group(context, &asked.group_id, |state, _| state.groups.fetch_group(asked))?;
+            let found = in_group(context, &asked.group_id, |state, _| {
+                let mut found = state.groups.fetch_group(&by_id::named_fetch(state, asked));
+                by_id::give_ids(state, asked, &mut found);
+                found
+            })?;
             Some(found.unwrap_or_else(|code| {
                 OffsetFetchResponseGroup::default()
                     .with_group_id(asked.group_id.clone())
