@@ -113,16 +113,19 @@ impl Sasl {
 
     fn check_plain(&self, token: &[u8]) -> Result<Progress, Failure> {
         let text = String::from_utf8_lossy(token);
-        let [claimed, user, password] = text.splitn(3, '\0').collect::<Vec<_>>()[..] else {
-            return Err(Failure::Silent);
+        let tokens: Vec<&str> = text.split('\0').collect();
+        let [claimed, user, password] = tokens[..] else {
+            let count = tokens.len();
+            return told(&format!("Invalid SASL/PLAIN response: expected 3 tokens, got {count}"));
         };
-        if user.is_empty() || password.is_empty() {
-            return Err(Failure::Silent);
+        if user.is_empty() {
+            return told("Authentication failed: username not specified");
+        }
+        if password.is_empty() {
+            return told("Authentication failed: password not specified");
         }
         if self.plain.get(user).is_none_or(|known| known != password) {
-            return Err(Failure::Told(
-                "Authentication failed: Invalid username or password".to_owned(),
-            ));
+            return told("Authentication failed: Invalid username or password");
         }
         check_claim(claimed, user)?;
         Ok(Progress::Done {
@@ -137,7 +140,10 @@ fn check_claim(claimed: &str, user: &str) -> Result<(), Failure> {
     if claimed.is_empty() || claimed == user {
         return Ok(());
     }
-    let why = "Authentication failed: Client requested an authorization id that is different from username";
+    told("Authentication failed: Client requested an authorization id that is different from username")
+}
+
+fn told<T>(why: &str) -> Result<T, Failure> {
     Err(Failure::Told(why.to_owned()))
 }
 
@@ -272,14 +278,15 @@ impl Session {
         self.stage = Stage::Over;
     }
 
-    /// The code that answers a handshake.
-    pub(crate) fn handshake(&mut self, sasl: &Sasl, version: i16, name: &str) -> i16 {
+    /// The code that answers a handshake; `None` ends the connection.
+    pub(crate) fn handshake(&mut self, sasl: &Sasl, version: i16, name: &str) -> Option<i16> {
         if matches!(self.stage, Stage::Open) {
-            return ILLEGAL_SASL_STATE;
+            return Some(ILLEGAL_SASL_STATE);
         }
         let Some(mechanism) = sasl.find(name) else {
             self.end();
-            return UNSUPPORTED_SASL_MECHANISM;
+            // Kafka says so only to who is nobody yet.
+            return self.identity.is_none().then_some(UNSUPPORTED_SASL_MECHANISM);
         };
         let is_other = self.identity.as_ref().is_some_and(|(before, _)| *before != mechanism);
         self.stage = if is_other {
@@ -294,7 +301,7 @@ impl Session {
                 is_bare: version == 0,
             }
         };
-        NONE
+        Some(NONE)
     }
 
     pub(crate) fn authenticate(&mut self, sasl: &Sasl, token: &[u8], now: Duration) -> Result<Accepted, Rejected> {

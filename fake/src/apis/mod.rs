@@ -63,7 +63,7 @@ pub(crate) fn answer(context: &Context<'_>, session: &mut Session, call: Call) -
             }
             context.reply(&response)
         }
-        Call::SaslHandshake(request) => context.reply(&sasl::handshake(context, session, &request)),
+        Call::SaslHandshake(request) => context.reply(&sasl::handshake(context, session, &request)?),
         Call::SaslAuthenticate(request) => context.reply(&sasl::authenticate(context, session, &request)),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
         Call::JoinGroup(request) => groups::join(context, &request),

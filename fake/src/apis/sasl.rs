@@ -11,25 +11,26 @@ use crate::{
     sasl::{Accepted, Rejected, Session},
 };
 
+/// `None` ends the connection.
 pub(super) fn handshake(
     context: &Context<'_>,
     session: &mut Session,
     request: &SaslHandshakeRequest,
-) -> SaslHandshakeResponse {
+) -> Option<SaslHandshakeResponse> {
     let sasl = context.shared.sasl();
     let code = match context.refuses {
         Some(code) => {
             session.end();
             code
         }
-        None => session.handshake(&sasl, context.version(), &request.mechanism),
+        None => session.handshake(&sasl, context.version(), &request.mechanism)?,
     };
     let response = SaslHandshakeResponse::default().with_error_code(code);
     if !matches!(code, NONE | UNSUPPORTED_SASL_MECHANISM) {
-        return response;
+        return Some(response);
     }
     let mechanisms = sasl.mechanisms().into_iter().map(StrBytes::from_static_str);
-    response.with_mechanisms(mechanisms.collect())
+    Some(response.with_mechanisms(mechanisms.collect()))
 }
 
 pub(super) fn authenticate(

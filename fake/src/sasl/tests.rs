@@ -12,13 +12,13 @@ fn sasl() -> Sasl {
 }
 
 fn plain(session: &mut Session, sasl: &Sasl, token: &str, now: Duration) -> Result<Accepted, Rejected> {
-    assert_eq!(session.handshake(sasl, 1, "PLAIN"), NONE);
+    assert_eq!(session.handshake(sasl, 1, "PLAIN"), Some(NONE));
     session.authenticate(sasl, token.as_bytes(), now)
 }
 
 /// The client's side.
 fn scram(session: &mut Session, sasl: &Sasl, hash: Hash, user: &str, password: &str) -> Result<Vec<u8>, Rejected> {
-    assert_eq!(session.handshake(sasl, 1, hash.mechanism()), NONE);
+    assert_eq!(session.handshake(sasl, 1, hash.mechanism()), Some(NONE));
     let first = format!("n={user},r=abc");
     let challenge = session.authenticate(sasl, format!("n,,{first}").as_bytes(), AT)?;
     assert_eq!(challenge.lifetime, None);
@@ -48,7 +48,7 @@ fn where_nobody_is_named_everybody_comes_in() {
     let mut session = Session::new(&sasl);
     assert_eq!(session.admit(Api::Metadata, AT), Admission::Pass);
     assert_eq!(session.admit(Api::SaslHandshake, AT), Admission::Pass);
-    assert_eq!(session.handshake(&sasl, 1, "PLAIN"), ILLEGAL_SASL_STATE);
+    assert_eq!(session.handshake(&sasl, 1, "PLAIN"), Some(ILLEGAL_SASL_STATE));
     let rejected = session.authenticate(&sasl, b"", AT).unwrap_err();
     assert_eq!(rejected.code, ILLEGAL_SASL_STATE);
     assert_eq!(session.admit(Api::Metadata, AT), Admission::Pass);
@@ -65,7 +65,7 @@ fn only_what_leads_to_a_session_is_answered_before_there_is_one() {
     session.told_versions();
     assert_eq!(session.admit(Api::ApiVersions, AT), Admission::End, "once is enough");
     assert_eq!(session.admit(Api::SaslHandshake, AT), Admission::Pass);
-    assert_eq!(session.handshake(&sasl, 1, "PLAIN"), NONE);
+    assert_eq!(session.handshake(&sasl, 1, "PLAIN"), Some(NONE));
     assert_eq!(session.admit(Api::SaslAuthenticate, AT), Admission::Pass);
     assert_eq!(session.admit(Api::Metadata, AT), Admission::Refuse(ILLEGAL_SASL_STATE));
     assert!(session.is_over());
@@ -89,7 +89,10 @@ fn each_mechanism_has_users_of_its_own() {
     let only_scram = Builder::default().sasl_scram("carol", "quiet").sasl;
     assert_eq!(only_scram.mechanisms(), ["SCRAM-SHA-256", "SCRAM-SHA-512"]);
     let mut session = Session::new(&only_scram);
-    assert_eq!(session.handshake(&only_scram, 1, "PLAIN"), UNSUPPORTED_SASL_MECHANISM);
+    assert_eq!(
+        session.handshake(&only_scram, 1, "PLAIN"),
+        Some(UNSUPPORTED_SASL_MECHANISM)
+    );
     assert!(session.is_over());
 }
 
@@ -103,14 +106,13 @@ fn a_wrong_password_is_told_in_kafka_s_words() {
             "bob\0alice\0secret",
             "Authentication failed: Client requested an authorization id that is different from username",
         ),
+        ("", "Invalid SASL/PLAIN response: expected 3 tokens, got 1"),
         (
-            "alice",
-            "Authentication failed during authentication due to invalid credentials with SASL mechanism PLAIN",
+            "\0alice\0secret\0more",
+            "Invalid SASL/PLAIN response: expected 3 tokens, got 4",
         ),
-        (
-            "\0alice\0",
-            "Authentication failed during authentication due to invalid credentials with SASL mechanism PLAIN",
-        ),
+        ("\0alice\0", "Authentication failed: password not specified"),
+        ("\0\0secret", "Authentication failed: username not specified"),
     ] {
         let mut session = Session::new(&sasl);
         let rejected = plain(&mut session, &sasl, token, AT).unwrap_err();
@@ -140,7 +142,7 @@ fn a_session_ends_and_may_be_renewed_before_and_after_that_once_a_second() {
         assert_eq!(session.admit(Api::Metadata, after(at + 10_000)), Admission::Pass);
         // It is a request like any other then.
         assert_eq!(session.admit(Api::SaslHandshake, after(at + 999)), Admission::Pass);
-        assert_eq!(session.handshake(&sasl, 1, "PLAIN"), ILLEGAL_SASL_STATE);
+        assert_eq!(session.handshake(&sasl, 1, "PLAIN"), Some(ILLEGAL_SASL_STATE));
     }
 }
 
@@ -151,7 +153,7 @@ fn who_renews_a_session_must_be_who_it_was_in_the_same_way() {
         let mut session = Session::new(&sasl);
         plain(&mut session, &sasl, "\0alice\0secret", AT).unwrap();
         assert_eq!(session.admit(Api::SaslHandshake, AT), Admission::Pass);
-        assert_eq!(session.handshake(&sasl, 1, mechanism), NONE);
+        assert_eq!(session.handshake(&sasl, 1, mechanism), Some(NONE));
         session
     };
     let mut session = again("PLAIN");
@@ -160,12 +162,24 @@ fn who_renews_a_session_must_be_who_it_was_in_the_same_way() {
         rejected.message,
         "Cannot change principals during re-authentication from User.alice: User.bob"
     );
-    let mut session = again("PLAIN");
-    let rejected = session.authenticate(&sasl, b"", AT).unwrap_err();
+    let mut session = Session::new(&sasl);
+    scram(&mut session, &sasl, Hash::Sha256, "carol", "quiet").unwrap();
+    assert_eq!(session.admit(Api::SaslHandshake, AT), Admission::Pass);
+    let rejected = scram(&mut session, &sasl, Hash::Sha256, "carol", "loud").unwrap_err();
     assert!(
         rejected.message.contains("during re-authentication due to"),
         "{rejected:?}"
     );
     let mut session = again("SCRAM-SHA-256");
     assert_eq!(session.admit(Api::SaslAuthenticate, AT), Admission::End);
+}
+
+#[test]
+fn who_renews_a_session_by_an_unknown_mechanism_is_not_answered() {
+    let sasl = sasl();
+    let mut session = Session::new(&sasl);
+    plain(&mut session, &sasl, "\0alice\0secret", AT).unwrap();
+    assert_eq!(session.admit(Api::SaslHandshake, AT), Admission::Pass);
+    assert_eq!(session.handshake(&sasl, 1, "GSSAPI"), None);
+    assert!(session.is_over());
 }
