@@ -373,7 +373,7 @@ mod by_id {
             .iter()
             .map(|topic| (topic.topic_id, topic.partitions[0].error_code))
             .collect();
-        assert_eq!(told, [(id, NONE), (stranger, UNKNOWN_TOPIC_ID)]);
+        assert_eq!(told, [(stranger, UNKNOWN_TOPIC_ID), (id, NONE)]);
         assert_eq!(cluster.committed("g", "orders", 0), Some(7));
         assert_eq!(
             cluster.requests().last().unwrap().topics()[0],
@@ -391,7 +391,7 @@ mod by_id {
         };
         assert_eq!(
             found(Some(&[stranger, id])),
-            [(stranger, -1, UNKNOWN_TOPIC_ID), (id, 7, NONE)]
+            [(id, 7, NONE), (stranger, -1, UNKNOWN_TOPIC_ID)]
         );
         assert_eq!(found(None), [(id, 7, NONE)]);
         cluster.recreate_topic("orders");

@@ -97,17 +97,19 @@ pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupH
 }
 
 pub(super) fn commit(context: &Context<'_>, request: &OffsetCommitRequest) -> Option<Answer> {
+    let version = context.version();
+    let (named, unknown) = context
+        .shared
+        .look(|state| by_id::named_commit(state, request, version));
     let asked = in_group(context, &request.group_id, |state, now| {
-        let named = by_id::named_commit(state, request);
         let State { groups, topics, .. } = state;
-        let mut response = groups.commit(&named, context.version(), topics, now);
-        by_id::refuse_unknown_commits(&named, &mut response);
-        response
+        groups.commit(&named, version, topics, now)
     })?;
-    let mut response = asked.unwrap_or_else(|code| refused_commit(request, code));
-    for (topic, answer) in request.topics.iter().zip(&mut response.topics) {
+    let mut response = asked.unwrap_or_else(|code| refused_commit(&named, code));
+    for (topic, answer) in named.topics.iter().zip(&mut response.topics) {
         answer.topic_id = topic.topic_id;
     }
+    response.topics.splice(0..0, unknown);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -116,8 +118,8 @@ pub(super) fn fetch_offsets(context: &Context<'_>, request: &OffsetFetchRequest)
     let response = if version >= FIRST_FETCH_OF_SEVERAL_GROUPS {
         let groups = request.groups.iter().map(|asked| {
             let found = in_group(context, &asked.group_id, |state, _| {
-                let mut found = state.groups.fetch_group(&by_id::named_fetch(state, asked));
-                by_id::give_ids(state, asked, &mut found);
+                let mut found = state.groups.fetch_group(&by_id::named_fetch(state, asked, version));
+                by_id::give_ids(state, asked, version, &mut found);
                 found
             })?;
             Some(found.unwrap_or_else(|code| {
