@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cluster::{
         EpochEnd, ListAt,
-        retry::{self, Action},
+        retry::{self, Action, NONSENSE, is_nonsense, only_nonsense},
     },
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
@@ -38,8 +38,6 @@ pub(super) const AHEAD: usize = 1 << 20;
 const LITTLE: usize = CHUNK;
 /// A damaged batch is fetched again this often before the program is told.
 const REFETCHES: u32 = 3;
-/// After so many answers in a row that made no sense, the next one is the end of a partition that asks where to begin.
-const NONSENSE: u32 = 3;
 
 /// What a fetcher does next.
 enum Job {
@@ -182,8 +180,7 @@ impl Fetcher {
             Ok(prepared) => self.prepared(&mut state, prepared),
             Err(error) if error.kind() == ErrorKind::Closed => {}
             Err(error) if is_nonsense(&error) && partition.nonsense == NONSENSE => {
-                let error = error.explained(&format!("the answer made no sense {} times in a row", NONSENSE + 1));
-                shared.fail(&mut state, self.slot, error);
+                shared.fail(&mut state, self.slot, only_nonsense(error));
             }
             Err(error) if is_final(&error) => shared.fail(&mut state, self.slot, error),
             Err(error) => {
@@ -520,15 +517,6 @@ impl Fetcher {
 fn state_moved_on(partition: &Partition, task: &Task, epoch: u64) -> bool {
     partition.epoch() != epoch
         || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
-}
-
-/// What came cannot be, from one broker or from all that were asked. Its connection is ended, and another one may do better.
-fn is_nonsense(error: &Error) -> bool {
-    let is_of_bytes = matches!(
-        error.kind(),
-        ErrorKind::Protocol | ErrorKind::TooLarge | ErrorKind::Unreachable
-    );
-    is_of_bytes && error.code().is_none() && !error.is_retriable()
 }
 
 /// No retry helps.

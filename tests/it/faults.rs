@@ -224,6 +224,43 @@ fn garbage_about_the_end_of_an_epoch_is_asked_again() {
 }
 
 #[test]
+fn a_producer_asks_again_who_it_is_when_it_is_told_garbage() {
+    for number in 0..4 {
+        let cluster = cluster(1, 1);
+        let client = client(&cluster);
+        let asked = cluster.times(3, Api::InitProducerId, move |_| garbage(number));
+        write(&client, TOPIC, 0, &["a"]);
+        assert_eq!(asked.uses(), 3);
+        assert_eq!(values(&contents(&client, TOPIC)[&0]), ["a"]);
+    }
+}
+
+#[test]
+fn a_producer_connects_again_to_who_talks_garbage_and_gives_up_the_fourth_time() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    let producer = client.producer().build().unwrap();
+    let record = |value| Record::to(TOPIC).partition(0).value(value);
+    producer.send_sync(record("a"), LONG).unwrap();
+    let begin_anew = || {
+        cluster.crash(1);
+        cluster.restart(1).unwrap();
+    };
+    begin_anew();
+    let asked = cluster.times(3, Api::ApiVersions, |_| garbage(2));
+    producer.send_sync(record("b"), LONG).unwrap();
+    assert_eq!(asked.uses(), 3);
+    begin_anew();
+    let asked = cluster.on(Api::ApiVersions, |_| garbage(2));
+    let error = producer.send_sync(record("c"), LONG).unwrap_err();
+    assert_eq!(error.api(), Some("ApiVersions"), "{error}");
+    assert!(error.to_string().contains("4 times in a row"), "{error}");
+    asked.remove();
+    producer.send_sync(record("d"), LONG).unwrap();
+    assert_eq!(values(&contents(&client, TOPIC)[&0]), ["a", "b", "d"]);
+}
+
+#[test]
 fn a_broker_that_only_talks_garbage_is_told_and_a_seek_goes_on() {
     let cluster = cluster(1, 1);
     let client = client(&cluster);
