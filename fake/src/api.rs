@@ -1,5 +1,7 @@
 //! The kinds of requests that the brokers know, and their messages.
 
+mod by_id;
+
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{self, ApiKey},
@@ -34,8 +36,8 @@ macro_rules! apis {
                 }
             }
 
-            /// What can be read of it *and* written as its answer. The codec's own `valid_versions` is wrong for some.
-            pub(crate) fn codec_versions(self) -> (i16, i16) {
+            /// What the codec reads of it *and* writes as its answer. Its own `valid_versions` is wrong for some.
+            fn versions_of_codec(self) -> (i16, i16) {
                 match self {
                     $(Self::$name => common::<messages::$request>(),)*
                 }
@@ -52,6 +54,8 @@ macro_rules! apis {
             /// `None` if the bytes are no such request.
             pub(crate) fn decode(api: Api, version: i16, body: &mut Bytes) -> Option<Self> {
                 Some(match api {
+                    Api::OffsetCommit if version == by_id::VERSION => Self::OffsetCommit(by_id::commit(body)?),
+                    Api::OffsetFetch if version == by_id::VERSION => Self::OffsetFetch(by_id::fetch(body)?),
                     $(Api::$name => Self::$name(messages::$request::decode(body, version).ok()?),)*
                 })
             }
@@ -73,6 +77,7 @@ apis! {
     SyncGroup SyncGroupRequest,
     DescribeGroups DescribeGroupsRequest,
     ListGroups ListGroupsRequest,
+    SaslHandshake SaslHandshakeRequest,
     ApiVersions ApiVersionsRequest,
     CreateTopics CreateTopicsRequest,
     DeleteTopics DeleteTopicsRequest,
@@ -80,6 +85,7 @@ apis! {
     InitProducerId InitProducerIdRequest,
     OffsetForLeaderEpoch OffsetForLeaderEpochRequest,
     DescribeConfigs DescribeConfigsRequest,
+    SaslAuthenticate SaslAuthenticateRequest,
     CreatePartitions CreatePartitionsRequest,
     DeleteGroups DeleteGroupsRequest,
     OffsetDelete OffsetDeleteRequest,
@@ -91,6 +97,15 @@ apis! {
 impl Api {
     pub(crate) fn of(key: i16) -> Option<Self> {
         Self::ALL.iter().copied().find(|api| api.key() == key)
+    }
+
+    /// What can be read of it and answered here.
+    pub(crate) fn readable_versions(self) -> (i16, i16) {
+        let (first, last) = self.versions_of_codec();
+        match self {
+            Self::OffsetCommit | Self::OffsetFetch => (first, by_id::VERSION),
+            _ => (first, last),
+        }
     }
 }
 
@@ -112,8 +127,9 @@ mod tests {
 
     #[test]
     fn versions_are_those_that_both_messages_have() {
-        assert_eq!(Api::Fetch.codec_versions(), (4, 18));
-        assert_eq!(Api::OffsetCommit.codec_versions(), (2, 9));
-        assert_eq!(Api::InitProducerId.codec_versions(), (0, 5));
+        assert_eq!(Api::Fetch.readable_versions(), (4, 18));
+        assert_eq!(Api::OffsetCommit.versions_of_codec(), (2, 9));
+        assert_eq!(Api::OffsetCommit.readable_versions(), (2, 10));
+        assert_eq!(Api::InitProducerId.readable_versions(), (0, 5));
     }
 }

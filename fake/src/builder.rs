@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{FakeCluster, Profile, group, limits::Limits};
+use crate::{FakeCluster, Profile, group, limits::Limits, sasl::Sasl};
 
 /// Says what a [`FakeCluster`] shall be like; nothing happens until [`start`](Self::start).
 #[derive(Debug, Clone)]
@@ -15,6 +15,7 @@ pub struct Builder {
     pub(crate) profile: Profile,
     pub(crate) limits: Limits,
     pub(crate) groups: group::Limits,
+    pub(crate) sasl: Sasl,
 }
 
 impl Default for Builder {
@@ -27,6 +28,7 @@ impl Default for Builder {
             profile: Profile::default(),
             limits: Limits::default(),
             groups: group::Limits::default(),
+            sasl: Sasl::default(),
         }
     }
 }

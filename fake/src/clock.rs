@@ -26,7 +26,7 @@ impl Clock {
 
     /// Since the start.
     pub(crate) fn now(&self) -> Duration {
-        self.started.elapsed() + self.moved
+        self.started.elapsed().saturating_add(self.moved)
     }
 
     /// Milliseconds since 1970.
@@ -35,9 +35,12 @@ impl Clock {
     }
 
     pub(crate) fn advance(&mut self, by: Duration) {
-        self.moved += by;
+        self.moved = self.moved.saturating_add(by).min(FAR);
     }
 }
+
+/// A thousand years: everything is over by then, and the time of a record still fits into its milliseconds.
+const FAR: Duration = Duration::from_secs(1000 * 366 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -50,5 +53,15 @@ mod tests {
         clock.advance(Duration::from_secs(3600));
         assert!(clock.now() >= before + Duration::from_secs(3600));
         assert!(clock.wall_ms() >= wall + 3_600_000);
+    }
+
+    #[test]
+    fn time_that_never_comes_is_far_away_and_goes_on() {
+        let mut clock = Clock::start();
+        for _ in 0..3 {
+            clock.advance(Duration::MAX);
+            assert!(clock.now() >= FAR);
+            assert!(clock.wall_ms() > 0);
+        }
     }
 }

@@ -57,7 +57,7 @@ impl FakeCluster {
     }
 
     /// What every answer tells its client to wait before it sends more; brokers read nothing of it meanwhile. Zero
-    /// ends it.
+    /// ends it, also for those that wait already. An answer can tell of 24 days at most.
     pub fn throttle(&self, time: Duration) {
         self.shared().change(|state| state.throttle = time);
     }

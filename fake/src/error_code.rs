@@ -53,6 +53,10 @@ pub const TOPIC_AUTHORIZATION_FAILED: i16 = 29;
 pub const GROUP_AUTHORIZATION_FAILED: i16 = 30;
 /// A record's time is too far from the broker's.
 pub const INVALID_TIMESTAMP: i16 = 32;
+/// The broker has no such way to prove who one is.
+pub const UNSUPPORTED_SASL_MECHANISM: i16 = 33;
+/// This is not what comes next on the way to a session.
+pub const ILLEGAL_SASL_STATE: i16 = 34;
 /// The broker does not speak this version of a request.
 pub const UNSUPPORTED_VERSION: i16 = 35;
 /// There is a topic of this name.
@@ -75,6 +79,8 @@ pub const INVALID_PRODUCER_EPOCH: i16 = 47;
 pub const TRANSACTIONAL_ID_AUTHORIZATION_FAILED: i16 = 53;
 /// The broker cannot use its disk.
 pub const KAFKA_STORAGE_ERROR: i16 = 56;
+/// Who asks has not proved who it is.
+pub const SASL_AUTHENTICATION_FAILED: i16 = 58;
 /// The broker knows nothing of this producer.
 pub const UNKNOWN_PRODUCER_ID: i16 = 59;
 /// The broker has no such fetch session.

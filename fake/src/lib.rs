@@ -16,6 +16,7 @@ mod log;
 mod port;
 mod producers;
 mod request;
+mod sasl;
 mod server;
 mod sessions;
 mod shared;

@@ -132,7 +132,12 @@ fn topics(state: &State, call: &Call) -> Vec<(String, Vec<i32>)> {
         Call::Fetch(request) => each!(request.topics, |t| name(&t.topic, t.topic_id), partitions, partition),
         Call::ListOffsets(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
         Call::OffsetForLeaderEpoch(request) => each!(request.topics, |t| t.topic.to_string(), partitions, partition),
-        Call::OffsetCommit(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
+        Call::OffsetCommit(request) => each!(
+            request.topics,
+            |t| name(&t.name, t.topic_id),
+            partitions,
+            partition_index
+        ),
         Call::OffsetDelete(request) => each!(request.topics, |t| t.name.to_string(), partitions, partition_index),
         Call::OffsetFetch(request) => {
             let topics = request.topics.iter().flatten();

@@ -8,12 +8,13 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     Action, Request,
     api::{Api, Call},
     apis::{self, Answer, Context, api_versions},
+    sasl::{Admission, Session},
     shared::{Caller, Shared},
     versions::offer,
     wire,
@@ -112,8 +113,14 @@ enum Reply {
 /// One request after the other, as Kafka does: the next is not read before this one is answered.
 fn answer_all(shared: &Shared, caller: Caller, mut stream: &TcpStream) -> io::Result<()> {
     let limit = shared.look(|state| state.limits.request_bytes);
+    let mut session = Session::new(&shared.sasl());
     while let Some(frame) = wire::read_frame(&mut stream, limit)? {
-        match answer(shared, caller, frame) {
+        let reply = if session.takes_bare_token() {
+            answer_token(shared, &mut session, &frame)
+        } else {
+            answer(shared, caller, &mut session, frame)
+        };
+        match reply {
             Some(Reply::Send(bytes)) => stream.write_all(&bytes)?,
             Some(Reply::SendAndEnd(bytes)) => {
                 stream.write_all(&bytes)?;
@@ -123,17 +130,31 @@ fn answer_all(shared: &Shared, caller: Caller, mut stream: &TcpStream) -> io::Re
             Some(Reply::Silence) => return io::copy(&mut stream, &mut io::sink()).map(drop),
             None => return Ok(()),
         }
-        let throttle = shared.look(|state| state.throttle);
-        if !throttle.is_zero() && shared.pause(&caller, throttle).is_none() {
+        if shared.throttle(&caller).is_none() {
             return Ok(());
         }
     }
     Ok(())
 }
 
+/// A token as it is, with a length before it: how clients prove who they are after version 0 of the handshake. One that
+/// proves nothing is answered by the end of the connection.
+fn answer_token(shared: &Shared, session: &mut Session, token: &[u8]) -> Option<Reply> {
+    let accepted = session.authenticate(&shared.sasl(), token, shared.now()).ok()?;
+    let mut bytes = BytesMut::new();
+    bytes.put_u32(accepted.token.len() as u32);
+    bytes.put_slice(&accepted.token);
+    Some(Reply::Send(bytes.freeze()))
+}
+
 /// `None` ends the connection: that is how Kafka answers what it cannot read.
-fn answer(shared: &Shared, caller: Caller, mut frame: Bytes) -> Option<Reply> {
+fn answer(shared: &Shared, caller: Caller, session: &mut Session, mut frame: Bytes) -> Option<Reply> {
     let (key, version, correlation) = wire::peek(&frame)?;
+    let admission = Api::of(key).map(|api| session.admit(api, shared.now()));
+    if admission == Some(Admission::End) {
+        log::debug!("API {key} is not what comes next, or the session has ended: the connection is closed");
+        return None;
+    }
     let profile = shared.look(|state| state.profile);
     let offered = Api::of(key).and_then(|api| offer(profile, api));
     let Some(offered) = offered.filter(|offer| (offer.first..=offer.last).contains(&version)) else {
@@ -148,10 +169,14 @@ fn answer(shared: &Shared, caller: Caller, mut frame: Bytes) -> Option<Reply> {
     let request = shared.look(|state| Request::new(state, &caller, &head, &call));
     shared.faults.came(request.clone());
     let action = shared.faults.decide(&request);
-    act(&action, &mut Context::new(shared, caller, head), call)
+    let mut context = Context::new(shared, caller, head);
+    if let Some(Admission::Refuse(code)) = admission {
+        context.refuses = Some(code);
+    }
+    act(&action, &mut context, session, call)
 }
 
-fn act(action: &Action, context: &mut Context<'_>, call: Call) -> Option<Reply> {
+fn act(action: &Action, context: &mut Context<'_>, session: &mut Session, call: Call) -> Option<Reply> {
     match action {
         Action::Disconnect => return None,
         Action::Silence => return Some(Reply::Silence),
@@ -161,11 +186,14 @@ fn act(action: &Action, context: &mut Context<'_>, call: Call) -> Option<Reply> 
         Action::Delay(time) => context.shared.pause(&context.caller, *time)?,
         Action::Pass | Action::Truncate | Action::ThenDisconnect => {}
     }
-    let answer = apis::answer(context, call)?;
+    let answer = apis::answer(context, session, call)?;
     match (action, answer) {
         (Action::ThenDisconnect, _) => None,
         (Action::Truncate, Answer::Frame(bytes)) => Some(Reply::SendAndEnd(bytes.slice(..bytes.len() / 2))),
+        (_, Answer::Frame(bytes)) if session.is_over() => Some(Reply::SendAndEnd(bytes)),
         (_, Answer::Frame(bytes)) => Some(Reply::Send(bytes)),
+        // Half of no answer is none, and then comes the end.
+        (Action::Truncate, Answer::Nothing) => None,
         (_, Answer::Nothing) => Some(Reply::Nothing),
     }
 }

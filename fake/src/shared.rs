@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{Shutdown, TcpStream},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::{faults::Faults, port::Port, state::State};
+use crate::{faults::Faults, port::Port, sasl::Sasl, state::State};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -64,6 +65,15 @@ impl Shared {
         look(&self.state.lock())
     }
 
+    pub(crate) fn now(&self) -> Duration {
+        self.look(|state| state.clock.now())
+    }
+
+    /// Who may come in; that never changes.
+    pub(crate) fn sasl(&self) -> Arc<Sasl> {
+        self.look(|state| Arc::clone(&state.sasl))
+    }
+
     /// Writes, and wakes whoever waits for a change.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state.lock();
@@ -103,8 +113,18 @@ impl Shared {
 
     /// Lets time go by on the brokers' clock. `None` if the broker ends meanwhile.
     pub(crate) fn pause(&self, caller: &Caller, time: Duration) -> Option<()> {
-        let until = self.look(|state| state.clock.now()) + time;
-        self.wait(caller, |_, now| {
+        self.pause_for(caller, |_| time)
+    }
+
+    /// The same for as long as clients are told to wait, which may change meanwhile.
+    pub(crate) fn throttle(&self, caller: &Caller) -> Option<()> {
+        self.pause_for(caller, |state| state.throttle)
+    }
+
+    fn pause_for(&self, caller: &Caller, time: impl Fn(&State) -> Duration) -> Option<()> {
+        let began = self.now();
+        self.wait(caller, |state, now| {
+            let until = began.saturating_add(time(state));
             if now < until {
                 Step::Wait(Some(until))
             } else {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use crate::{
     clock::Clock,
     group::Groups,
     limits::Limits,
+    sasl::Sasl,
     sessions::Sessions,
     topic::{Partition, Topic, is_valid_name},
 };
@@ -24,6 +26,7 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
     pub(crate) profile: Profile,
+    pub(crate) sasl: Arc<Sasl>,
     pub(crate) cluster_id: String,
     pub(crate) nodes: Vec<Node>,
     pub(crate) topics: BTreeMap<String, Topic>,
@@ -82,6 +85,7 @@ impl State {
             clock,
             limits: builder.limits.clone(),
             profile: builder.profile,
+            sasl: Arc::new(builder.sasl.clone()),
             cluster_id: match &builder.cluster_id {
                 Some(id) => id.clone(),
                 None => format!("klamm-fake-{salt:016x}"),
@@ -124,7 +128,7 @@ impl State {
     }
 
     pub(crate) fn throttle_ms(&self) -> i32 {
-        self.throttle.as_millis() as i32
+        i32::try_from(self.throttle.as_millis()).unwrap_or(i32::MAX)
     }
 
     /// The broker that is asked to be the controller: the first one that is alive.

@@ -39,7 +39,7 @@ pub(crate) fn offer(profile: Profile, api: Api) -> Option<Offer> {
         Profile::V3_9 => (0, v3_9),
         Profile::V4_3 => (first_in_4(api), v4_3),
     };
-    let (readable_from, readable_to) = api.codec_versions();
+    let (readable_from, readable_to) = api.readable_versions();
     let (first, last) = (first.max(readable_from), last.min(readable_to));
     (first <= last).then_some(Offer { api, first, last })
 }
@@ -62,6 +62,7 @@ fn released(api: Api) -> [i16; 4] {
         Api::SyncGroup => [2, 5, 5, 5],
         Api::DescribeGroups => [2, 5, 5, 6],
         Api::ListGroups => [2, 4, 5, 5],
+        Api::SaslHandshake => [1, 1, 1, 1],
         Api::ApiVersions => [2, 3, 4, 4],
         Api::CreateTopics => [3, 7, 7, 7],
         Api::DeleteTopics => [3, 6, 6, 6],
@@ -69,6 +70,7 @@ fn released(api: Api) -> [i16; 4] {
         Api::InitProducerId => [1, 4, 5, 5],
         Api::OffsetForLeaderEpoch => [2, 4, 4, 4],
         Api::DescribeConfigs => [2, 4, 4, 4],
+        Api::SaslAuthenticate => [0, 2, 2, 2],
         Api::CreatePartitions => [1, 3, 3, 3],
         Api::DeleteGroups => [1, 2, 2, 2],
         Api::OffsetDelete => [NO, 0, 0, 0],
@@ -108,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_offered() {
-        assert_eq!(range(Profile::V4_3, Api::OffsetCommit), Some((2, 9)));
+        assert_eq!(range(Profile::V4_3, Api::OffsetCommit), Some((2, 10)));
+        assert_eq!(range(Profile::V3_9, Api::OffsetCommit), Some((2, 9)));
         assert_eq!(range(Profile::V4_3, Api::ListOffsets), Some((1, 10)));
     }
 }

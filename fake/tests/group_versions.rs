@@ -19,7 +19,7 @@ use kafka_protocol::{
     },
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
 };
-use klamm_fake::FakeCluster;
+use klamm_fake::{FakeCluster, Profile, error_code::UNSUPPORTED_VERSION};
 
 /// Sends one request and reads its answer, to the last byte.
 fn ask<R: Request + Encodable + HeaderVersion>(cluster: &FakeCluster, version: i16, request: &R) -> R::Response
@@ -287,4 +287,136 @@ fn a_broker_that_is_not_the_coordinator_says_so() {
     let describe = DescribeGroupsRequest::default().with_groups(vec![group()]);
     assert_eq!(ask(&cluster, 5, &describe).groups[0].error_code, 16);
     assert_eq!(ask(&cluster, 5, &ListGroupsRequest::default()).groups.len(), 0);
+}
+
+#[test]
+fn kafka_3_9_names_the_requests_of_kip_848_and_refuses_them() {
+    let cluster = FakeCluster::builder().max_versions(Profile::V3_9).start().unwrap();
+    let heartbeat = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("m"));
+    assert_eq!(ask(&cluster, 0, &heartbeat).error_code, UNSUPPORTED_VERSION);
+    let describe = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group()]);
+    let described = ask(&cluster, 0, &describe);
+    assert_eq!(described.groups[0].group_id, group());
+    assert_eq!(described.groups[0].error_code, UNSUPPORTED_VERSION);
+}
+
+/// Version 10 names topics by ID, which the codec cannot write.
+mod by_id {
+    use kafka_protocol::messages::{MetadataRequest, OffsetCommitResponse, OffsetFetchResponse};
+    use klamm_fake::error_code::{NONE, UNKNOWN_TOPIC_ID};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn raw<R: Decodable + HeaderVersion>(cluster: &FakeCluster, api: i16, body: &[u8]) -> R {
+        let mut stream = TcpStream::connect(cluster.address(1)).unwrap();
+        // API, version, correlation ID, client ID, no tags.
+        let header = [&api.to_be_bytes()[..], &10_i16.to_be_bytes(), &[0; 4], &[0, 0], &[0]].concat();
+        let length = (header.len() + body.len()) as i32;
+        stream
+            .write_all(&[&length.to_be_bytes(), &header[..], body].concat())
+            .unwrap();
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; i32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut answer).unwrap();
+        let mut answer = Bytes::from(answer);
+        ResponseHeader::decode(&mut answer, R::header_version(10)).unwrap();
+        let response = R::decode(&mut answer, 10).unwrap();
+        assert!(!answer.has_remaining());
+        response
+    }
+
+    /// Group `g` commits offset 7 of partition 0 of each.
+    fn commit(cluster: &FakeCluster, topics: &[Uuid]) -> OffsetCommitResponse {
+        let mut body = vec![2, b'g'];
+        body.put_i32(-1);
+        body.extend([1, 0, 1 + topics.len() as u8]);
+        for topic in topics {
+            body.extend(topic.as_bytes());
+            body.push(2);
+            body.put_i32(0);
+            body.put_i64(7);
+            body.put_i32(-1);
+            body.extend([0, 0, 0]);
+        }
+        // A tag that nobody knows.
+        body.extend([1, 5, 2, 0xff, 0xff]);
+        raw(cluster, 8, &body)
+    }
+
+    /// What group `g` has committed of partition 0 of each, or of all there is.
+    fn fetch(cluster: &FakeCluster, topics: Option<&[Uuid]>) -> OffsetFetchResponse {
+        let mut body = vec![2, 2, b'g', 0];
+        body.put_i32(-1);
+        body.push(topics.map_or(0, |topics| 1 + topics.len() as u8));
+        for topic in topics.unwrap_or_default() {
+            body.extend(topic.as_bytes());
+            body.push(2);
+            body.put_i32(0);
+            body.push(0);
+        }
+        body.extend([0, 0, 0]);
+        raw(cluster, 9, &body)
+    }
+
+    #[test]
+    fn offsets_are_committed_and_fetched_by_the_ids_of_topics() {
+        let cluster = cluster();
+        let id = ask(&cluster, 13, &MetadataRequest::default().with_topics(None)).topics[0].topic_id;
+        let stranger = Uuid::from_u128(1);
+        let committed = commit(&cluster, &[id, stranger]);
+        let told: Vec<_> = committed
+            .topics
+            .iter()
+            .map(|topic| (topic.topic_id, topic.partitions[0].error_code))
+            .collect();
+        assert_eq!(told, [(stranger, UNKNOWN_TOPIC_ID), (id, NONE)]);
+        assert_eq!(cluster.committed("g", "orders", 0), Some(7));
+        assert_eq!(
+            cluster.requests().last().unwrap().topics()[0],
+            ("orders".to_owned(), vec![0])
+        );
+        let found = |topics: Option<&[Uuid]>| {
+            let found = fetch(&cluster, topics);
+            assert_eq!(found.groups[0].error_code, NONE);
+            let topics = found.groups[0].topics.iter();
+            let told = topics.map(|topic| {
+                let partition = &topic.partitions[0];
+                (topic.topic_id, partition.committed_offset, partition.error_code)
+            });
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(
+            found(Some(&[stranger, id])),
+            [(id, 7, NONE), (stranger, -1, UNKNOWN_TOPIC_ID)]
+        );
+        assert_eq!(found(None), [(id, 7, NONE)]);
+        cluster.recreate_topic("orders");
+        assert_eq!(
+            commit(&cluster, &[id]).topics[0].partitions[0].error_code,
+            UNKNOWN_TOPIC_ID
+        );
+        assert_eq!(cluster.committed("g", "orders", 0), None);
+    }
+
+    #[test]
+    fn what_is_no_such_request_ends_its_connection() {
+        let cluster = cluster();
+        for body in [
+            &[2, b'g'][..],
+            &[2, 2, b'g', 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f],
+        ] {
+            let mut stream = TcpStream::connect(cluster.address(1)).unwrap();
+            let header = [0, 9, 0, 10, 0, 0, 0, 0, 0, 0, 0];
+            let length = (header.len() + body.len()) as i32;
+            stream
+                .write_all(&[&length.to_be_bytes(), &header[..], body].concat())
+                .unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+        }
+        commit(&cluster, &[]);
+    }
 }

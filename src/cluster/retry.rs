@@ -31,6 +31,23 @@ pub(crate) fn action(error: &Error) -> Action {
     }
 }
 
+/// After so many answers in a row that made no sense, the next one is what the broker has to say.
+pub(crate) const NONSENSE: u32 = 3;
+
+/// What came cannot be, from one broker or from all that were asked. Its connection is ended, and another one may do better.
+pub(crate) fn is_nonsense(error: &Error) -> bool {
+    let is_of_bytes = matches!(
+        error.kind(),
+        ErrorKind::Protocol | ErrorKind::TooLarge | ErrorKind::Unreachable
+    );
+    is_of_bytes && error.code().is_none() && !error.is_retriable()
+}
+
+/// The error of so many answers that made no sense.
+pub(crate) fn only_nonsense(error: Error) -> Error {
+    error.explained(&format!("the answer made no sense {} times in a row", NONSENSE + 1))
+}
+
 /// Every code that Kafka has, as of 4.1; what it adds later is for the caller to see.
 fn on_code(code: ResponseError) -> Action {
     use ResponseError as E;
@@ -225,6 +242,18 @@ mod tests {
         assert_eq!(action(&Error::new(ErrorKind::Io, "cut")), Action::Reconnect);
         assert_eq!(action(&Error::closed("client")), Action::Fail);
         assert_eq!(action(&Error::protocol("garbage")), Action::Fail);
+    }
+
+    #[test]
+    fn nonsense_is_what_no_code_and_no_broken_connection_says() {
+        assert!(is_nonsense(&Error::protocol("garbage")));
+        assert!(is_nonsense(&Error::new(ErrorKind::TooLarge, "a frame")));
+        let hopeless = Error::new(ErrorKind::Unreachable, "no broker makes sense").retriable(false);
+        assert!(is_nonsense(&hopeless));
+        assert!(!is_nonsense(&Error::new(ErrorKind::Unreachable, "nobody is there")));
+        assert!(!is_nonsense(&Error::new(ErrorKind::Io, "cut")));
+        assert!(!is_nonsense(&Error::refused(10)));
+        assert!(!is_nonsense(&Error::new(ErrorKind::Authentication, "who?")));
     }
 
     #[test]

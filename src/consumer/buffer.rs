@@ -469,6 +469,7 @@ impl Shared {
         // Its fetcher may wait for room with what nobody wants any more.
         partition.wake.notify_one();
         partition.phase = Phase::Failed;
+        partition.nonsense = 0;
         partition.trouble = Some(Trouble {
             since: Instant::now(),
             error: error.clone(),
@@ -549,6 +550,7 @@ impl Shared {
         partition.failure = None;
         partition.cut = None;
         partition.well();
+        partition.nonsense = 0;
         partition.read_epoch = -1;
         partition.replica = None;
         match start {

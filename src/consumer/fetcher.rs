@@ -21,7 +21,7 @@ use super::{
 use crate::{
     cluster::{
         EpochEnd, ListAt,
-        retry::{self, Action},
+        retry::{self, Action, NONSENSE, is_nonsense, only_nonsense},
     },
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
@@ -179,15 +179,17 @@ impl Fetcher {
         match outcome {
             Ok(prepared) => self.prepared(&mut state, prepared),
             Err(error) if error.kind() == ErrorKind::Closed => {}
-            Err(error) if retry::action(&error) == Action::Fail && error.kind() != ErrorKind::TimedOut => {
-                shared.fail(&mut state, self.slot, error);
+            Err(error) if is_nonsense(&error) && partition.nonsense == NONSENSE => {
+                shared.fail(&mut state, self.slot, only_nonsense(error));
             }
+            Err(error) if is_final(&error) => shared.fail(&mut state, self.slot, error),
             Err(error) => {
+                partition.nonsense += u32::from(is_nonsense(&error));
                 // Tried until the deadline, and to be tried again: only health tells.
                 partition.met(partition.cell.blame(error), Instant::now(), |times| {
                     shared.backoff(times)
                 });
-                let wait = shared.backoff(1);
+                let wait = shared.backoff(partition.nonsense.max(1));
                 partition.phase = Phase::Preparing {
                     task: task.clone(),
                     begun: false,
@@ -300,6 +302,7 @@ impl Fetcher {
             return;
         };
         partition.well();
+        partition.nonsense = 0;
         match prepared {
             Prepared::Diverged(at) if shared.config.out_of_range == OutOfRange::Fail => {
                 let message = format!(
@@ -514,6 +517,11 @@ impl Fetcher {
 fn state_moved_on(partition: &Partition, task: &Task, epoch: u64) -> bool {
     partition.epoch() != epoch
         || !matches!(&partition.phase, Phase::Preparing { task: now, begun: true } if now == task)
+}
+
+/// No retry helps.
+fn is_final(error: &Error) -> bool {
+    retry::action(error) == Action::Fail && error.kind() != ErrorKind::TimedOut && !is_nonsense(error)
 }
 
 /// What is still counted as received.

@@ -152,6 +152,8 @@ pub(crate) struct Partition {
     pub oversized: usize,
     /// Damaged batches met in a row at the same place.
     pub damaged: u32,
+    /// Answers in a row that made no sense, to the question where to begin.
+    pub nonsense: u32,
     pub trouble: Option<Trouble>,
     pub stall_told: bool,
     /// Where the program stood, although there was something for it, and since when.
@@ -212,6 +214,7 @@ impl Partition {
             cut: None,
             oversized: 0,
             damaged: 0,
+            nonsense: 0,
             trouble: None,
             stall_told: false,
             stands: None,

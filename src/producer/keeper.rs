@@ -18,7 +18,10 @@ use super::{
     topics::Topic,
 };
 use crate::{
-    cluster::{self, Action, action},
+    cluster::{
+        self, Action, action,
+        retry::{NONSENSE, is_nonsense, only_nonsense},
+    },
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
 };
@@ -43,6 +46,8 @@ pub(super) struct Keeper {
 #[derive(Default)]
 struct Pause {
     failures: u32,
+    /// Of these, in a row, what made no sense.
+    nonsense: u32,
     until: Option<Instant>,
 }
 
@@ -324,7 +329,19 @@ impl Keeper {
                     log::debug!("no producer ID any more: {error}");
                     return;
                 }
+                Err(error) if is_nonsense(&error) && self.identities.nonsense < NONSENSE => {
+                    log::debug!("no producer ID that makes sense: {error}");
+                    self.identities.nonsense += 1;
+                    self.nameless.push(partition);
+                    self.identities.failed(&self.shared);
+                    return;
+                }
                 Err(error) if action(&error) == Action::Fail => {
+                    let error = if is_nonsense(&error) {
+                        only_nonsense(error)
+                    } else {
+                        error
+                    };
                     log::warn!("no producer ID: {error}");
                     partition.stay_nameless(&error);
                 }

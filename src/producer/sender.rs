@@ -21,7 +21,10 @@ use super::{
     verdict::{self, Answer},
 };
 use crate::{
-    cluster::{Action, LeaderHint, action},
+    cluster::{
+        Action, LeaderHint, action,
+        retry::{NONSENSE, is_nonsense, only_nonsense},
+    },
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     net::{Connection, Pending},
@@ -55,6 +58,8 @@ struct Sender {
     not_before: Option<Instant>,
     /// To connect or to stay connected, in a row.
     failures: u32,
+    /// Answers in a row that made no sense, where the connection begins.
+    nonsense: u32,
     connected_at: Option<Instant>,
     tools: Tools,
 }
@@ -113,6 +118,7 @@ impl Sender {
             flights: VecDeque::new(),
             not_before: None,
             failures: 0,
+            nonsense: 0,
             connected_at: None,
             tools,
         })
@@ -231,6 +237,7 @@ impl Sender {
                 self.connection = Some(connection);
                 self.connected_at = Some(now());
                 self.not_before = None;
+                self.nonsense = 0;
                 true
             }
             Err(error) => {
@@ -249,11 +256,22 @@ impl Sender {
         let topics = self.active.iter().map(|partition| Arc::clone(&partition.topic));
         let topics: HashSet<_> = topics.collect();
         self.shared.desk.leave(|wants| wants.stale.extend(topics));
-        if action(error) == Action::Fail && error.kind() != ErrorKind::Closed {
-            // No retry helps, as against a port that speaks TLS.
-            for partition in &self.active {
-                partition.fail_unsent(error);
-            }
+        if action(error) != Action::Fail || error.kind() == ErrorKind::Closed {
+            return;
+        }
+        let is_nonsense = is_nonsense(error);
+        if is_nonsense && self.nonsense < NONSENSE {
+            self.nonsense += 1;
+            return;
+        }
+        // No retry helps, as against a port that speaks TLS.
+        let error = if is_nonsense {
+            only_nonsense(error.clone())
+        } else {
+            error.clone()
+        };
+        for partition in &self.active {
+            partition.fail_unsent(&error);
         }
     }
 

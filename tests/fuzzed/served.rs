@@ -2,6 +2,7 @@
 //! and takes no memory for it.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use klamm::{Client, Error, ErrorKind, Next, Record, Stream};
+use klamm::{Client, ClientBuilder, Error, ErrorKind, Iter, Next, Record, Stream};
 
 use crate::{
     allocated, alone, is_long,
     liar::{
         API_VERSIONS, FETCH, FIND_COORDINATOR, Fate, HEARTBEAT, INIT_PRODUCER_ID, JOIN_GROUP, LEAVE_GROUP,
-        LIST_OFFSETS, Liar, METADATA, OFFSET_COMMIT, OFFSET_FETCH, PRODUCE, SYNC_GROUP, TOPIC, batches, relength,
+        LIST_OFFSETS, Liar, METADATA, OFFSET_COMMIT, OFFSET_FETCH, OFFSET_FOR_LEADER_EPOCH, PRODUCE, SYNC_GROUP, TOPIC,
+        batches, relength,
     },
     lies::{claims_of_answer, told},
 };
@@ -29,6 +31,11 @@ const MODEST: usize = 64 << 20;
 #[test]
 fn a_reader_is_told_every_lie_and_reads_the_log() {
     every_lie(&[API_VERSIONS, METADATA, LIST_OFFSETS, FETCH], reads);
+}
+
+#[test]
+fn a_reader_of_a_new_leader_is_told_every_lie_and_reads_on() {
+    every_lie(&[OFFSET_FOR_LEADER_EPOCH], reads_on);
 }
 
 #[test]
@@ -148,6 +155,7 @@ fn versions(api: i16) -> (i16, i16) {
     match api {
         METADATA => (4, 12),
         LIST_OFFSETS => (2, 7),
+        OFFSET_FOR_LEADER_EPOCH => (2, 4),
         FETCH => (4, 12),
         FIND_COORDINATOR => (1, 4),
         JOIN_GROUP => (0, 9),
@@ -163,6 +171,10 @@ fn versions(api: i16) -> (i16, i16) {
 }
 
 fn connected(liar: &Liar) -> Result<Client, Error> {
+    patient(liar).connect()
+}
+
+fn patient(liar: &Liar) -> ClientBuilder {
     let (soon, later) = (Duration::from_millis(2), Duration::from_millis(20));
     Client::builder()
         .bootstrap(liar.bootstrap())
@@ -171,19 +183,37 @@ fn connected(liar: &Liar) -> Result<Client, Error> {
         .unknown_topic_ttl(Duration::from_millis(300))
         .retry_backoff(soon, later)
         .reconnect_backoff(soon, later)
-        .connect()
 }
 
 fn reads(liar: &Liar) -> Result<(), Error> {
     let client = connected(liar)?;
     let stream = client.reader().topics([TOPIC]).until_end().open()?;
-    all_of(&stream, 30)
+    read(&stream, &mut stream.iter(), 0..30)
 }
 
-/// The log from its start, so many records of it, or an error.
-fn all_of(stream: &Stream, until: i64) -> Result<(), Error> {
+/// The partition is led in a new epoch when it has been read: what is read on must follow from that.
+fn reads_on(liar: &Liar) -> Result<(), Error> {
+    let client = patient(liar).metadata_max_age(Duration::from_millis(20)).connect()?;
+    let stream = client.reader().topics([TOPIC]).open()?;
+    let (end, asked) = (liar.end(), liar.asked(OFFSET_FOR_LEADER_EPOCH));
     let mut iter = stream.iter();
-    for offset in 0..until {
+    read(&stream, &mut iter, 0..end)?;
+    liar.elect();
+    let begin = Instant::now();
+    while liar.asked(OFFSET_FOR_LEADER_EPOCH) == asked {
+        match iter.next_timeout(Duration::from_millis(5))? {
+            Next::TimedOut => {}
+            other => panic!("{other:?}: {:?}", stream.health()),
+        }
+        assert!(begin.elapsed() < LONG, "{:?}", stream.health());
+    }
+    liar.grow();
+    read(&stream, &mut iter, end..end + 10)
+}
+
+/// These offsets of the log, or an error.
+fn read(stream: &Stream, iter: &mut Iter<'_>, offsets: Range<i64>) -> Result<(), Error> {
+    for offset in offsets {
         match iter.next_timeout(LONG)? {
             Next::Message(message) => {
                 assert_eq!(message.offset(), offset);

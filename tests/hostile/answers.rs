@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
-use klamm::{Client, ErrorKind, Health, StartAt, Stream, Topics};
+use klamm::{Client, ErrorKind, Health, Next, StartAt, Stream, Topics};
 
 use crate::{
     MODEST, PROMPT, SHORT, allocating_at_most, impatient,
-    liar::{API_VERSIONS, Answer, Fate, LIST_OFFSETS, Liar, METADATA, TOPIC, batches, relength},
+    liar::{
+        API_VERSIONS, Answer, Fate, LIST_OFFSETS, Liar, METADATA, OFFSET_FOR_LEADER_EPOCH, TOPIC, batches, relength,
+    },
     tells, within,
 };
 
@@ -272,6 +274,38 @@ fn offsets_that_cannot_be_are_errors() {
         let message = within(PROMPT, || stream.iter().next().unwrap().unwrap());
         assert_eq!(message.value(), Some(&b"v4"[..]));
     }
+}
+
+#[test]
+fn the_end_of_an_epoch_of_some_other_partition_is_asked_again() {
+    let liar = Liar::start(batches(1));
+    let client = impatient(&liar.bootstrap())
+        .metadata_max_age(Duration::from_millis(20))
+        .connect()
+        .unwrap();
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let mut iter = stream.iter();
+    assert_eq!(iter.by_ref().take(10).filter(Result::is_ok).count(), 10);
+    liar.lie(OFFSET_FOR_LEADER_EPOCH, |asked, answer| {
+        let Answer::Epochs(answer) = answer else {
+            panic!("epochs")
+        };
+        for partition in answer.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+            if asked.count < 3 {
+                partition.partition = 99;
+            }
+        }
+        Fate::Send
+    });
+    liar.elect();
+    let epochs = || liar.asked(OFFSET_FOR_LEADER_EPOCH);
+    while epochs() < 4 {
+        let next = iter.next_timeout(Duration::from_millis(10)).unwrap();
+        assert!(matches!(next, Next::TimedOut), "{next:?}");
+    }
+    liar.grow();
+    let message = within(PROMPT, || iter.next().unwrap().unwrap());
+    assert_eq!((message.value(), epochs()), (Some(&b"v10"[..]), 4));
 }
 
 #[test]

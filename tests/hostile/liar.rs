@@ -137,6 +137,7 @@ struct Shared {
     group: Mutex<Group>,
     written: Mutex<Written>,
     partitions: AtomicI32,
+    leader_epoch: AtomicI32,
     advertised: AtomicU16,
     versions: Mutex<HashMap<i16, (i16, i16)>>,
     lies: Mutex<HashMap<i16, Lie>>,
@@ -223,6 +224,7 @@ impl Liar {
             group: Mutex::default(),
             written: Mutex::default(),
             partitions: AtomicI32::new(1),
+            leader_epoch: AtomicI32::new(5),
             advertised: AtomicU16::new(address.port()),
             versions: Mutex::new(versions.into()),
             lies: Mutex::default(),
@@ -274,6 +276,22 @@ impl Liar {
 
     pub(crate) fn set_partitions(&self, partitions: i32) {
         self.shared.partitions.store(partitions, Ordering::SeqCst);
+    }
+
+    /// Leads in a new epoch, and has the same log.
+    pub(crate) fn elect(&self) {
+        self.shared.leader_epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Where the log of partition 0 ends.
+    pub(crate) fn end(&self) -> i64 {
+        self.shared.end(0)
+    }
+
+    /// Ten more records in partition 0.
+    pub(crate) fn grow(&self) {
+        let batch = Batch::of(self.end(), 10);
+        lock(&self.shared.log).push(batch);
     }
 
     /// Tells clients to connect there.
@@ -469,7 +487,7 @@ impl Shared {
             MetadataResponsePartition::default()
                 .with_partition_index(index)
                 .with_leader_id(BrokerId(1))
-                .with_leader_epoch(5)
+                .with_leader_epoch(self.leader_epoch.load(Ordering::SeqCst))
                 .with_replica_nodes(vec![BrokerId(1)])
                 .with_isr_nodes(vec![BrokerId(1)])
         });

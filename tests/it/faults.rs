@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use klamm::{Client, ErrorKind, Event, Iter, Next, Producer, Record, Stream};
+use klamm::{Client, ErrorKind, Event, Iter, Next, Producer, Record, StartAt, Stream};
 use klamm_fake::{
     Action, Api, FakeCluster,
     error_code::{COORDINATOR_NOT_AVAILABLE, NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, TOPIC_AUTHORIZATION_FAILED},
@@ -177,6 +177,107 @@ fn an_answer_that_is_cut_off_or_no_answer_at_all_ends_its_connection_only() {
     let stream = client.reader().topics([TOPIC]).open().unwrap();
     assert_eq!(read(&stream, 3), ["a", "b", "c"]);
     assert_eq!(hurt.uses(), 5);
+}
+
+/// What may come in place of an answer, whatever was asked.
+fn garbage(number: usize) -> Action {
+    let kinds: [&[u8]; 4] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+        &[0, 0, 0, 6, 0x55, 0, 0, 1, 0x7f, 0xff],
+        &[0, 0, 0, 3, 0, 0, 0],
+    ];
+    Action::Garbage(kinds[number % kinds.len()].into())
+}
+
+#[test]
+fn garbage_where_a_partition_begins_is_asked_again() {
+    for number in 0..4 {
+        let cluster = cluster(1, 3);
+        let client = client(&cluster);
+        write(&client, TOPIC, 0, &["a", "b"]);
+        let asked = [(Api::ListOffsets, 2), (Api::ApiVersions, 1)];
+        let asked = asked.map(|(api, times)| cluster.times(times, api, move |_| garbage(number)));
+        let stream = client.reader().topics([TOPIC]).until_end().open().unwrap();
+        assert_eq!(read(&stream, 2), ["a", "b"]);
+        assert_eq!(asked[0].uses(), 2);
+    }
+}
+
+#[test]
+fn garbage_about_the_end_of_an_epoch_is_asked_again() {
+    let cluster = cluster(3, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a", "b"]);
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let mut iter = stream.iter();
+    assert_eq!(read_on(&mut iter, 2), ["a", "b"]);
+    let mut number = 0;
+    let asked = cluster.times(3, Api::OffsetForLeaderEpoch, move |_| {
+        number += 1;
+        garbage(number)
+    });
+    cluster.move_leader(TOPIC, 0, 2);
+    write(&client, TOPIC, 0, &["c"]);
+    assert_eq!(read_on(&mut iter, 1), ["c"]);
+    assert_eq!(asked.uses(), 3);
+}
+
+#[test]
+fn a_producer_asks_again_who_it_is_when_it_is_told_garbage() {
+    for number in 0..4 {
+        let cluster = cluster(1, 1);
+        let client = client(&cluster);
+        let asked = cluster.times(3, Api::InitProducerId, move |_| garbage(number));
+        write(&client, TOPIC, 0, &["a"]);
+        assert_eq!(asked.uses(), 3);
+        assert_eq!(values(&contents(&client, TOPIC)[&0]), ["a"]);
+    }
+}
+
+#[test]
+fn a_producer_connects_again_to_who_talks_garbage_and_gives_up_the_fourth_time() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    let producer = client.producer().build().unwrap();
+    let record = |value| Record::to(TOPIC).partition(0).value(value);
+    producer.send_sync(record("a"), LONG).unwrap();
+    let begin_anew = || {
+        cluster.crash(1);
+        cluster.restart(1).unwrap();
+    };
+    begin_anew();
+    let asked = cluster.times(3, Api::ApiVersions, |_| garbage(2));
+    producer.send_sync(record("b"), LONG).unwrap();
+    assert_eq!(asked.uses(), 3);
+    begin_anew();
+    let asked = cluster.on(Api::ApiVersions, |_| garbage(2));
+    let error = producer.send_sync(record("c"), LONG).unwrap_err();
+    assert_eq!(error.api(), Some("ApiVersions"), "{error}");
+    assert!(error.to_string().contains("4 times in a row"), "{error}");
+    asked.remove();
+    producer.send_sync(record("d"), LONG).unwrap();
+    assert_eq!(values(&contents(&client, TOPIC)[&0]), ["a", "b", "d"]);
+}
+
+#[test]
+fn a_broker_that_only_talks_garbage_is_told_and_a_seek_goes_on() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["a", "b"]);
+    let asked = cluster.on(Api::ListOffsets, |_| garbage(2));
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    let mut iter = stream.iter();
+    for uses in [4, 8] {
+        let error = iter.next_timeout(LONG).unwrap_err();
+        assert_eq!((error.kind(), error.topic()), (ErrorKind::Protocol, Some(TOPIC)));
+        assert_eq!(error.api(), Some("ListOffsets"));
+        assert!(error.to_string().contains("4 times in a row"), "{error}");
+        assert_eq!(asked.uses(), uses);
+        stream.seek((TOPIC, 0), StartAt::Earliest).unwrap();
+    }
+    asked.remove();
+    assert_eq!(read_on(&mut iter, 2), ["a", "b"]);
 }
 
 #[test]

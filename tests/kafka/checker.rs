@@ -168,6 +168,45 @@ fn a_record_that_comes_again_in_another_assignment_is_a_duplicate_and_no_disorde
 }
 
 #[test]
+fn only_what_could_not_be_committed_may_come_again() {
+    let again = |ending, lines: Vec<Line>| {
+        let mut history = clean();
+        history.owned = vec![owned("a", 1, 45, ending), owned("b", 46, 90, Ending::Closed)];
+        history.handled.push(handled("b", 1, 80, Some(81)));
+        history.handled.push(handled("b", 2, 82, Some(83)));
+        history.lines.insert("a".to_owned(), lines);
+        checker(history)
+    };
+    let looks = |offset| [(at(40), committed(offset)), (at(99), committed(5))];
+    let died = again(Ending::Died, Vec::new());
+    assert_eq!(died.repeatable(&looks(1)), [((TOPIC, 0).into(), 2)].into());
+    died.duplicates_of_uncommitted(&looks(1)).unwrap();
+    // What somebody saw committed before the next owner came is not begun again.
+    assert!(matches!(
+        died.duplicates_of_uncommitted(&looks(2)),
+        Err(Fault::Duplicates {
+            count: 2,
+            budget: 1,
+            ..
+        })
+    ));
+    again(Ending::Revoked, Vec::new())
+        .duplicates_of_uncommitted(&looks(1))
+        .unwrap_err();
+    let partition = klamm::TopicPartition::new(TOPIC, 0);
+    let failed = |tick| Line {
+        at: at(tick),
+        what: What::Note {
+            text: format!("CommitFailed {{ partition: {partition:?}, error: … }}"),
+        },
+    };
+    let told = again(Ending::Revoked, vec![failed(44)]);
+    told.duplicates_of_uncommitted(&looks(1)).unwrap();
+    let told_later = again(Ending::Revoked, vec![failed(60)]);
+    told_later.duplicates_of_uncommitted(&looks(1)).unwrap_err();
+}
+
+#[test]
 fn two_members_at_once_are_caught_by_name() {
     let mut history = clean();
     history.handled[2].end = Some(at(51));

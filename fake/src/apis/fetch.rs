@@ -14,7 +14,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 
-use super::Context;
+use super::{Context, endpoints};
 use crate::{
     batch::Batch,
     error_code::{
@@ -253,7 +253,7 @@ fn finish(state: &mut State, context: &Context<'_>, plan: Plan, answers: Vec<Par
         .with_throttle_time_ms(state.throttle_ms())
         .with_session_id(session)
         .with_responses(topics)
-        .with_node_endpoints(endpoints(state, leaders))
+        .with_node_endpoints(endpoints!(NodeEndpoint, state, leaders))
 }
 
 /// Tells who leads now, to a client that believed something else (KIP-951).
@@ -266,20 +266,6 @@ fn hint(state: &State, place: &Place, answer: &mut PartitionData) -> Option<i32>
         .with_leader_id(BrokerId(partition.leader))
         .with_leader_epoch(partition.leader_epoch);
     Some(partition.leader)
-}
-
-fn endpoints(state: &State, leaders: Vec<i32>) -> Vec<NodeEndpoint> {
-    state
-        .nodes_of(leaders)
-        .into_iter()
-        .map(|node| {
-            NodeEndpoint::default()
-                .with_node_id(BrokerId(node.id))
-                .with_host(node.host())
-                .with_port(node.port())
-                .with_rack(node.rack())
-        })
-        .collect()
 }
 
 /// Flips a bit of the first batch's last record. What comes last may be half a batch, which clients do not look at.

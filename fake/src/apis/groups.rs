@@ -1,5 +1,7 @@
 //! All that is asked of a group's coordinator: whether this broker is the one, and then what `group` decides.
 
+mod by_id;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::{
@@ -21,7 +23,8 @@ use uuid::Uuid;
 
 use super::{Answer, Context};
 use crate::{
-    error_code::{NONE, NOT_COORDINATOR},
+    Profile,
+    error_code::{NONE, NOT_COORDINATOR, UNSUPPORTED_VERSION},
     group::{self, Response, Ticket, Topics},
     shared::Step,
     state::State,
@@ -81,6 +84,9 @@ pub(super) fn leave(context: &Context<'_>, request: &LeaveGroupRequest) -> Optio
 }
 
 pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupHeartbeatRequest) -> Option<Answer> {
+    if let Err(code) = has_consumer_groups(context) {
+        return context.reply(&ConsumerGroupHeartbeatResponse::default().with_error_code(code));
+    }
     let caller = caller(context);
     let asked = in_group(context, &request.group_id, |state, now| {
         let State { groups, topics, .. } = state;
@@ -91,11 +97,19 @@ pub(super) fn consumer_heartbeat(context: &Context<'_>, request: &ConsumerGroupH
 }
 
 pub(super) fn commit(context: &Context<'_>, request: &OffsetCommitRequest) -> Option<Answer> {
+    let version = context.version();
+    let (named, unknown) = context
+        .shared
+        .look(|state| by_id::named_commit(state, request, version));
     let asked = in_group(context, &request.group_id, |state, now| {
         let State { groups, topics, .. } = state;
-        groups.commit(request, context.version(), topics, now)
+        groups.commit(&named, version, topics, now)
     })?;
-    let response = asked.unwrap_or_else(|code| refused_commit(request, code));
+    let mut response = asked.unwrap_or_else(|code| refused_commit(&named, code));
+    for (topic, answer) in named.topics.iter().zip(&mut response.topics) {
+        answer.topic_id = topic.topic_id;
+    }
+    response.topics.splice(0..0, unknown);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
 }
 
@@ -103,7 +117,11 @@ pub(super) fn fetch_offsets(context: &Context<'_>, request: &OffsetFetchRequest)
     let version = context.version();
     let response = if version >= FIRST_FETCH_OF_SEVERAL_GROUPS {
         let groups = request.groups.iter().map(|asked| {
-            let found = in_group(context, &asked.group_id, |state, _| state.groups.fetch_group(asked))?;
+            let found = in_group(context, &asked.group_id, |state, _| {
+                let mut found = state.groups.fetch_group(&by_id::named_fetch(state, asked, version));
+                by_id::give_ids(state, asked, version, &mut found);
+                found
+            })?;
             Some(found.unwrap_or_else(|code| {
                 OffsetFetchResponseGroup::default()
                     .with_group_id(asked.group_id.clone())
@@ -146,10 +164,15 @@ pub(super) fn describe(context: &Context<'_>, request: &DescribeGroupsRequest) -
 
 pub(super) fn describe_consumers(context: &Context<'_>, request: &ConsumerGroupDescribeRequest) -> Option<Answer> {
     let groups = request.group_ids.iter().map(|group_id| {
-        let found = in_group(context, group_id, |state, _| {
-            let State { groups, topics, .. } = state;
-            groups.describe_consumers(group_id, topics, context.version())
-        })?;
+        let found = has_consumer_groups(context).map_or_else(
+            |code| Some(Err(code)),
+            |()| {
+                in_group(context, group_id, |state, _| {
+                    let State { groups, topics, .. } = state;
+                    groups.describe_consumers(group_id, topics, context.version())
+                })
+            },
+        )?;
         Some(found.unwrap_or_else(|code| {
             consumers::DescribedGroup::default()
                 .with_group_id(group_id.clone())
@@ -190,6 +213,14 @@ pub(super) fn delete(context: &Context<'_>, request: &DeleteGroupsRequest) -> Op
     });
     let response = DeleteGroupsResponse::default().with_results(results.collect::<Option<_>>()?);
     context.reply(&response.with_throttle_time_ms(throttle(context)))
+}
+
+/// Kafka 3.9 names the requests of KIP-848 and refuses them, unless `group.coordinator.rebalance.protocols` has them.
+fn has_consumer_groups(context: &Context<'_>) -> Result<(), i16> {
+    match context.shared.look(|state| state.profile) {
+        Profile::V4_3 => Ok(()),
+        _ => Err(UNSUPPORTED_VERSION),
+    }
 }
 
 /// Asks a group, if this broker coordinates it, after its timers have gone off. `None` if the broker has ended.

@@ -16,13 +16,15 @@ mod metadata;
 mod placement;
 mod produce;
 mod producer_id;
+mod sasl;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Encodable, HeaderVersion, StrBytes};
 
 use crate::{
     api::Call,
-    error_code::UNSUPPORTED_VERSION,
+    error_code::{NONE, UNSUPPORTED_VERSION},
+    sasl::Session,
     shared::{Caller, Shared},
     wire::{self, Head},
 };
@@ -47,7 +49,7 @@ pub(crate) enum Answer {
 }
 
 /// `None` ends the connection.
-pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
+pub(crate) fn answer(context: &Context<'_>, session: &mut Session, call: Call) -> Option<Answer> {
     let shared = context.shared;
     match call {
         Call::ApiVersions(_) if context.refuses == Some(UNSUPPORTED_VERSION) => {
@@ -55,8 +57,14 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
             wire::frame(context.head.correlation, 0, &response).map(Answer::Frame)
         }
         Call::ApiVersions(request) => {
-            context.reply(&shared.look(|state| api_versions::answer(state, context, &request)))
+            let response = shared.look(|state| api_versions::answer(state, context, &request));
+            if response.error_code == NONE {
+                session.told_versions();
+            }
+            context.reply(&response)
         }
+        Call::SaslHandshake(request) => context.reply(&sasl::handshake(context, session, &request)?),
+        Call::SaslAuthenticate(request) => context.reply(&sasl::authenticate(context, session, &request)),
         Call::Metadata(request) => context.reply(&shared.change(|state| metadata::answer(state, context, request))),
         Call::JoinGroup(request) => groups::join(context, &request),
         Call::SyncGroup(request) => groups::sync(context, &request),
@@ -111,6 +119,24 @@ pub(crate) fn answer(context: &Context<'_>, call: Call) -> Option<Answer> {
         }
     }
 }
+
+/// Where brokers are, for who was sent to them: the same in two messages, each of which has a type of its own for it.
+macro_rules! endpoints {
+    ($endpoint:ty, $state:expr, $nodes:expr) => {
+        $state
+            .nodes_of($nodes)
+            .into_iter()
+            .map(|node| {
+                <$endpoint>::default()
+                    .with_node_id(BrokerId(node.id))
+                    .with_host(node.host())
+                    .with_port(node.port())
+                    .with_rack(node.rack())
+            })
+            .collect()
+    };
+}
+use endpoints;
 
 /// Why something that was asked for is not done, in Kafka's words where they matter.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use kafka_protocol::messages::{
     produce_request::PartitionProduceData,
     produce_response::{LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse},
 };
+use uuid::Uuid;
 
-use super::Context;
+use super::{Context, endpoints};
 use crate::{
     Profile,
     batch::{Batch, Refusal},
@@ -30,6 +31,8 @@ const FUTURE_MS: i64 = 3_600_000;
 #[derive(Debug)]
 struct Waiting {
     topic: String,
+    /// Another topic of the same name acknowledges nothing.
+    topic_id: Uuid,
     partition: i32,
     leader_epoch: i32,
     /// Committed when the high watermark is here.
@@ -49,7 +52,7 @@ pub(crate) fn answer(context: &Context<'_>, request: ProduceRequest) -> Option<P
     if acks != -1 {
         return Some(response);
     }
-    let until = began + Duration::from_millis(timeout);
+    let until = began.saturating_add(Duration::from_millis(timeout));
     context.shared.wait(&context.caller, |state, now| {
         waiting.retain(|waiting| {
             let code = acknowledge(state, context.caller.node, waiting, now >= until);
@@ -76,7 +79,9 @@ pub(crate) fn has_errors(response: &ProduceResponse) -> bool {
 
 /// What has become of records that wait for followers; `None` if they go on waiting.
 fn acknowledge(state: &State, node: i32, waiting: &Waiting, is_late: bool) -> Option<i16> {
-    let Some(partition) = state.partition(&waiting.topic, waiting.partition) else {
+    let topic = state.topics.get(&waiting.topic);
+    let topic = topic.filter(|topic| topic.id == waiting.topic_id);
+    let Some(partition) = topic.and_then(|topic| topic.partition(waiting.partition)) else {
         return Some(UNKNOWN_TOPIC_OR_PARTITION);
     };
     if partition.leader != node || partition.leader_epoch != waiting.leader_epoch {
@@ -137,7 +142,7 @@ fn append_all(
     ProduceResponse::default()
         .with_responses(responses)
         .with_throttle_time_ms(state.throttle_ms())
-        .with_node_endpoints(endpoints(state, leaders))
+        .with_node_endpoints(endpoints!(NodeEndpoint, state, leaders))
 }
 
 fn append(
@@ -155,6 +160,7 @@ fn append(
     let by_broker = topic.config("message.timestamp.type") == Some("LogAppendTime");
     let limit = topic.number("max.message.bytes").unwrap_or(default_limit);
     let needs_replicas = topic.number("min.insync.replicas").unwrap_or(1);
+    let topic_id = topic.id;
     let partition = topic
         .partition_mut(data.index)
         .ok_or(code(UNKNOWN_TOPIC_OR_PARTITION))?;
@@ -193,6 +199,7 @@ fn append(
         .with_log_start_offset(partition.log.start());
     let waiting = Waiting {
         topic: name.to_owned(),
+        topic_id,
         partition: data.index,
         leader_epoch: partition.leader_epoch,
         end: base + i64::from(batch.count),
@@ -236,18 +243,4 @@ fn hint(state: &State, name: &str, answer: &mut PartitionProduceResponse) -> Opt
         .with_leader_id(BrokerId(partition.leader))
         .with_leader_epoch(partition.leader_epoch);
     Some(partition.leader)
-}
-
-fn endpoints(state: &State, leaders: Vec<i32>) -> Vec<NodeEndpoint> {
-    state
-        .nodes_of(leaders)
-        .into_iter()
-        .map(|node| {
-            NodeEndpoint::default()
-                .with_node_id(BrokerId(node.id))
-                .with_host(node.host())
-                .with_port(node.port())
-                .with_rack(node.rack())
-        })
-        .collect()
 }

@@ -120,7 +120,7 @@ impl ConsumerGroup {
         let before = self.member_to_hear(request, &member_id)?;
         let mut member = before.clone();
         member.take_over(caller, request, pattern);
-        member.expires = now + limits.consumer_session_timeout;
+        member.expires = now.saturating_add(limits.consumer_session_timeout);
         let is_new = !self.members.contains_key(&member_id);
         let has_changed = is_new || member.names != before.names || member.pattern != before.pattern;
         self.members.insert(member_id.clone(), member);
@@ -317,7 +317,9 @@ impl ConsumerGroup {
         ConsumerGroupHeartbeatResponse::default()
             .with_member_id(Some(text(member_id)))
             .with_member_epoch(member.epoch)
-            .with_heartbeat_interval_ms(limits.consumer_heartbeat_interval.as_millis() as i32)
+            .with_heartbeat_interval_ms(
+                i32::try_from(limits.consumer_heartbeat_interval.as_millis()).unwrap_or(i32::MAX),
+            )
             .with_assignment(assignment)
     }
 
@@ -391,9 +393,9 @@ impl ConsumerGroup {
     /// Another coordinator has read the group from the log: everybody has a fresh session.
     pub(super) fn reload(&mut self, limits: &Limits, now: Duration) {
         for member in self.members.values_mut() {
-            member.expires = now + limits.consumer_session_timeout;
+            member.expires = now.saturating_add(limits.consumer_session_timeout);
             if member.progress == Progress::Revoking {
-                member.revoke_until = Some(now + member.rebalance_timeout);
+                member.revoke_until = Some(now.saturating_add(member.rebalance_timeout));
             }
         }
     }
@@ -543,7 +545,7 @@ impl Member {
         if !give_up.is_empty() && owns_any(owned, &give_up) {
             self.progress = Progress::Revoking;
             self.revoking = give_up;
-            self.revoke_until = Some(now + self.rebalance_timeout);
+            self.revoke_until = Some(now.saturating_add(self.rebalance_timeout));
             return;
         }
         self.revoking.clear();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kafka_protocol::messages::{
-    ApiVersionsRequest, DescribeConfigsRequest, FetchRequest, GroupId, MetadataRequest, OffsetFetchRequest,
-    ProduceRequest,
+    ApiVersionsRequest, ConsumerGroupHeartbeatRequest, DescribeConfigsRequest, FetchRequest, GroupId, MetadataRequest,
+    OffsetFetchRequest, ProduceRequest,
     describe_configs_request::DescribeConfigsResource,
     offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics},
 };
@@ -290,4 +290,58 @@ fn throttled_clients_are_told_and_not_read() {
         move || connection.answer::<FetchRequest>(12).unwrap(),
         || cluster.advance(Duration::from_secs(3600)),
     );
+}
+
+#[test]
+fn a_throttle_that_ends_is_over_for_who_waits_already() {
+    let cluster = cluster();
+    cluster.throttle(Duration::MAX);
+    let mut connection = Connection::to(&cluster, 1);
+    let answer = connection.ask(&fetch("t", vec![from(0, 0)]), 12);
+    assert_eq!(answer.throttle_time_ms, i32::MAX);
+    connection.send(&fetch("t", vec![from(0, 0)]), 12);
+    Connection::to(&cluster, 1).metadata(&["t"]);
+    assert_eq!(cluster.requests().len(), 2);
+    cluster.throttle(Duration::ZERO);
+    assert_eq!(connection.answer::<FetchRequest>(12).unwrap().throttle_time_ms, 0);
+}
+
+#[test]
+fn half_of_no_answer_ends_its_connection_as_well() {
+    let cluster = cluster();
+    cluster.once(Api::Produce, |_| Action::Truncate);
+    let mut connection = Connection::to(&cluster, 1);
+    connection.send(&produce("t", 0, records(1)).with_acks(0), 12);
+    assert!(connection.is_over());
+    assert_eq!(cluster.end_offset("t", 0), 1);
+}
+
+#[test]
+fn what_is_put_off_for_ever_never_comes() {
+    let cluster = FakeCluster::builder()
+        .topic("t", 2)
+        .consumer_session_timeout(Duration::MAX)
+        .consumer_heartbeat_interval(Duration::MAX)
+        .initial_rebalance_delay(Duration::MAX)
+        .start()
+        .unwrap();
+    cluster.once(Api::Produce, |_| Action::Delay(Duration::MAX));
+    let mut late = Connection::to(&cluster, 1);
+    late.send(&produce("t", 0, records(1)), 12);
+    until("the request", || cluster.requests().len() == 1);
+    for _ in 0..3 {
+        cluster.advance(Duration::MAX);
+        assert_eq!(Connection::to(&cluster, 1).produce("t", 1, records(1)).error_code, 0);
+    }
+    let heartbeat = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId("g".to_owned().into()))
+        .with_member_id("m".to_owned().into())
+        .with_rebalance_timeout_ms(i32::MAX)
+        .with_subscribed_topic_names(Some(vec![name("t")]))
+        .with_topic_partitions(Some(Vec::new()));
+    let member = Connection::to(&cluster, 1).ask(&heartbeat, 1);
+    assert_eq!((member.error_code, member.heartbeat_interval_ms), (0, i32::MAX));
+    assert!(!late.has_something_to_read());
+    cluster.close();
+    assert_eq!(cluster.end_offset("t", 0), 0);
 }

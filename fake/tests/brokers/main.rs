@@ -6,6 +6,7 @@ mod faults;
 mod offsets;
 mod raw;
 mod reading;
+mod sasl;
 mod sessions;
 mod talking;
 mod topics;

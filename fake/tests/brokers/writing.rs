@@ -284,6 +284,22 @@ fn acks_end_when_the_leader_changes() {
 }
 
 #[test]
+fn another_topic_of_the_same_name_acknowledges_nothing() {
+    let cluster = cluster();
+    cluster.hold_high_watermark("t", 0, Some(0));
+    let mut waiting = Connection::to(&cluster, 1);
+    waiting.send(&produce("t", 0, records(1)), 12);
+    until("the append", || cluster.end_offset("t", 0) == 1);
+    cluster.recreate_topic("t");
+    Connection::to(&cluster, 1).produce("t", 0, records(1));
+    let answer = waiting.answer::<ProduceRequest>(12).unwrap();
+    assert_eq!(
+        answer.responses[0].partition_responses[0].error_code,
+        UNKNOWN_TOPIC_OR_PARTITION
+    );
+}
+
+#[test]
 fn every_producer_has_a_number_of_its_own() {
     let cluster = FakeCluster::builder().brokers(2).start().unwrap();
     let ask = |node, version| {

@@ -3,13 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use kafka_protocol::records::RecordBatchDecoder;
-use klamm::TopicPartition;
 use klamm_fake::FakeCluster;
 
 use super::{member::Done, run::TOPIC, schedule::Schedule};
-use crate::support::{
-    self, Checker, Ending, Fault, History, Log, Logged, LoggedBatch, Look, Outcome, Owned, Promise, What,
-};
+use crate::support::{self, Checker, Fault, History, Log, Logged, LoggedBatch, Look, Outcome, Promise, What};
 
 /// All there is to judge by.
 pub(crate) struct Seen<'a> {
@@ -82,38 +79,17 @@ fn group_complaints(schedule: &Schedule, checker: &Checker, looks: &[Look], ends
     if !schedule.ends_sessions() {
         checks.push(checker.single_owner());
     }
+    // Whose session has ended may hear of what was its own when it is somebody else's already: no commit can be told from
+    // another one's.
+    let looks = if schedule.ends_sessions() { &[] } else { looks };
+    checks.push(checker.duplicates_of_uncommitted(looks));
     found.extend(
         checks
             .into_iter()
             .filter_map(Result::err)
             .map(|fault| fault.to_string()),
     );
-    // Whose session has ended may hear of what was its own when it is somebody else's already: no commit can be told from
-    // another one's.
-    let looks = if schedule.ends_sessions() { &[] } else { looks };
-    let allowed = repeatable(checker.history(), looks);
-    for (partition, count) in checker.duplicates_by_partition() {
-        let allowed = allowed.get(&partition).copied().unwrap_or(0);
-        if count > allowed {
-            found.push(format!(
-                "{count} of {partition} came again, and only {allowed} were not committed"
-            ));
-        }
-    }
     found
-}
-
-/// Whether its member was told that something of it could not be committed.
-fn could_not_commit(history: &History, owned: &Owned) -> bool {
-    let partition = &owned.partition;
-    let told = format!("CommitFailed {{ partition: {partition:?},");
-    history.lines[&owned.member].iter().any(|line| match &line.what {
-        What::Note { text } => {
-            text.starts_with(&told) && owned.from <= line.at && owned.to.is_none_or(|to| line.at <= to)
-        }
-        What::Closed { uncommitted, .. } => uncommitted.iter().any(|(one, _)| one == partition),
-        _ => false,
-    })
 }
 
 /// What else members have recorded, for whoever has to find out.
@@ -138,32 +114,6 @@ fn stories(history: &History) -> Vec<String> {
 fn since(at: Duration, history: &History) -> u128 {
     let first = history.lines.values().flatten().map(|line| line.at).min();
     at.saturating_sub(first.unwrap_or(at)).as_millis()
-}
-
-/// How often records may come again: all that was begun and not committed, of each partition that a member has not given
-/// up in good order.
-fn repeatable(history: &History, looks: &[Look]) -> BTreeMap<TopicPartition, usize> {
-    let mut allowed = BTreeMap::new();
-    for owned in &history.owned {
-        let disorderly = matches!(owned.ending, Some(Ending::Died | Ending::Lost | Ending::Abandoned));
-        if !disorderly && !could_not_commit(history, owned) {
-            continue;
-        }
-        let of_partition = history.owned.iter().filter(|other| other.partition == owned.partition);
-        let next = of_partition
-            .map(|other| other.from)
-            .filter(|from| *from > owned.from)
-            .min();
-        let seen = looks.iter().rev().find(|(at, _)| next.is_none_or(|next| *at <= next));
-        let committed = seen.and_then(|(_, committed)| committed.get(&owned.partition).copied());
-        let begun = history.handled.iter().filter(|handled| {
-            (&handled.member, &handled.partition, handled.assignment)
-                == (&owned.member, &owned.partition, owned.assignment)
-                && handled.offset >= committed.unwrap_or(0)
-        });
-        *allowed.entry(owned.partition.clone()).or_default() += begun.count();
-    }
-    allowed
 }
 
 /// What the brokers have stored, read by somebody else's code.

@@ -10,8 +10,8 @@ use std::time::Duration;
 use klamm::{Client, Closer, Message, Next, Stream, TopicPartition};
 
 use crate::support::{
-    Asked, Checker, Commits, Committed, Ending, Fate, History, Kafka, Look, MemberProcess, Members, Pattern, Random,
-    Recorder, What, is_long, now, shared, unique, wait_until,
+    Asked, Checker, Commits, Committed, Ending, Fate, Kafka, Look, MemberProcess, Members, Pattern, Random, Recorder,
+    What, is_long, now, shared, unique, wait_until,
 };
 
 /// No machine is so slow.
@@ -49,33 +49,6 @@ pub(super) fn wait_until_committed(kafka: &Kafka, group: &str, counts: &BTreeMap
     wait_until(&format!("all {all} of {group} are committed"), LONG, is_all);
 }
 
-/// How often records may come again: all that was begun since the last commit, of each partition that a member has not
-/// given up in good order.
-///
-/// Which commit was the last is what somebody saw before the partition had its next owner: what that one begins with.
-pub(super) fn repeatable(history: &History, looks: &[Look]) -> BTreeMap<TopicPartition, usize> {
-    let mut allowed = BTreeMap::new();
-    for owned in &history.owned {
-        if !matches!(owned.ending, Some(Ending::Died | Ending::Lost | Ending::Abandoned)) {
-            continue;
-        }
-        let of_partition = history.owned.iter().filter(|other| other.partition == owned.partition);
-        let next = of_partition
-            .map(|other| other.from)
-            .filter(|from| *from > owned.from)
-            .min();
-        let seen = looks.iter().rev().find(|(at, _)| next.is_none_or(|next| *at <= next));
-        let committed = seen.and_then(|(_, committed)| committed.get(&owned.partition).copied());
-        let begun = history.handled.iter().filter(|handled| {
-            (&handled.member, &handled.partition, handled.assignment)
-                == (&owned.member, &owned.partition, owned.assignment)
-                && handled.offset >= committed.unwrap_or(0)
-        });
-        *allowed.entry(owned.partition.clone()).or_default() += begun.count();
-    }
-    allowed
-}
-
 /// Everything that must hold whatever has happened to members, after all was committed. Says how many records came again,
 /// and how many might have.
 pub(super) fn judge(checker: &Checker, committed: &Committed, looks: &[Look]) -> (usize, usize) {
@@ -92,16 +65,9 @@ pub(super) fn judge(checker: &Checker, committed: &Committed, looks: &[Look]) ->
         }
     }
     assert_eq!(checker.history().failures(), [""; 0]);
-    let allowed = repeatable(checker.history(), looks);
+    checker.duplicates_of_uncommitted(looks).unwrap();
     let again = checker.duplicates_by_partition();
-    for (partition, count) in &again {
-        let allowed = allowed.get(partition).copied().unwrap_or(0);
-        if *count > allowed {
-            let mut of_it = checker.duplicates();
-            of_it.retain(|duplicate| duplicate.partition == *partition);
-            panic!("{count} of {partition} came again, and only {allowed} were not committed: {of_it:?}");
-        }
-    }
+    let allowed = checker.repeatable(looks);
     (again.values().sum(), allowed.values().sum())
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Each check can be asked alone; a fault names the culprit.
 
+mod again;
 mod commits;
 mod fault;
 mod history;
