@@ -319,7 +319,7 @@ pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use net::sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Secret, Step};
 #[cfg(feature = "tls")]
-pub use net::tls::Tls;
+pub use net::tls::{Tls, TlsVersion};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use producer::{
     Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,
