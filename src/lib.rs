@@ -277,7 +277,7 @@
 //!
 //! # Not supported yet
 //!
-//! Transactions; TLS and SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
+//! Transactions; SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
 //! partitions from everybody for a moment; handlers per partition; a thread per partition; one partition at a time
 //! (`checkout`); giving up a partition whose handler is slow (`max.poll.interval.ms`).
 //!
@@ -286,6 +286,9 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
+//! | `tls` | on | [`Tls`]: encrypted connections, by rustls with ring |
+//! | `tls-aws-lc-rs` | off | AWS-LC in place of ring: faster, with post-quantum keys, and needs a C compiler, on some systems cmake |
+//! | `tls-platform-roots` | off | `Tls::platform_roots`: whom this machine trusts |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
@@ -319,7 +322,7 @@ pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use net::sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Secret, Step};
 #[cfg(feature = "tls")]
-pub use net::tls::Tls;
+pub use net::tls::{Tls, TlsVersion};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use producer::{
     Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,
