@@ -225,6 +225,23 @@
 //! **Partitions**: keys decide, as with the Java client; without a key, one partition gets some 64 KiB, and then another one
 //! that has less to do. See [`Partitioner`], or name one: [`Record::partition`].
 //!
+//! ## Configuration
+//!
+//! Each builder has a method for every option, and names Kafka's word for it. A Java client's `.properties` file is understood as
+//! well, TLS and SASL included: see [`Properties`].
+//!
+//! ```no_run
+//! # fn main() -> klamm::Result<()> {
+//! let properties = klamm::Properties::from_file("client.properties")?;
+//! let client = properties.client()?.connect()?;
+//! let group = client.group(properties.group_id().unwrap_or("billing")).properties(&properties)?;
+//! for message in group.topics(["orders"]).join()? {
+//!     println!("{:?}", message?.value());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Threads
 //!
 //! | Thread | How many | Ends |
@@ -303,6 +320,7 @@ mod metadata;
 mod net;
 mod offset;
 mod producer;
+mod properties;
 mod stop;
 mod thread;
 mod wire;
@@ -325,6 +343,7 @@ pub use producer::{
     Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,
     ProducerReport, Record, RecordMetadata,
 };
+pub use properties::Properties;
 pub use wire::batch::{Compression, Header, Headers, TimestampType};
 
 /// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.
