@@ -303,6 +303,7 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
+//! | `scram` | on | `Sasl::scram_sha_256` and `Sasl::scram_sha_512`, by ring |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
@@ -335,7 +336,7 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
-pub use net::sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Secret, Step};
+pub use net::sasl::{BoxError, Credentials, Exchange, Mechanism, Peer, Sasl, Secret, Step, Token};
 #[cfg(feature = "tls")]
 pub use net::tls::Tls;
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
