@@ -200,7 +200,7 @@ impl fmt::Debug for Sasl {
 
 /// A way to prove who one is, for brokers that know it by the same name.
 ///
-/// This one says a password that is good for a day.
+/// This one says a password that is good for a day. A real one, AWS_MSK_IAM, is in klamm's `examples/msk_iam.rs`.
 ///
 /// ```
 /// use klamm::{BoxError, Exchange, Mechanism, Peer, Sasl, Step};
