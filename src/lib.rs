@@ -242,6 +242,24 @@
 //! # }
 //! ```
 //!
+//! ## Logging in
+//!
+//! [`Sasl`] says to brokers who a program is: by a password, by SCRAM, which does not tell it, or by a token. Credentials come
+//! with the program, from a file, or from a callback, which is asked whenever a connection is made:
+//!
+//! ```no_run
+//! # #[cfg(feature = "scram")]
+//! # fn main() -> klamm::Result<()> {
+//! use klamm::{Client, Credentials, Sasl};
+//! let sasl = Sasl::scram_sha_512_with(|_| Ok(Credentials::from_file("/run/secrets/kafka")?));
+//! let client = Client::builder().bootstrap("kafka-1:9093").sasl(sasl).connect()?;
+//! # drop(client);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "scram"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Threads
 //!
 //! | Thread | How many | Ends |
@@ -304,6 +322,7 @@
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
 //! | `scram` | on | `Sasl::scram_sha_256` and `Sasl::scram_sha_512`, by ring |
+//! | `oidc` | off | `Sasl::oauthbearer_oidc`: tokens fetched over HTTP, by ureq |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
@@ -336,6 +355,8 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
+#[cfg(feature = "oidc")]
+pub use net::sasl::Oidc;
 pub use net::sasl::{BoxError, Credentials, Exchange, Mechanism, Peer, Sasl, Secret, Step, Token};
 #[cfg(feature = "tls")]
 pub use net::tls::Tls;

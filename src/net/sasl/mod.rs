@@ -6,6 +6,8 @@
 mod challenge;
 mod credentials;
 mod oauthbearer;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod plain;
 #[cfg(feature = "scram")]
 pub(crate) mod scram;
@@ -17,6 +19,8 @@ use std::{fmt, sync::Arc};
 
 pub use credentials::Credentials;
 pub use oauthbearer::Token;
+#[cfg(feature = "oidc")]
+pub use oidc::Oidc;
 pub use secret::Secret;
 
 use credentials::Source;
@@ -49,6 +53,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// | [`plain`](Self::plain) | the password: only over TLS | – |
 /// | `scram_sha_256`, `scram_sha_512` | a proof that the password is known; they prove the same | `scram` |
 /// | [`oauthbearer`](Self::oauthbearer) | a token that somebody else issued: only over TLS | – |
+/// | `oauthbearer_oidc` | the same; klamm asks the identity provider for it | `oidc` |
 /// | [`custom`](Self::custom) | what you make of it | – |
 ///
 /// **Credentials that change**, each as `…_with`: a callback is asked whenever a connection is made, and again before a
@@ -168,6 +173,13 @@ impl Sasl {
         Self::custom(OauthBearer::new(token))
     }
 
+    /// OAUTHBEARER with tokens that an identity provider issues for an ID and a secret. See [`Oidc`].
+    #[cfg(feature = "oidc")]
+    pub fn oauthbearer_oidc(oidc: Oidc) -> Self {
+        let tokens = oidc::Tokens::new(oidc);
+        Self::oauthbearer(move |_| tokens.token())
+    }
+
     /// A mechanism of one's own. See [`Mechanism`].
     pub fn custom(mechanism: impl Mechanism) -> Self {
         Self {
@@ -188,7 +200,7 @@ impl fmt::Debug for Sasl {
 
 /// A way to prove who one is, for brokers that know it by the same name.
 ///
-/// This one says a password that is good for a day.
+/// This one says a password that is good for a day. A real one, AWS_MSK_IAM, is in klamm's `examples/msk_iam.rs`.
 ///
 /// ```
 /// use klamm::{BoxError, Exchange, Mechanism, Peer, Sasl, Step};

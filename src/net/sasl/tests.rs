@@ -15,6 +15,8 @@ fn all() -> Vec<Sasl> {
         #[cfg(feature = "scram")]
         Sasl::scram_sha_512_with(|_| Ok(Credentials::delegation_token("billing", PASSWORD))),
         Sasl::oauthbearer(|_| Ok(Token::new(PASSWORD).principal("billing").extension("a", "b"))),
+        #[cfg(feature = "oidc")]
+        Sasl::oauthbearer_oidc(Oidc::new("http://localhost:1/token", "billing", PASSWORD)),
     ]
 }
 
@@ -40,6 +42,8 @@ fn no_secret_is_in_any_debug_output_or_error() {
         format!("{:#?}", Token::new(PASSWORD)),
         format!("{:?}", Step::Send(PASSWORD.into())),
     ];
+    #[cfg(feature = "oidc")]
+    texts.push(format!(
         "{:#?}",
         Oidc::new("https://localhost/token", "billing", PASSWORD)
     ));
