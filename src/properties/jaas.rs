@@ -74,7 +74,11 @@ impl Tokens<'_> {
                 Some(Token::Semicolon) => break,
                 Some(Token::Word(name)) => name,
                 Some(_) => return Err(self.wrong("needs a name there, or a semicolon")),
-                None => return Err(self.wrong("must end with a semicolon")),
+                None => {
+                    return Err(self.wrong(
+                        "must end with a semicolon; where it goes on in the next line, a backslash ends this one",
+                    ));
+                }
             };
             let Some(Token::Equals) = self.next()? else {
                 return Err(self.wrong("needs an equals sign there: each option is name=\"value\""));

@@ -247,6 +247,11 @@ impl Properties {
             .map_err(|malformed| Error::config(format!("{file}line {}: {}", malformed.line, malformed.what)))?;
         let mut properties = Self::default();
         for line in lines {
+            // Nor may the lines in between be taken for keys, and be named as such.
+            if line.key.starts_with("-----") {
+                let why = "PEM that begins in a line before ends here: all but the last of its lines must end with a backslash";
+                return Err(Error::config(format!("{file}line {}: {why}", line.number)));
+            }
             properties.add(Entry {
                 key: line.key,
                 value: Secret::new(line.value),
@@ -386,7 +391,7 @@ impl fmt::Debug for Properties {
         f.debug_map()
             .entries(entries.map(|value| match table::is_shown(value.key) {
                 true => (value.key, value.text),
-                false => (value.key, "***"),
+                false => (value.name(), "***"),
             }))
             .finish()
     }

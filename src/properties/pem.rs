@@ -6,10 +6,13 @@ pub(super) fn in_lines(text: &str) -> String {
     let mut lines = String::with_capacity(text.len() + text.len() / LINE + 64);
     let mut rest = text;
     while let Some((label, body, behind)) = section(rest) {
+        // Headers, which need their lines: an encrypted key of old.
+        if body.contains(':') {
+            return text.to_owned();
+        }
         lines.push_str("-----BEGIN ");
         lines.push_str(label);
         lines.push_str("-----");
-        // Only an encrypted key of old has words in it, and those are for nobody.
         let characters = body.chars().filter(|c| !c.is_whitespace());
         for (at, c) in characters.enumerate() {
             if at % LINE == 0 {
@@ -52,6 +55,8 @@ mod tests {
         assert_eq!(in_lines(&lines), lines);
         assert_eq!(in_lines(&format!("words\n{one}words {one}words")), lines.repeat(2));
         assert_eq!(in_lines("no PEM"), "no PEM");
+        let encrypted = "-----BEGIN X-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END X-----";
+        assert_eq!(in_lines(encrypted), encrypted);
         assert_eq!(in_lines("-----BEGIN X-----AAAA"), "-----BEGIN X-----AAAA");
     }
 }

@@ -4,7 +4,11 @@ use super::{
     Properties,
     security::{Hash, Identity, Pem, SaslSettings, Security, Trust},
 };
-use crate::{client::Client, error::ErrorKind};
+use crate::{
+    client::{Client, ClientBuilder},
+    error::ErrorKind,
+    net::sasl::{BoxError, Exchange, Mechanism, Peer, Sasl},
+};
 
 const CONFLUENT: &str = r#"# Required connection configs for Kafka producer, consumer, and admin
 bootstrap.servers=pkc-12345.europe-west1.gcp.confluent.cloud:9092
@@ -465,6 +469,22 @@ fn two_words_for_the_same_must_say_the_same() {
 }
 
 #[test]
+fn lines_of_a_key_are_not_taken_for_keys_themselves() {
+    let text = "ssl.keystore.key=-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----";
+    let error = text.parse::<Properties>().unwrap_err().to_string();
+    assert!(
+        error.starts_with("line 3: PEM") && error.contains("backslash"),
+        "{error}"
+    );
+    let slipped = of("sasl.jaas.config=x.PlainLoginModule required\npassword\\=\"hunter2\";");
+    let seen = format!("{slipped:?} {:?}", slipped.remarks());
+    assert!(
+        !seen.contains("hunter2") && seen.contains("line 2: what stands there"),
+        "{seen}"
+    );
+}
+
+#[test]
 fn a_file_is_named_in_its_errors() {
     let missing = std::env::temp_dir().join("klamm-there-is-no-such.properties");
     let error = Properties::from_file(&missing).unwrap_err();
@@ -497,4 +517,169 @@ fn a_file_is_named_in_its_errors() {
         error.starts_with(&*format!("{}, line 3: linger.ms must be", file.display())),
         "{error}"
     );
+}
+
+/// What is sent first to a broker that asks who this is.
+fn first_words(builder: &ClientBuilder) -> String {
+    let sasl = builder.config.sasl.as_ref().unwrap();
+    let mut exchange = sasl.mechanism().begin(&Peer::new("kafka", 9_093, true)).unwrap();
+    String::from_utf8(exchange.first().unwrap()).unwrap()
+}
+
+fn without_tls(text: &str) -> String {
+    text.replace("SASL_SSL", "SASL_PLAINTEXT")
+        .replace("sasl_ssl", "sasl_plaintext")
+}
+
+#[test]
+fn user_and_password_come_to_the_mechanism() {
+    let builder = of(&without_tls(CONFLUENT)).client().unwrap();
+    assert_eq!(first_words(&builder), "\0KEY\0hunter2");
+    let builder = builder.properties(&of("security.protocol=PLAINTEXT")).unwrap();
+    assert!(builder.config.sasl.is_none());
+}
+
+#[test]
+#[cfg(feature = "scram")]
+fn a_scram_mechanism_is_the_one_that_is_named() {
+    for (text, name) in [(MSK_SCRAM, "SCRAM-SHA-512"), (LIBRDKAFKA, "SCRAM-SHA-256")] {
+        let text = without_tls(text);
+        let builder = of(&text).client().unwrap();
+        assert_eq!(builder.config.sasl.as_ref().unwrap().mechanism().name(), name);
+        let words = first_words(&builder);
+        assert!(
+            words.starts_with("n,,n=alice,r=") && !words.contains("tokenauth"),
+            "{words}"
+        );
+    }
+    let token = without_tls(MSK_SCRAM).replace("required", "required tokenauth=true");
+    assert!(first_words(&of(&token).client().unwrap()).ends_with(",tokenauth=true"));
+}
+
+#[test]
+fn what_was_left_out_is_named_with_its_feature() {
+    let missing = |text: &str| {
+        of(&without_tls(text))
+            .client()
+            .map(drop)
+            .err()
+            .map(|error| (error.kind(), error.to_string()))
+    };
+    for (text, feature, is_there) in [
+        (OIDC, "oidc", cfg!(feature = "oidc")),
+        (MSK_SCRAM, "scram", cfg!(feature = "scram")),
+    ] {
+        match missing(text) {
+            Some((kind, text)) => assert!(
+                kind == ErrorKind::Unsupported && !is_there && text.contains(feature),
+                "{text}"
+            ),
+            None => assert!(is_there, "{feature}"),
+        }
+    }
+}
+
+struct Iam;
+
+impl Mechanism for Iam {
+    fn name(&self) -> &str {
+        "AWS_MSK_IAM"
+    }
+
+    fn begin(&self, _: &Peer<'_>) -> Result<Box<dyn Exchange>, BoxError> {
+        Err("not here".into())
+    }
+}
+
+#[test]
+fn a_mechanism_that_the_program_has_given_is_the_one_that_is_named() {
+    let properties = of(&without_tls(MSK_IAM));
+    assert!(properties.client().is_err());
+    let builder = Client::builder()
+        .sasl(Sasl::custom(Iam))
+        .properties(&properties)
+        .unwrap();
+    assert_eq!(builder.config.sasl.unwrap().mechanism().name(), "AWS_MSK_IAM");
+    let other = Client::builder().sasl(Sasl::plain("a", "b")).properties(&properties);
+    assert_eq!(other.unwrap_err().kind(), ErrorKind::Config);
+}
+
+/// How connections are encrypted, as `Debug` shows it: where certificates come from, and what is verified.
+#[cfg(feature = "tls")]
+fn encrypted(builder: &ClientBuilder) -> String {
+    format!("{:?}", builder.config.tls.as_ref().unwrap())
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn what_is_said_of_tls_is_what_connections_have() {
+    use crate::{Tls, TlsVersion};
+
+    let same = |text: &str, tls: Tls| assert_eq!(encrypted(&of(text).client().unwrap()), format!("{tls:?}"));
+    same(CONFLUENT, Tls::new());
+    let pem = Tls::new().root_file("/etc/kafka/ca.pem").identity_pem("chain", "key");
+    same(AIVEN, pem.danger_accept_any_server_name());
+    let files = "security.protocol=SSL\nssl.enabled.protocols=TLSv1.3\nssl.truststore.type=PEM\n\
+                 ssl.truststore.certificates=roots\nssl.keystore.type=PEM\nssl.keystore.location=both.pem";
+    let tls = Tls::new().root_pem("roots").identity_files("both.pem", "both.pem");
+    same(files, tls.min_version(TlsVersion::Tls13));
+    let tls = Tls::new().root_file("/etc/ssl/ca.pem");
+    let tls = tls.identity_files("/etc/ssl/client.pem", "/etc/ssl/client.key");
+    let unverified = LIBRDKAFKA.replace("SCRAM-SHA-256", "PLAIN");
+    same(&unverified, tls.danger_accept_any_certificate());
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn the_program_s_own_tls_stays_unless_another_one_is_asked_for() {
+    let own = || Client::builder().tls(crate::Tls::new().root_file("own.pem"));
+    let with = |text: &str| own().properties(&of(text)).unwrap();
+    assert!(encrypted(&with("bootstrap.servers=a:1")).contains("own.pem"));
+    assert!(encrypted(&with("security.protocol=SSL")).contains("own.pem"));
+    assert!(encrypted(&with("security.protocol=SSL\nssl.ca.location=other.pem")).contains("other.pem"));
+    assert!(with("security.protocol=PLAINTEXT").config.tls.is_none());
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn certificates_may_come_on_one_line() {
+    let authority = crate::net::tls::tests::Authority::new();
+    let identity = authority.issue(&["client"]);
+    let joined = |pem: &str| pem.trim_end().replace('\n', " \\\n  ");
+    let text = format!(
+        "bootstrap.servers=a:1\nsecurity.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.certificates={}\n\
+         ssl.keystore.type=PEM\nssl.keystore.certificate.chain={}\nssl.keystore.key={}\nssl.key.password=unused",
+        joined(&authority.pem),
+        joined(&identity.chain),
+        joined(&identity.key)
+    );
+    of(&text).client().unwrap().connect_lazy().unwrap();
+    let damaged = text.replace(
+        "ssl.truststore.certificates=-----BEGIN",
+        "ssl.truststore.certificates=BEGIN",
+    );
+    let error = of(&damaged).client().unwrap().connect_lazy().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn a_password_for_a_key_in_a_file_is_refused_when_the_key_needs_it() {
+    let file = std::env::temp_dir().join(format!("klamm-key-{}.pem", std::process::id()));
+    let text = format!(
+        "bootstrap.servers=a:1\nsecurity.protocol=SSL\nssl.keystore.type=PEM\nssl.keystore.location={}\n\
+         ssl.key.password=hunter2",
+        file.display()
+    );
+    std::fs::write(&file, include_str!("../net/tls/pem/encrypted.pem")).unwrap();
+    let refused = of(&text).client();
+    std::fs::write(&file, include_str!("../net/tls/pem/sec1.pem")).unwrap();
+    let taken = of(&text).client();
+    std::fs::remove_file(&file).unwrap();
+    let error = refused.unwrap_err().to_string();
+    assert!(
+        error.starts_with("line 5: ssl.key.password") && !error.contains("hunter2"),
+        "{error}"
+    );
+    drop(taken.unwrap());
 }

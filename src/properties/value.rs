@@ -16,9 +16,18 @@ pub(super) struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// Its key, if it can be one: what is something else may be a line that slipped out of a secret.
+    pub(super) fn name(&self) -> &'a str {
+        let can_be = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        match self.key.chars().all(can_be) && !self.key.is_empty() {
+            true => self.key,
+            false => "what stands there for a key",
+        }
+    }
+
     /// Where it is, its key, and what is to be said of it.
     pub(super) fn sentence(&self, what: impl fmt::Display) -> String {
-        let key = self.key;
+        let key = self.name();
         match self.place {
             Some(place) => format!("{place}: {key} {what}"),
             None => format!("{key} {what}"),
@@ -95,8 +104,13 @@ mod tests {
 
     #[test]
     fn secrets_and_what_nobody_knows_are_not_quoted() {
-        for key in ["sasl.password", "sasl.jaas.config", "my.own"] {
-            let error = value(key, "hunter2").refuse("something else");
+        for (key, text) in [
+            ("sasl.password", "hunter2"),
+            ("sasl.jaas.config", "hunter2"),
+            ("my.own", "hunter2"),
+            ("password:\"hunter2\";", ""),
+        ] {
+            let error = value(key, text).refuse("something else");
             assert!(!error.to_string().contains("hunter2"));
         }
     }
