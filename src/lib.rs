@@ -341,7 +341,7 @@ pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
 pub use net::sasl::Oidc;
 pub use net::sasl::{BoxError, Credentials, Exchange, Mechanism, Peer, Sasl, Secret, Step, Token};
 #[cfg(feature = "tls")]
-pub use net::tls::Tls;
+pub use net::tls::{Tls, TlsVersion};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use producer::{
     Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,

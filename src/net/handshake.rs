@@ -47,6 +47,11 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         move || hangup.shutdown()
     };
     let _waking: Vec<_> = deadline.stops().iter().map(|stop| stop.on_stop(hang_up())).collect();
+    #[cfg(feature = "tls")]
+    let (reader, writer, hangup) = match &config.tls {
+        Some(tls) => transport::secure((reader, writer, hangup), tls, &address.host, deadline)?,
+        None => (reader, writer, hangup),
+    };
     let mut talk = Talk {
         reader,
         writer,
@@ -130,15 +135,25 @@ impl Talk<'_> {
 
     fn exchange(&mut self, bytes: &[u8], id: i32, name: &str) -> Result<Bytes> {
         let written = self.writer.write_frame(&mut [IoSlice::new(bytes)], self.deadline);
-        written.map_err(|unfinished| unfinished.error)?;
         let mut reader = Timed {
             reader: &mut self.reader,
             deadline: self.deadline,
         };
+        if let Err(unfinished) = written {
+            let error = unfinished.error;
+            // Who refuses a client's certificate says so and hangs up, perhaps before anything is asked.
+            let told = (error.kind() == ErrorKind::Io).then(|| frame::read(&mut reader, self.config.frame_limit).err());
+            let told = told.flatten().filter(|told| told.kind() == ErrorKind::Authentication);
+            return Err(told.unwrap_or(error));
+        }
         let Some(answer) = frame::read(&mut reader, self.config.frame_limit)? else {
+            let hint = match self.config.is_encrypted() {
+                true => "",
+                false => "; does the port expect TLS?",
+            };
             return Err(Error::new(
                 ErrorKind::Unreachable,
-                format!("the other side closed the connection instead of answering {name}; does the port expect TLS?"),
+                format!("the other side closed the connection instead of answering {name}{hint}"),
             ));
         };
         match request::correlation_id(&answer)? {

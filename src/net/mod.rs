@@ -38,6 +38,16 @@ pub(crate) struct NetConfig {
     pub(crate) sasl: Option<sasl::Sasl>,
 }
 
+impl NetConfig {
+    /// Whether connections are.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+}
+
 impl Default for NetConfig {
     fn default() -> Self {
         Self {
