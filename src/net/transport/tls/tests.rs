@@ -247,7 +247,7 @@ fn what_is_damaged_on_its_way_is_never_taken_for_good() {
                 stream.write_all(SAYS).ok();
                 stream.flush().ok();
             });
-            let deadline = Deadline::after(Duration::from_secs(2), "patience");
+            let deadline = Deadline::after(Duration::from_millis(300), "patience");
             let halves = connect(&broker.address, &SocketOptions::default(), &long()).unwrap();
             let Ok((mut reader, ..)) = secure(halves, &fixture.tls, &broker.address.host, &deadline) else {
                 no_handshake += 1;
