@@ -15,6 +15,7 @@ use crate::{
     net::Address,
     offset::{Isolation, StartAt},
     producer::ProducerBuilder,
+    properties::Remark,
     stop::Registration,
 };
 
@@ -323,8 +324,10 @@ pub enum Coordinator<'a> {
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
-    bootstrap: Vec<String>,
-    config: ClusterConfig,
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) config: ClusterConfig,
+    /// What properties said to nobody's ears; told when it connects.
+    pub(crate) remarks: Vec<Remark>,
 }
 
 impl ClientBuilder {
@@ -451,7 +454,12 @@ impl ClientBuilder {
     }
 
     fn check(self) -> Result<ClusterConfig> {
-        let Self { bootstrap, mut config } = self;
+        let Self {
+            bootstrap,
+            mut config,
+            remarks,
+        } = self;
+        remarks.iter().for_each(Remark::log);
         config.bootstrap = Address::parse_list(&bootstrap.join(","))?;
         if config.bootstrap.is_empty() {
             return Err(Error::config(

@@ -225,6 +225,41 @@
 //! **Partitions**: keys decide, as with the Java client; without a key, one partition gets some 64 KiB, and then another one
 //! that has less to do. See [`Partitioner`], or name one: [`Record::partition`].
 //!
+//! ## Configuration
+//!
+//! Each builder has a method for every option, and names Kafka's word for it. A Java client's `.properties` file is understood as
+//! well, TLS and SASL included: see [`Properties`].
+//!
+//! ```no_run
+//! # fn main() -> klamm::Result<()> {
+//! let properties = klamm::Properties::from_file("client.properties")?;
+//! let client = properties.client()?.connect()?;
+//! let group = client.group(properties.group_id().unwrap_or("billing")).properties(&properties)?;
+//! for message in group.topics(["orders"]).join()? {
+//!     println!("{:?}", message?.value());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## Logging in
+//!
+//! [`Sasl`] says to brokers who a program is: by a password, by SCRAM, which does not tell it, or by a token. Credentials come
+//! with the program, from a file, or from a callback, which is asked whenever a connection is made:
+//!
+//! ```no_run
+//! # #[cfg(feature = "scram")]
+//! # fn main() -> klamm::Result<()> {
+//! use klamm::{Client, Credentials, Sasl};
+//! let sasl = Sasl::scram_sha_512_with(|_| Ok(Credentials::from_file("/run/secrets/kafka")?));
+//! let client = Client::builder().bootstrap("kafka-1:9093").sasl(sasl).connect()?;
+//! # drop(client);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "scram"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Threads
 //!
 //! | Thread | How many | Ends |
@@ -289,6 +324,8 @@
 //! | `tls` | on | [`Tls`]: encrypted connections, by rustls with ring |
 //! | `tls-aws-lc-rs` | off | AWS-LC in place of ring: faster, with post-quantum keys, and needs a C compiler, on some systems cmake |
 //! | `tls-platform-roots` | off | `Tls::platform_roots`: whom this machine trusts |
+//! | `scram` | on | `Sasl::scram_sha_256` and `Sasl::scram_sha_512`, by ring |
+//! | `oidc` | off | `Sasl::oauthbearer_oidc`: tokens fetched over HTTP, by ureq |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
@@ -306,6 +343,7 @@ mod metadata;
 mod net;
 mod offset;
 mod producer;
+mod properties;
 mod stop;
 mod thread;
 mod wire;
@@ -320,7 +358,9 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
-pub use net::sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Secret, Step};
+#[cfg(feature = "oidc")]
+pub use net::sasl::Oidc;
+pub use net::sasl::{BoxError, Credentials, Exchange, Mechanism, Peer, Sasl, Secret, Step, Token};
 #[cfg(feature = "tls")]
 pub use net::tls::{Tls, TlsVersion};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
@@ -328,6 +368,7 @@ pub use producer::{
     Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,
     ProducerReport, Record, RecordMetadata,
 };
+pub use properties::Properties;
 pub use wire::batch::{Compression, Header, Headers, TimestampType};
 
 /// Joins a group with everything at its default: connects, and reads the topics together with the group's other members.

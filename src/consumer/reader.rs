@@ -45,7 +45,7 @@ pub struct ReaderBuilder {
     topics: Vec<Arc<str>>,
     partitions: Vec<TopicPartition>,
     until_end: bool,
-    fetch: FetchConfig,
+    pub(crate) fetch: FetchConfig,
 }
 
 impl ReaderBuilder {

@@ -7,7 +7,7 @@
 
 mod assignor;
 mod committer;
-mod config;
+pub(crate) mod config;
 mod coordinator;
 mod handle;
 mod links;
@@ -82,10 +82,10 @@ use topics::TopicCounts;
 #[must_use = "a builder does nothing until `join`"]
 pub struct GroupBuilder {
     client: Client,
-    id: String,
+    pub(crate) id: String,
     topics: Vec<Arc<str>>,
-    group: GroupConfig,
-    fetch: FetchConfig,
+    pub(crate) group: GroupConfig,
+    pub(crate) fetch: FetchConfig,
 }
 
 impl GroupBuilder {

@@ -44,7 +44,7 @@ use crate::{client::Client, error::Result, wire::batch::Compression};
 #[must_use = "a builder does nothing until `build`"]
 pub struct ProducerBuilder {
     client: Client,
-    config: ProducerConfig,
+    pub(crate) config: ProducerConfig,
 }
 
 impl ProducerBuilder {

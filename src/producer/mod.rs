@@ -14,7 +14,7 @@
 mod append;
 mod builder;
 mod callbacks;
-mod config;
+pub(crate) mod config;
 mod delivery;
 mod inbox;
 mod keeper;

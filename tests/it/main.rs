@@ -7,7 +7,7 @@
 mod cluster;
 mod faults;
 mod groups;
-
+mod properties;
 mod reading;
 mod schedules;
 #[path = "../kafka/support/mod.rs"]
