@@ -1,8 +1,11 @@
-//! From an address to a connection that can be used: TCP, then what the broker speaks; later also who we are.
+//! From an address to a connection that can be used: TCP, then what the broker speaks, then who we are.
 
 use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
     io::{self, IoSlice, Read},
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +20,9 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{
         Address, NetConfig,
+        authentication::{Carrier, authenticate},
+        prover::{Identity, Prover},
+        session::Session,
         transport::{self, Hangup, Reader, Writer},
     },
     wire::{api, frame, request, versions::Versions},
@@ -31,16 +37,34 @@ pub(crate) struct Opened {
     pub(crate) versions: Arc<Versions>,
     /// The broker's address, as it was dialled.
     pub(crate) peer: Arc<str>,
+    /// For how long it believes us.
+    pub(crate) session: Session,
+    /// Who we are to it; None where it does not ask.
+    pub(crate) identity: Option<Identity>,
 }
 
-/// Dials and introduces itself, all within `connect_timeout` and the deadline. Its errors name the address.
+/// Dials, introduces itself and proves who it is, all within `connect_timeout` and the deadline. Its errors name the
+/// address. A broker that has just refused us is not asked again at once.
 pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -> Result<Opened> {
     let peer: Arc<str> = address.to_string().into();
     let deadline = deadline.at_most(config.connect_timeout, "connect_timeout");
-    introduce(address, config, &deadline, &peer).map_err(|error| error.at_broker(&peer))
+    let open = || {
+        let identity = Identity::of(config, address);
+        if identity.is_some() {
+            config.standing.may_try(address, now())?;
+        }
+        introduce(address, identity, config, &deadline, &peer)
+    };
+    open().map_err(|error: Error| error.at_broker(&peer))
 }
 
-fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &Arc<str>) -> Result<Opened> {
+fn introduce(
+    address: &Address,
+    identity: Option<Identity>,
+    config: &NetConfig,
+    deadline: &Deadline,
+    peer: &Arc<str>,
+) -> Result<Opened> {
     let (reader, writer, hangup) = transport::connect(address, &config.socket, deadline)?;
     let hang_up = || {
         let hangup = hangup.clone();
@@ -55,7 +79,10 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         next_id: 0,
     };
     let versions = ask_versions(&mut talk)?;
-    // Authentication comes here: SaslHandshake and SaslAuthenticate, under the same deadline.
+    let session = match &identity {
+        Some(identity) => prove(identity, address, &mut talk, &versions)?,
+        None => Session::endless(),
+    };
     let Talk { reader, writer, .. } = talk;
     reader
         .set_read_timeout(None)
@@ -66,7 +93,35 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         hangup,
         versions: Arc::new(versions),
         peer: Arc::clone(peer),
+        session,
+        identity,
     })
+}
+
+/// Credentials first: a broker that is kept waiting for them may lose its patience.
+fn prove(identity: &Identity, address: &Address, talk: &mut Talk<'_>, versions: &Versions) -> Result<Session> {
+    let (config, deadline) = (talk.config, talk.deadline);
+    let standing = &config.standing;
+    let proof = Prover::start(identity)
+        .and_then(|prover| prover.first(deadline))
+        .map_err(|error| standing.unprepared(error))?;
+    match authenticate(proof, talk, versions, &|| deadline.clone()) {
+        Ok(granted) => {
+            standing.accepted(address);
+            Ok(Session::new(granted, random(), config.renewal_pause))
+        }
+        Err(error) if error.kind() == ErrorKind::Authentication => {
+            // With the address, which the next one who asks too soon is told as well.
+            let error = error.at_broker(&address.to_string());
+            Err(standing.refused(address, error, now()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Spreads what many connections would do at the same time.
+pub(super) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn ask_versions(talk: &mut Talk<'_>) -> Result<Versions> {
@@ -113,6 +168,13 @@ struct Talk<'a> {
     next_id: i32,
 }
 
+impl Carrier for Talk<'_> {
+    fn carry<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+        let answer = self.ask(request, version)?;
+        request::decode::<R>(version, answer)
+    }
+}
+
 impl Talk<'_> {
     fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes> {
         let id = self.next_id;
@@ -136,9 +198,13 @@ impl Talk<'_> {
             deadline: self.deadline,
         };
         let Some(answer) = frame::read(&mut reader, self.config.frame_limit)? else {
+            let hint = match name {
+                "ApiVersions" => "; does the port expect TLS?",
+                _ => "",
+            };
             return Err(Error::new(
                 ErrorKind::Unreachable,
-                format!("the other side closed the connection instead of answering {name}; does the port expect TLS?"),
+                format!("the other side closed the connection instead of answering {name}{hint}"),
             ));
         };
         match request::correlation_id(&answer)? {
@@ -165,4 +231,9 @@ impl Read for Timed<'_> {
         self.reader.set_read_timeout(Some(remaining))?;
         self.reader.read(buffer)
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a driver: who was refused waits by the clock")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -1,5 +1,6 @@
 //! Connections to brokers that behave, and to those that do not.
 
+mod authentication;
 mod large;
 
 use std::{

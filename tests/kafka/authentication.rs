@@ -1,0 +1,325 @@
+//! Who we are: what brokers say to credentials that are wrong, and how sessions go on when they end (KIP-368).
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests measure time, and play the programs that use klamm: with threads of their own"
+)]
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use klamm::{
+    BoxError, Client, Delivery, ErrorKind, Event, Exchange, Mechanism, NewTopic, Next, Peer, Record, Sasl, StartAt, Step,
+    Topics,
+};
+
+use crate::support::{Kafka, KafkaBuilder, is_long, unique, wait_until};
+
+const LONG: Duration = Duration::from_secs(120);
+const SASL_HANDSHAKE: i16 = 17;
+
+/// PLAIN, with a password that may change.
+struct Plain {
+    name: &'static str,
+    user: &'static str,
+    password: Arc<Mutex<&'static str>>,
+}
+
+impl Mechanism for Plain {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn begin(&self, _: &Peer<'_>) -> Result<Box<dyn Exchange>, BoxError> {
+        let password = *self.password.lock().unwrap();
+        Ok(Box::new(Once(format!("\0{}\0{password}", self.user).into_bytes())))
+    }
+}
+
+struct Once(Vec<u8>);
+
+impl Exchange for Once {
+    fn first(&mut self) -> Result<Vec<u8>, BoxError> {
+        Ok(self.0.clone())
+    }
+
+    fn next(&mut self, _: &[u8]) -> Result<Step, BoxError> {
+        Ok(Step::Done)
+    }
+}
+
+fn plain(user: &'static str, password: &'static str) -> Sasl {
+    changing(user, &Arc::new(Mutex::new(password)))
+}
+
+fn changing(user: &'static str, password: &Arc<Mutex<&'static str>>) -> Sasl {
+    Sasl::custom(Plain {
+        name: "PLAIN",
+        user,
+        password: Arc::clone(password),
+    })
+}
+
+/// Asks clients who they are: alice or bob. Who is slow to be told a refusal does not slow down a test.
+fn asking() -> KafkaBuilder {
+    let users = "org.apache.kafka.common.security.plain.PlainLoginModule required \
+                 user_alice=\"wonder\" user_bob=\"build\";";
+    Kafka::builder()
+        .property(
+            "listener.security.protocol.map",
+            "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        )
+        .property("listener.name.client.sasl.enabled.mechanisms", "PLAIN")
+        .property("listener.name.client.plain.sasl.jaas.config", users)
+        .property("connection.failed.authentication.delay.ms", 10)
+}
+
+fn connect(bootstrap: &str, sasl: Sasl) -> klamm::Result<Client> {
+    Client::builder().bootstrap(bootstrap).sasl(sasl).connect()
+}
+
+#[test]
+fn what_is_wrong_with_credentials_is_told_at_once() {
+    let kafka = asking().start();
+    let there = kafka.bootstrap();
+    let alice = connect(&there, plain("alice", "wonder")).unwrap();
+    let topic = unique("known");
+    let made = alice.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
+    made.and_then(klamm::Results::all).unwrap();
+    assert_eq!(alice.partitions(&topic).unwrap(), 1);
+
+    let wrong = connect(&there, plain("alice", "blunder")).unwrap_err();
+    assert_eq!((wrong.kind(), wrong.code()), (ErrorKind::Authentication, Some(58)));
+    assert!(!wrong.is_retriable() && !wrong.to_string().contains("blunder"), "{wrong}");
+    assert!(wrong.to_string().contains("Invalid username or password"), "{wrong}");
+    assert_eq!(wrong.broker(), Some(&*there));
+
+    let unknown = Sasl::custom(Plain {
+        name: "SCRAM-SHA-512",
+        user: "alice",
+        password: Arc::new(Mutex::new("wonder")),
+    });
+    let unknown = connect(&there, unknown).unwrap_err();
+    assert_eq!((unknown.kind(), unknown.code()), (ErrorKind::Authentication, Some(33)));
+    assert!(unknown.to_string().contains("it has PLAIN enabled, and not SCRAM-SHA-512"), "{unknown}");
+
+    let needless = connect(&kafka.internal_bootstrap(), plain("alice", "wonder")).unwrap_err();
+    assert_eq!((needless.kind(), needless.code()), (ErrorKind::Authentication, Some(34)));
+    assert!(needless.to_string().contains("does the port expect no SASL?"), "{needless}");
+
+    let nobody = Client::connect(&there).unwrap_err();
+    assert!(nobody.to_string().contains("does the port expect SASL?"), "{nobody}");
+
+    // Who does not connect before learns of it by the first call, by its stream, by its record.
+    let lazy = Client::builder().bootstrap(&there).sasl(plain("bob", "destroy"));
+    let lazy = lazy.connect_lazy().unwrap();
+    let error = lazy.partitions(&topic).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    let producer = lazy.producer().build().unwrap();
+    let sent = producer.send(Record::to(&topic).value("never"));
+    let error = sent.and_then(|delivery: Delivery| delivery.wait(LONG)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    let error = match lazy.group("nobody").topics([&topic]).join() {
+        Ok(stream) => stream.iter().find_map(Result::err).expect("a stream ends with what is wrong"),
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+}
+
+#[test]
+fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
+    let kafka = asking().behind_proxies().start();
+    let password = Arc::new(Mutex::new("wonder"));
+    let client = connect(&kafka.bootstrap(), changing("alice", &password)).unwrap();
+    let topic = unique("rotated");
+    let made = client.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
+    made.and_then(klamm::Results::all).unwrap();
+    kafka.wait_for_topic(&topic, 1);
+    let producer = client.producer().build().unwrap();
+    producer.send_sync(Record::to(&topic).value("one"), LONG).unwrap();
+    let stream = client.reader().topics([&topic]).start_at(StartAt::Earliest).open().unwrap();
+    let events = stream.events();
+    let mut messages = stream.iter();
+    let mut next = |expected: &str| match messages.next_timeout(LONG).unwrap() {
+        Next::Message(message) => assert_eq!(message.value(), Some(expected.as_bytes())),
+        other => panic!("{other:?} instead of {expected}"),
+    };
+    next("one");
+
+    *password.lock().unwrap() = "blunder";
+    kafka.proxy(1).cut();
+    let refused = events.into_iter().find_map(|event| match event {
+        Event::Disconnected { error, .. } if error.kind() == ErrorKind::Authentication => Some(error),
+        _ => None,
+    });
+    assert!(refused.unwrap().is_retriable());
+    *password.lock().unwrap() = "wonder";
+    producer.send_sync(Record::to(&topic).value("two"), LONG).unwrap();
+    next("two");
+
+    *password.lock().unwrap() = "blunder";
+    let before = kafka.proxy(1).accepted();
+    kafka.proxy(1).cut();
+    let error = messages.next_timeout(LONG).unwrap_err();
+    assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Authentication, false), "{error}");
+    assert!(matches!(messages.next_timeout(LONG), Ok(Next::Ended)));
+    let error = producer.send_sync(Record::to(&topic).value("never"), LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    // Each second one by one of those that look for a connection: stream, producer, metadata.
+    let tries = kafka.proxy(1).accepted() - before;
+    assert!(tries < 40, "{tries} connections were tried");
+}
+
+/// What one client did, and the longest that each kind of call took.
+#[derive(Debug, Default)]
+struct Stalls {
+    written: AtomicU64,
+    read: AtomicU64,
+    longest_write: AtomicU64,
+    longest_question: AtomicU64,
+}
+
+/// Writes, reads in a group and asks, all at once, until it is told to stop. Anything that goes wrong is a panic.
+fn load(client: &Client, topic: &str, until: &AtomicBool) -> Stalls {
+    let stalls = Stalls::default();
+    let longest = |of: &AtomicU64, since: Instant| {
+        of.fetch_max(since.elapsed().as_millis() as u64, Ordering::Relaxed);
+    };
+    let written = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let producing = scope.spawn(|| {
+            let producer = client.producer().build().unwrap();
+            let mut number = 0_u64;
+            while !until.load(Ordering::Relaxed) {
+                // Many at once, and one whose way is timed.
+                let sent: Vec<_> = (0..50)
+                    .map(|at| {
+                        let value = (number + at).to_string();
+                        producer.send(Record::to(topic).partition(0).value(&value)).unwrap()
+                    })
+                    .collect();
+                number += 50;
+                let since = Instant::now();
+                for delivery in sent {
+                    delivery.wait(LONG).unwrap();
+                }
+                longest(&stalls.longest_write, since);
+                thread::sleep(Duration::from_millis(5));
+            }
+            assert!(producer.close(LONG).unwrap().is_clean());
+            stalls.written.store(number, Ordering::Relaxed);
+            written.store(true, Ordering::Release);
+        });
+        scope.spawn(|| {
+            let stream = client
+                .group(unique("renewed"))
+                .topics([topic])
+                .commit_interval(Duration::from_millis(200))
+                .join()
+                .unwrap();
+            let mut messages = stream.iter();
+            let mut next = 0;
+            while !written.load(Ordering::Acquire) || next < stalls.written.load(Ordering::Relaxed) {
+                assert!(!producing.is_finished() || written.load(Ordering::Acquire), "no more is written");
+                match messages.next_timeout(Duration::from_millis(500)).unwrap() {
+                    Next::Message(message) => {
+                        assert_eq!(message.value(), Some(next.to_string().as_bytes()));
+                        next += 1;
+                    }
+                    Next::TimedOut => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            stalls.read.store(next, Ordering::Relaxed);
+            drop(messages);
+            stream.close(LONG).unwrap();
+        });
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !until.load(Ordering::Relaxed) {
+                    let since = Instant::now();
+                    client.metadata(Topics::named([topic])).unwrap();
+                    client.offset_for(topic, 0, StartAt::Latest).unwrap();
+                    longest(&stalls.longest_question, since);
+                    thread::sleep(Duration::from_millis(10));
+                }
+            });
+        }
+    });
+    stalls
+}
+
+#[test]
+fn no_request_is_lost_or_held_up_while_sessions_are_renewed() {
+    // The shorter the sessions, the more there is to see; on a machine that stands still for half a second, what waits in
+    // a broker meanwhile is refused at the session's end.
+    let (session, time) = match is_long() {
+        true => (3000, Duration::from_secs(60)),
+        false => (4000, Duration::from_secs(12)),
+    };
+    let kafka = asking()
+        .behind_proxies()
+        .property("connections.max.reauth.ms", session)
+        .start();
+    let renewed = connect(&kafka.bootstrap(), plain("alice", "wonder")).unwrap();
+    // The same beside it, on the same machine at the same time.
+    let plain = Client::connect(&kafka.internal_bootstrap()).unwrap();
+    let topics = [unique("renewed"), unique("plain")];
+    let made = plain
+        .admin()
+        .create_topics(topics.iter().map(|topic| NewTopic::new(topic, 1, 1)));
+    made.and_then(klamm::Results::all).unwrap();
+    topics.iter().for_each(|topic| kafka.wait_for_topic(topic, 1));
+
+    let until = AtomicBool::new(false);
+    let [with, without] = thread::scope(|scope| {
+        let clients = [(&renewed, &topics[0]), (&plain, &topics[1])];
+        let until = &until;
+        let loads = clients.map(|(client, topic)| scope.spawn(move || load(client, topic, until)));
+        thread::sleep(time);
+        until.store(true, Ordering::Relaxed);
+        loads.map(|load| load.join().unwrap())
+    });
+    let proxy = kafka.proxy(1);
+    let connections = proxy.accepted() as u64;
+    let renewals = proxy.requests(SASL_HANDSHAKE) - connections;
+    println!("{renewals} renewals on {connections} connections; with: {with:?}; without: {without:?}");
+    for stalls in [&with, &without] {
+        assert!(stalls.written.load(Ordering::Relaxed) > 0);
+        assert_eq!(stalls.read.load(Ordering::Relaxed), stalls.written.load(Ordering::Relaxed));
+    }
+    assert!(renewals >= 5, "{renewals}");
+    if is_long() {
+        // Bootstrap, producer, lane, and two of the group.
+        assert!(connections <= 6, "{connections} connections");
+        for of in [|stalls: &Stalls| &stalls.longest_write, |stalls: &Stalls| &stalls.longest_question] {
+            let [with, without] = [&with, &without].map(|stalls| of(stalls).load(Ordering::Relaxed));
+            assert!(with <= without + 100, "{with} ms, and {without} ms where nothing is renewed");
+        }
+    }
+}
+
+#[test]
+fn a_fetch_that_waits_longer_than_a_session_lasts_is_answered() {
+    let kafka = asking()
+        .behind_proxies()
+        .property("connections.max.reauth.ms", 1500)
+        .start();
+    let client = connect(&kafka.bootstrap(), plain("alice", "wonder")).unwrap();
+    let topic = unique("parked");
+    let made = client.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
+    made.and_then(klamm::Results::all).unwrap();
+    kafka.wait_for_topic(&topic, 1);
+    let stream = client.reader().topics([&topic]).max_wait(Duration::from_secs(4)).open().unwrap();
+    let proxy = kafka.proxy(1);
+    wait_until("two Fetches have waited", LONG, || proxy.requests(1) >= 4);
+    kafka.fill(&topic, 1, 1, "none", 10);
+    let mut messages = stream.iter();
+    assert!(matches!(messages.next_timeout(LONG), Ok(Next::Message(_))));
+}
