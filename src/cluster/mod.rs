@@ -342,9 +342,7 @@ impl Cluster {
         // What no retry can help against, such as a port that speaks TLS, is told at once.
         let hopeless = failures.iter().all(|(_, error)| action(error) == Action::Fail);
         // Brokers share what they know of users: one that refuses us says what the others would.
-        let refused = failures.iter().map(|(_, error)| error);
-        let mut refused = refused.filter(|error| error.kind() == ErrorKind::Authentication);
-        if let Some(refused) = refused.find(|error| !error.is_retriable()) {
+        if let Some((_, refused)) = failures.iter().find(|(_, error)| error.is_refusal()) {
             return Err(refused.clone());
         }
         Err(none_reachable(kind, &failures).retriable(!hopeless))

@@ -485,12 +485,7 @@ impl Lane {
             }
         }
         shared.want_metadata(&mut state);
-        let is_final = match error.kind() {
-            // Credentials that were good before may be so again.
-            ErrorKind::Authentication => !error.is_retriable(),
-            kind => matches!(kind, ErrorKind::Unsupported | ErrorKind::Authorization),
-        };
-        if is_final {
+        if error.is_refusal() || matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Authorization) {
             drop(state);
             shared.fail_all(error);
         } else {

@@ -451,16 +451,24 @@ impl Shared {
             let mut door = self.lock_door(deadline)?;
             match door.session.turn(now) {
                 Turn::Go => return Ok(door),
-                Turn::Prepare { hold } => {
-                    match Renewals::start(self) {
-                        Ok(renewal) => door.renewal = Some(renewal),
-                        Err(error) if !door.session.put_off(now()) => return Err(error),
-                        Err(error) => log::warn!("{error}"),
-                    }
-                    if !hold {
-                        return Ok(door);
-                    }
+                _ if self.ended.is_stopped() => {
+                    drop(door);
+                    return Err(self.over());
                 }
+                Turn::Prepare { hold } => match Renewals::start(self) {
+                    Ok(renewal) => {
+                        door.renewal = Some(renewal);
+                        if !hold {
+                            return Ok(door);
+                        }
+                    }
+                    // The system has no thread for it now; it may have one before the session ends.
+                    Err(_) if door.session.put_off(now()) => return Ok(door),
+                    Err(error) => {
+                        drop(door);
+                        return Err(self.end(error));
+                    }
+                },
                 Turn::Hold => {}
             }
             let renewal = door.renewal.clone();
@@ -473,7 +481,7 @@ impl Shared {
         }
     }
 
-    /// Nobody enters any more when it is over.
+    /// Why nobody enters any more.
     fn over(&self) -> Error {
         let over = self.calls.lock().in_flight.over().cloned();
         over.unwrap_or_else(|| Error::closed("connection"))

@@ -112,16 +112,16 @@ impl Session {
 
     /// Credentials could not be had. False when there is no time to try that again before the session ends.
     pub(crate) fn put_off(&mut self, now: Instant) -> bool {
-        self.state = State::Fresh;
-        match &mut self.limits {
-            None => true,
-            Some(Limits { latest, .. }) if now >= *latest => false,
-            Some(Limits { due, latest }) => {
-                let pause = (latest.saturating_duration_since(now) / 4).max(self.pause);
-                *due = (now + pause).min(*latest);
-                true
-            }
+        let Some(Limits { due, latest }) = &mut self.limits else {
+            return true;
+        };
+        if now >= *latest {
+            return false; // and nobody is let through any more
         }
+        self.state = State::Fresh;
+        let pause = (latest.saturating_duration_since(now) / 4).max(self.pause);
+        *due = (now + pause).min(*latest);
+        true
     }
 
     /// The broker is asked from now on.

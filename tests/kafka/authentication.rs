@@ -7,7 +7,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use klamm::{
-    BoxError, Client, Delivery, ErrorKind, Event, Exchange, Mechanism, NewTopic, Next, Peer, Record, Sasl, StartAt, Step,
+    BoxError, Client, Delivery, ErrorKind, Exchange, Mechanism, NewTopic, Next, Peer, Record, Sasl, StartAt, Step,
     Topics,
 };
 
@@ -24,11 +24,13 @@ use crate::support::{Kafka, KafkaBuilder, is_long, unique, wait_until};
 const LONG: Duration = Duration::from_secs(120);
 const SASL_HANDSHAKE: i16 = 17;
 
-/// PLAIN, with a password that may change.
+/// PLAIN.
 struct Plain {
     name: &'static str,
     user: &'static str,
-    password: Arc<Mutex<&'static str>>,
+    password: &'static str,
+    /// So often it is mistaken.
+    mistakes: Arc<AtomicU64>,
 }
 
 impl Mechanism for Plain {
@@ -37,7 +39,9 @@ impl Mechanism for Plain {
     }
 
     fn begin(&self, _: &Peer<'_>) -> Result<Box<dyn Exchange>, BoxError> {
-        let password = *self.password.lock().unwrap();
+        let one_less = |left: u64| left.checked_sub(1);
+        let is_mistaken = self.mistakes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        let password = if is_mistaken { "blunder" } else { self.password };
         Ok(Box::new(Once(format!("\0{}\0{password}", self.user).into_bytes())))
     }
 }
@@ -55,14 +59,11 @@ impl Exchange for Once {
 }
 
 fn plain(user: &'static str, password: &'static str) -> Sasl {
-    changing(user, &Arc::new(Mutex::new(password)))
-}
-
-fn changing(user: &'static str, password: &Arc<Mutex<&'static str>>) -> Sasl {
     Sasl::custom(Plain {
         name: "PLAIN",
         user,
-        password: Arc::clone(password),
+        password,
+        mistakes: Arc::default(),
     })
 }
 
@@ -103,7 +104,8 @@ fn what_is_wrong_with_credentials_is_told_at_once() {
     let unknown = Sasl::custom(Plain {
         name: "SCRAM-SHA-512",
         user: "alice",
-        password: Arc::new(Mutex::new("wonder")),
+        password: "wonder",
+        mistakes: Arc::default(),
     });
     let unknown = connect(&there, unknown).unwrap_err();
     assert_eq!((unknown.kind(), unknown.code()), (ErrorKind::Authentication, Some(33)));
@@ -135,8 +137,14 @@ fn what_is_wrong_with_credentials_is_told_at_once() {
 #[test]
 fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
     let kafka = asking().behind_proxies().start();
-    let password = Arc::new(Mutex::new("wonder"));
-    let client = connect(&kafka.bootstrap(), changing("alice", &password)).unwrap();
+    let mistakes = Arc::new(AtomicU64::new(0));
+    let alice = Sasl::custom(Plain {
+        name: "PLAIN",
+        user: "alice",
+        password: "wonder",
+        mistakes: Arc::clone(&mistakes),
+    });
+    let client = connect(&kafka.bootstrap(), alice).unwrap();
     let topic = unique("rotated");
     let made = client.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
     made.and_then(klamm::Results::all).unwrap();
@@ -144,7 +152,6 @@ fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
     let producer = client.producer().build().unwrap();
     producer.send_sync(Record::to(&topic).value("one"), LONG).unwrap();
     let stream = client.reader().topics([&topic]).start_at(StartAt::Earliest).open().unwrap();
-    let events = stream.events();
     let mut messages = stream.iter();
     let mut next = |expected: &str| match messages.next_timeout(LONG).unwrap() {
         Next::Message(message) => assert_eq!(message.value(), Some(expected.as_bytes())),
@@ -152,18 +159,14 @@ fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
     };
     next("one");
 
-    *password.lock().unwrap() = "blunder";
+    // The third refusal in a row would be the end.
+    mistakes.store(2, Ordering::SeqCst);
     kafka.proxy(1).cut();
-    let refused = events.into_iter().find_map(|event| match event {
-        Event::Disconnected { error, .. } if error.kind() == ErrorKind::Authentication => Some(error),
-        _ => None,
-    });
-    assert!(refused.unwrap().is_retriable());
-    *password.lock().unwrap() = "wonder";
     producer.send_sync(Record::to(&topic).value("two"), LONG).unwrap();
     next("two");
+    wait_until("both mistakes are made", LONG, || mistakes.load(Ordering::SeqCst) == 0);
 
-    *password.lock().unwrap() = "blunder";
+    mistakes.store(u64::MAX, Ordering::SeqCst);
     let before = kafka.proxy(1).accepted();
     kafka.proxy(1).cut();
     let error = messages.next_timeout(LONG).unwrap_err();
@@ -171,7 +174,7 @@ fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
     assert!(matches!(messages.next_timeout(LONG), Ok(Next::Ended)));
     let error = producer.send_sync(Record::to(&topic).value("never"), LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
-    // Each second one by one of those that look for a connection: stream, producer, metadata.
+    // One in each second, of whoever looks for a connection then.
     let tries = kafka.proxy(1).accepted() - before;
     assert!(tries < 40, "{tries} connections were tried");
 }
@@ -193,7 +196,7 @@ fn load(client: &Client, topic: &str, until: &AtomicBool) -> Stalls {
     };
     let written = AtomicBool::new(false);
     thread::scope(|scope| {
-        let producing = scope.spawn(|| {
+        scope.spawn(|| {
             let producer = client.producer().build().unwrap();
             let mut number = 0_u64;
             while !until.load(Ordering::Relaxed) {
@@ -224,15 +227,17 @@ fn load(client: &Client, topic: &str, until: &AtomicBool) -> Stalls {
                 .join()
                 .unwrap();
             let mut messages = stream.iter();
-            let mut next = 0;
+            let (mut next, mut in_vain) = (0, 0);
             while !written.load(Ordering::Acquire) || next < stalls.written.load(Ordering::Relaxed) {
-                assert!(!producing.is_finished() || written.load(Ordering::Acquire), "no more is written");
                 match messages.next_timeout(Duration::from_millis(500)).unwrap() {
                     Next::Message(message) => {
                         assert_eq!(message.value(), Some(next.to_string().as_bytes()));
-                        next += 1;
+                        (next, in_vain) = (next + 1, 0);
                     }
-                    Next::TimedOut => {}
+                    Next::TimedOut => {
+                        in_vain += 1;
+                        assert!(in_vain < 240, "nothing more comes after {next}");
+                    }
                     other => panic!("{other:?}"),
                 }
             }
@@ -298,8 +303,8 @@ fn no_request_is_lost_or_held_up_while_sessions_are_renewed() {
     if is_long() {
         // Bootstrap, producer, lane, and two of the group.
         assert!(connections <= 6, "{connections} connections");
-        for of in [|stalls: &Stalls| &stalls.longest_write, |stalls: &Stalls| &stalls.longest_question] {
-            let [with, without] = [&with, &without].map(|stalls| of(stalls).load(Ordering::Relaxed));
+        let longest = |stalls: &Stalls| [&stalls.longest_write, &stalls.longest_question].map(|of| of.load(Ordering::Relaxed));
+        for (with, without) in longest(&with).into_iter().zip(longest(&without)) {
             assert!(with <= without + 100, "{with} ms, and {without} ms where nothing is renewed");
         }
     }

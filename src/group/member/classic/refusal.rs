@@ -96,8 +96,7 @@ fn advice(code: i16, config: &MemberConfig) -> Option<String> {
 /// Whether this ends the membership, although it is not an answer of the group.
 pub(super) fn is_final(error: &Error) -> bool {
     if error.kind() == ErrorKind::Authentication {
-        // Credentials that were good before may be so again.
-        return !error.is_retriable();
+        return error.is_refusal();
     }
     match error.code() {
         Some(code) => Refusal::of(code) == Refusal::Final,
