@@ -649,7 +649,9 @@ impl Carrier for Renewed<'_> {
         written.map_err(|unfinished| unfinished.error.in_api(name))?;
         let timed = self.reader.get_mut();
         timed.until = Some(self.deadline.at());
-        let set = timed.reader.set_read_timeout(Some(self.deadline.remaining().max(LEAST)));
+        let set = timed
+            .reader
+            .set_read_timeout(Some(self.deadline.remaining().max(LEAST)));
         set.map_err(|error| Error::io("setting a time limit on the connection", error))?;
         let answer = frame::read(self.reader, self.limit);
         self.reader.get_mut().until = None;

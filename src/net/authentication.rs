@@ -102,7 +102,11 @@ fn refusal(code: i16, message: Option<&str>) -> Error {
 
 /// No more than a line of what a broker has sent.
 fn readable(text: &str) -> String {
-    text.trim().chars().filter(|char| !char.is_control()).take(300).collect()
+    text.trim()
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(300)
+        .collect()
 }
 
 fn lifetime(ms: i64) -> Option<Duration> {

@@ -101,9 +101,7 @@ impl Prover {
             Waited::Got(Err(error)) => Err(self.failed(&error.to_string())),
             Waited::Gone => Err(self.failed("it panicked; see the log")),
             Waited::TimedOut => Err(deadline.error(&format!("credentials for {}", self.mechanism))),
-            Waited::Stopped => Err(deadline
-                .stopped()
-                .map_or_else(|| Error::closed("client"), Stop::error)),
+            Waited::Stopped => Err(deadline.stopped().map_or_else(|| Error::closed("client"), Stop::error)),
         }
     }
 

@@ -149,18 +149,24 @@ impl Session {
 }
 
 impl Limits {
-    /// Due when 80 to 90 per cent of it are over, and at the latest when 95 are.
+    /// Due when 80 to 90 per cent of it are over, but with some seconds left; and at the latest when 95 per cent are over.
     fn of(granted: Granted, random: u64) -> Option<Self> {
         let Granted { lifetime, since } = granted;
         let lifetime = lifetime.filter(|lifetime| *lifetime <= LONGEST)?;
         since.checked_add(lifetime)?;
-        let thousandths = 800 + u32::try_from(random % 101).unwrap_or(0);
+        let spread = u32::try_from(random % 101).unwrap_or(0);
+        let share = |thousandths: u32| lifetime / 1000 * thousandths;
+        let with_room = share(800 + spread).min(lifetime.saturating_sub(ROOM));
         Some(Self {
-            due: since + lifetime / 1000 * thousandths,
-            latest: since + lifetime / 1000 * 950,
+            due: since + with_room.max(share(500 + spread)),
+            latest: since + share(950),
         })
     }
 }
+
+/// So long a request may wait until a broker takes it up, which has to be before the session's end. Of a short session it is
+/// less: half of it at most.
+const ROOM: Duration = Duration::from_secs(5);
 
 /// A session longer than a year is one that does not end.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -196,16 +202,33 @@ mod tests {
     fn a_session_is_renewed_between_80_and_95_per_cent_of_its_time() {
         let start = Instant::now();
         for random in 0..300 {
-            let at = |ms| move || start + ms * MS;
-            let new = || Session::new(granted(1000 * MS, start), random, PAUSE);
+            let at = |seconds: u32| move || start + seconds * 1000 * MS;
+            let new = || Session::new(granted(1_000_000 * MS, start), random, PAUSE);
             assert_eq!(new().turn(at(799)), Turn::Go);
             let mut session = new();
             assert_eq!(session.turn(at(900)), Turn::Prepare { hold: false });
             assert_eq!(session.turn(at(899)), Turn::Go);
             assert_eq!(session.turn(at(950)), Turn::Hold);
             assert_eq!(new().turn(at(950)), Turn::Prepare { hold: true });
-            session.prepared(start + 901 * MS);
+            session.prepared(start + 901_000 * MS);
             assert_eq!(session.turn(at(901)), Turn::Hold);
+        }
+    }
+
+    #[test]
+    fn a_short_session_is_renewed_in_the_middle_so_that_requests_may_take_their_time() {
+        let start = Instant::now();
+        for (lifetime, not_before, due) in [
+            (3, 1500, 1800),
+            (9, 4500, 5400),
+            (20, 10_000, 15_000),
+            (50, 40_000, 45_000),
+        ] {
+            for random in 0..101 {
+                let mut session = Session::new(granted(lifetime * 1000 * MS, start), random, PAUSE);
+                assert_eq!(session.turn(|| start + (not_before - 1) * MS), Turn::Go);
+                assert_eq!(session.turn(|| start + due * MS), Turn::Prepare { hold: false });
+            }
         }
     }
 

@@ -99,7 +99,11 @@ mod tests {
     fn credentials_that_were_never_taken_are_wrong_at_once() {
         let (standing, now) = (Standing::default(), Instant::now());
         assert!(!standing.refused(&address(1), refusal(), now).is_retriable());
-        assert!(!standing.unprepared(Error::new(ErrorKind::Authentication, "no")).is_retriable());
+        assert!(
+            !standing
+                .unprepared(Error::new(ErrorKind::Authentication, "no"))
+                .is_retriable()
+        );
     }
 
     #[test]
