@@ -486,6 +486,8 @@ impl ClientBuilder {
                 return Err(Error::config(message));
             }
         }
+        #[cfg(feature = "tls")]
+        config.tls.as_ref().map_or(Ok(()), crate::Tls::check)?;
         let rack = config.rack.as_deref().unwrap_or_default();
         for (name, text) in [("client_id", &*config.client_id), ("rack", rack)] {
             if text.len() > LONGEST_STRING {

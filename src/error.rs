@@ -165,7 +165,12 @@ impl Error {
         Self::new(ErrorKind::Closed, format!("the {what} was closed"))
     }
 
+    /// An error of this kind that came through the standard library's is what it was.
     pub(crate) fn io(doing: &str, source: io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            Ok(error) => return error,
+            Err(source) => source,
+        };
         Self::new(ErrorKind::Io, format!("{doing} failed")).caused_by(source)
     }
 

@@ -49,28 +49,27 @@ pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -
     let peer: Arc<str> = address.to_string().into();
     let deadline = deadline.at_most(config.connect_timeout, "connect_timeout");
     let open = || {
-        let identity = Identity::of(config, address);
-        if identity.is_some() {
-            config.standing.may_try(address, now())?;
-        }
-        introduce(address, identity, config, &deadline, &peer)
+        config.standing.may_try(address, now())?;
+        let opened = introduce(address, config, &deadline, &peer)?;
+        config.standing.accepted(address);
+        Ok(opened)
     };
     open().map_err(|error: Error| error.at_broker(&peer))
 }
 
-fn introduce(
-    address: &Address,
-    identity: Option<Identity>,
-    config: &NetConfig,
-    deadline: &Deadline,
-    peer: &Arc<str>,
-) -> Result<Opened> {
+fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &Arc<str>) -> Result<Opened> {
     let (reader, writer, hangup) = transport::connect(address, &config.socket, deadline)?;
     let hang_up = || {
         let hangup = hangup.clone();
         move || hangup.shutdown()
     };
     let _waking: Vec<_> = deadline.stops().iter().map(|stop| stop.on_stop(hang_up())).collect();
+    #[cfg(feature = "tls")]
+    let (reader, writer, hangup) = match &config.tls {
+        Some(tls) => transport::secure((reader, writer, hangup), tls, &address.host, deadline)
+            .map_err(|error| refused(error, address, config))?,
+        None => (reader, writer, hangup),
+    };
     let mut talk = Talk {
         reader,
         writer,
@@ -78,7 +77,9 @@ fn introduce(
         deadline,
         next_id: 0,
     };
-    let versions = ask_versions(&mut talk)?;
+    // A broker that does not want a client's certificate says so only now.
+    let versions = ask_versions(&mut talk).map_err(|error| refused(error, address, config))?;
+    let identity = Identity::of(config, address);
     let session = match &identity {
         Some(identity) => prove(identity, address, &mut talk, &versions)?,
         None => Session::endless(),
@@ -101,22 +102,22 @@ fn introduce(
 /// Credentials first: a broker that is kept waiting for them may lose its patience.
 fn prove(identity: &Identity, address: &Address, talk: &mut Talk<'_>, versions: &Versions) -> Result<Session> {
     let (config, deadline) = (talk.config, talk.deadline);
-    let standing = &config.standing;
     let proof = Prover::start(identity)
         .and_then(|prover| prover.first(deadline))
-        .map_err(|error| standing.unprepared(error))?;
-    match authenticate(proof, talk, versions, &|| deadline.clone()) {
-        Ok(granted) => {
-            standing.accepted(address);
-            Ok(Session::new(granted, random(), config.renewal_pause))
-        }
-        Err(error) if error.kind() == ErrorKind::Authentication => {
-            // With the address, which the next one who asks too soon is told as well.
-            let error = error.at_broker(&address.to_string());
-            Err(standing.refused(address, error, now()))
-        }
-        Err(error) => Err(error),
+        .map_err(|error| config.standing.unprepared(error))?;
+    let granted = authenticate(proof, talk, versions, &|| deadline.clone());
+    let granted = granted.map_err(|error| refused(error, address, config))?;
+    Ok(Session::new(granted, random(), config.renewal_pause))
+}
+
+/// One side does not believe the other, for now or for good.
+fn refused(error: Error, address: &Address, config: &NetConfig) -> Error {
+    if error.kind() != ErrorKind::Authentication {
+        return error;
     }
+    // With the address, which the next one who asks too soon is told as well.
+    let error = error.at_broker(&address.to_string());
+    config.standing.refused(address, error, now())
 }
 
 /// Spreads what many connections would do at the same time.
@@ -192,14 +193,20 @@ impl Talk<'_> {
 
     fn exchange(&mut self, bytes: &[u8], id: i32, name: &str) -> Result<Bytes> {
         let written = self.writer.write_frame(&mut [IoSlice::new(bytes)], self.deadline);
-        written.map_err(|unfinished| unfinished.error)?;
         let mut reader = Timed {
             reader: &mut self.reader,
             deadline: self.deadline,
         };
+        if let Err(unfinished) = written {
+            let error = unfinished.error;
+            // Who refuses a client's certificate says so and hangs up, perhaps before anything is asked.
+            let told = (error.kind() == ErrorKind::Io).then(|| frame::read(&mut reader, self.config.frame_limit).err());
+            let told = told.flatten().filter(|told| told.kind() == ErrorKind::Authentication);
+            return Err(told.unwrap_or(error));
+        }
         let Some(answer) = frame::read(&mut reader, self.config.frame_limit)? else {
             let hint = match name {
-                "ApiVersions" => "; does the port expect TLS?",
+                "ApiVersions" if !self.config.is_encrypted() => "; does the port expect TLS?",
                 _ => "",
             };
             return Err(Error::new(

@@ -47,6 +47,16 @@ pub(crate) struct NetConfig {
     pub(crate) renewal_pause: Duration,
 }
 
+impl NetConfig {
+    /// Whether connections are.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+}
+
 impl Default for NetConfig {
     fn default() -> Self {
         Self {

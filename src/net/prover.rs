@@ -26,14 +26,10 @@ pub(crate) struct Identity {
 impl Identity {
     /// None without credentials.
     pub(crate) fn of(config: &NetConfig, address: &Address) -> Option<Self> {
-        #[cfg(feature = "tls")]
-        let is_encrypted = config.tls.is_some();
-        #[cfg(not(feature = "tls"))]
-        let is_encrypted = false;
         Some(Self {
             sasl: config.sasl.clone()?,
             address: address.clone(),
-            is_encrypted,
+            is_encrypted: config.is_encrypted(),
         })
     }
 }

@@ -271,3 +271,157 @@ pub(super) fn held(waited: Waited<()>, deadline: &Deadline) -> Result<()> {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use bytes::BytesMut;
+    use kafka_protocol::{
+        messages::{SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse},
+        protocol::{Decodable, Encodable},
+    };
+
+    use super::*;
+    use crate::net::{
+        Address,
+        sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Step},
+        scripted::everything,
+        tests::wait_until,
+    };
+
+    /// Has credentials but for the calls whose numbers are told.
+    struct Moody {
+        fails: &'static [usize],
+        calls: Arc<AtomicUsize>,
+    }
+
+    impl Mechanism for Moody {
+        fn name(&self) -> &str {
+            "MOODY"
+        }
+
+        fn begin(&self, _: &Peer<'_>) -> Result<Box<dyn Exchange>, BoxError> {
+            match self.fails.contains(&self.calls.fetch_add(1, Ordering::SeqCst)) {
+                true => Err("not now".into()),
+                false => Ok(Box::new(Once)),
+            }
+        }
+    }
+
+    struct Once;
+
+    impl Exchange for Once {
+        fn first(&mut self) -> Result<Vec<u8>, BoxError> {
+            Ok(vec![1])
+        }
+
+        fn next(&mut self, _: &[u8]) -> Result<Step, BoxError> {
+            Ok(Step::Done)
+        }
+    }
+
+    /// A broker that believes everybody for ten minutes, or nobody.
+    #[derive(Default)]
+    struct Believing {
+        refuses: bool,
+        asked: Vec<i16>,
+    }
+
+    impl Carrier for Believing {
+        fn carry<R: Request>(&mut self, _: &R, version: i16) -> Result<R::Response> {
+            self.asked.push(R::KEY);
+            let mut bytes = BytesMut::new();
+            match R::KEY {
+                SaslHandshakeRequest::KEY => SaslHandshakeResponse::default().encode(&mut bytes, version),
+                _ => SaslAuthenticateResponse::default()
+                    .with_session_lifetime_ms(600_000)
+                    .with_error_code(if self.refuses { 58 } else { 0 })
+                    .encode(&mut bytes, version),
+            }
+            .unwrap();
+            Ok(R::Response::decode(&mut bytes, version).unwrap())
+        }
+    }
+
+    fn session(fails: &'static [usize]) -> (OwnSession, Arc<AtomicUsize>) {
+        let calls = Arc::default();
+        let config = NetConfig {
+            sasl: Some(Sasl::custom(Moody {
+                fails,
+                calls: Arc::clone(&calls),
+            })),
+            ..NetConfig::default()
+        };
+        let granted = Granted {
+            lifetime: Some(Duration::from_secs(600)),
+            since: now(),
+        };
+        let session = Session::new(granted, 50, Duration::ZERO);
+        let identity = Identity::of(&config, &Address::new("broker", 9092));
+        (OwnSession::new(session, identity), calls)
+    }
+
+    const DUE: Duration = Duration::from_secs(550);
+    const OVER: Duration = Duration::from_secs(590);
+
+    fn long() -> Deadline {
+        Deadline::after(Duration::from_secs(60), "the test's limit")
+    }
+
+    fn renew(own: &mut OwnSession, proof: Proof, broker: &mut Believing) -> Result<Granted> {
+        own.renew(proof, broker, &Versions::new(&everything()), &long())
+    }
+
+    #[test]
+    fn credentials_are_prepared_beside_requests_and_proven_between_two_of_them() {
+        let (mut own, calls) = session(&[]);
+        assert!(own.due(&long()).unwrap().is_none());
+        assert_eq!(calls.load(Ordering::SeqCst), 0);
+        own.session.age(DUE);
+        assert!(own.due(&long()).unwrap().is_none());
+        let mut proof = None;
+        wait_until(|| calls.load(Ordering::SeqCst) == 1);
+        while proof.is_none() {
+            proof = own.due(&long()).unwrap();
+        }
+        let mut broker = Believing::default();
+        renew(&mut own, proof.unwrap(), &mut broker).unwrap();
+        assert_eq!(broker.asked, [SaslHandshakeRequest::KEY, SaslAuthenticateRequest::KEY]);
+        assert!(own.due(&long()).unwrap().is_none());
+        // At its end there is no time to go on meanwhile.
+        own.session.age(OVER);
+        let proof = own.due(&long()).unwrap().unwrap();
+        renew(&mut own, proof, &mut broker).unwrap();
+        assert_eq!((broker.asked.len(), calls.load(Ordering::SeqCst)), (4, 2));
+    }
+
+    #[test]
+    fn credentials_that_cannot_be_had_are_a_lost_connection_only_at_the_session_s_end() {
+        let (mut own, calls) = session(&[0, 1]);
+        own.session.age(DUE);
+        assert!(own.due(&long()).unwrap().is_none());
+        wait_until(|| calls.load(Ordering::SeqCst) == 1);
+        while own.session.is_preparing() {
+            assert!(own.due(&long()).unwrap().is_none());
+        }
+        own.session.age(OVER);
+        let error = own.due(&long()).unwrap_err();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Io, true));
+        assert!(error.to_string().contains("MOODY failed: not now"), "{error}");
+    }
+
+    #[test]
+    fn a_renewal_that_is_refused_is_a_lost_connection() {
+        let (mut own, _) = session(&[]);
+        own.session.age(OVER);
+        let proof = own.due(&long()).unwrap().unwrap();
+        let mut broker = Believing {
+            refuses: true,
+            ..Believing::default()
+        };
+        let error = renew(&mut own, proof, &mut broker).unwrap_err();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Io, true));
+        assert!(error.to_string().contains("code 58"), "{error}");
+    }
+}
