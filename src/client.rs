@@ -414,6 +414,11 @@ impl ClientBuilder {
 
     /// Says who this program is, on every connection. Kafka's `security.protocol` (`SASL_PLAINTEXT`, or `SASL_SSL` with
     /// `tls`) and `sasl.*`.
+    ///
+    /// Where the broker's sessions end (`connections.max.reauth.ms`, or with a token), they are renewed before that, on
+    /// connections that are in use and beside the requests on them: credentials are asked for when 80 to 90 per cent of the
+    /// session are over, and only while broker and client exchange them others wait. Credentials that are refused end what
+    /// needs them, at once if they were never accepted; see [`Authentication`](crate::ErrorKind::Authentication).
     pub fn sasl(mut self, sasl: crate::Sasl) -> Self {
         self.config.sasl = Some(sasl);
         self
@@ -481,6 +486,8 @@ impl ClientBuilder {
                 return Err(Error::config(message));
             }
         }
+        #[cfg(feature = "tls")]
+        config.tls.as_ref().map_or(Ok(()), crate::Tls::check)?;
         let rack = config.rack.as_deref().unwrap_or_default();
         for (name, text) in [("client_id", &*config.client_id), ("rack", rack)] {
             if text.len() > LONGEST_STRING {

@@ -23,7 +23,9 @@ pub enum ErrorKind {
     Io,
     /// A deadline passed; the message names what was waited for.
     TimedOut,
-    /// The broker does not accept these credentials.
+    /// The broker does not accept these credentials, or there are none to be had. Of a client that was believed before it is
+    /// retriable at first: passwords change, and not all brokers know at once. When one has refused three times, a second
+    /// apart, it is not retriable any more, and ends what needs that broker: a stream, a group's membership, a record.
     Authentication,
     /// The broker knows who this is, and does not allow it.
     Authorization,
@@ -163,7 +165,12 @@ impl Error {
         Self::new(ErrorKind::Closed, format!("the {what} was closed"))
     }
 
+    /// An error of this kind that came through the standard library's is what it was.
     pub(crate) fn io(doing: &str, source: io::Error) -> Self {
+        let source = match source.downcast::<Self>() {
+            Ok(error) => return error,
+            Err(source) => source,
+        };
         Self::new(ErrorKind::Io, format!("{doing} failed")).caused_by(source)
     }
 
@@ -201,6 +208,11 @@ impl Error {
             inner.code = Some(code);
             inner.retriable = retriable;
         })
+    }
+
+    /// The broker does not believe who we are, and will not: credentials that it took before it may take again.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.kind() == ErrorKind::Authentication && !self.is_retriable()
     }
 
     pub(crate) fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

@@ -225,6 +225,24 @@
 //! **Partitions**: keys decide, as with the Java client; without a key, one partition gets some 64 KiB, and then another one
 //! that has less to do. See [`Partitioner`], or name one: [`Record::partition`].
 //!
+//! ## Logging in
+//!
+//! [`Sasl`] says to brokers who a program is: by a password, by SCRAM, which does not tell it, or by a token. Credentials come
+//! with the program, from a file, or from a callback, which is asked whenever a connection is made:
+//!
+//! ```no_run
+//! # #[cfg(feature = "scram")]
+//! # fn main() -> klamm::Result<()> {
+//! use klamm::{Client, Credentials, Sasl};
+//! let sasl = Sasl::scram_sha_512_with(|_| Ok(Credentials::from_file("/run/secrets/kafka")?));
+//! let client = Client::builder().bootstrap("kafka-1:9093").sasl(sasl).connect()?;
+//! # drop(client);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "scram"))]
+//! # fn main() {}
+//! ```
+//!
 //! # Threads
 //!
 //! | Thread | How many | Ends |
@@ -286,6 +304,8 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
+//! | `scram` | on | `Sasl::scram_sha_256` and `Sasl::scram_sha_512`, by ring |
+//! | `oidc` | off | `Sasl::oauthbearer_oidc`: tokens fetched over HTTP, by ureq |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
@@ -317,9 +337,11 @@ pub use consumer::{
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Assignor, GroupBuilder, GroupProtocol};
 pub use metadata::{Broker, ClusterMetadata, PartitionMetadata, TopicMetadata};
-pub use net::sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Secret, Step};
+#[cfg(feature = "oidc")]
+pub use net::sasl::Oidc;
+pub use net::sasl::{BoxError, Credentials, Exchange, Mechanism, Peer, Sasl, Secret, Step, Token};
 #[cfg(feature = "tls")]
-pub use net::tls::Tls;
+pub use net::tls::{Tls, TlsVersion};
 pub use offset::{Isolation, OutOfRange, StartAt, TopicPartition};
 pub use producer::{
     Acks, BatchReport, Choice, CustomPartitioner, Delivery, PartitionProducer, Partitioner, Producer, ProducerBuilder,

@@ -159,6 +159,7 @@ impl Cluster {
             #[cfg(feature = "tls")]
             tls: config.tls.clone(),
             sasl: config.sasl.clone(),
+            ..NetConfig::default()
         };
         let seed = RandomState::new().build_hasher().finish();
         let max_idle = config.connections_max_idle;
@@ -340,6 +341,10 @@ impl Cluster {
         failures.sort_by_key(|(address, _)| place(address));
         // What no retry can help against, such as a port that speaks TLS, is told at once.
         let hopeless = failures.iter().all(|(_, error)| action(error) == Action::Fail);
+        // Brokers share what they know of users: one that refuses us says what the others would.
+        if let Some((_, refused)) = failures.iter().find(|(_, error)| error.is_refusal()) {
+            return Err(refused.clone());
+        }
         Err(none_reachable(kind, &failures).retriable(!hopeless))
     }
 

@@ -21,6 +21,10 @@ pub(crate) enum Action {
 
 /// What helps against this error.
 pub(crate) fn action(error: &Error) -> Action {
+    if error.kind() == ErrorKind::Authentication && error.is_retriable() {
+        // Credentials that were good a moment ago; `net/standing` says when that is over.
+        return Action::Reconnect;
+    }
     if let Some(code) = error.code() {
         return ResponseError::try_from_code(code).map_or(Action::Fail, on_code);
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::{messages::FetchRequest, protocol::Request};
 use parking_lot::Condvar;
 
 use super::{
@@ -26,13 +26,18 @@ use crate::{
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
     net::{
+        authentication::Carrier,
+        connection::UNKNOWN_TO_IT,
         handshake::{self, Opened},
+        reauthentication::{self, OwnSession},
         transport::{Hangup, Reader, Writer, is_timeout},
     },
     thread::Worker,
     wire::{
+        api,
         batch::{Decoder, RawBatch, Walk},
         fetch, frame, request,
+        versions::Versions,
     },
 };
 
@@ -113,7 +118,11 @@ struct Lane {
 struct Link {
     reader: BufReader<Timed>,
     writer: Writer,
+    versions: Arc<Versions>,
     version: i16,
+    session: OwnSession,
+    /// The broker asks who we are, and we say it.
+    is_known: bool,
     correlation_id: i32,
     /// Whether anything was ever answered on it.
     proven: bool,
@@ -274,11 +283,22 @@ impl Lane {
             shared,
             session,
             link: Some(link),
+            broker,
             ..
         } = self
         else {
             return Err(Error::closed("connection"));
         };
+        if let Err(error) = link.stay_known(shared) {
+            let error = error.at_broker(&link.peer);
+            if error.kind() != ErrorKind::Closed {
+                shared.tell(Event::Disconnected {
+                    broker: *broker,
+                    error: error.clone(),
+                });
+            }
+            return Err(error);
+        }
         if link.version >= TOPIC_IDS && plan.wants.iter().any(|want| want.topic_id.is_nil()) {
             // In the middle of an upgrade, metadata may come from a broker that knows no topic IDs yet.
             link.version = TOPIC_IDS - 1;
@@ -322,7 +342,8 @@ impl Lane {
             hangup,
             versions,
             peer,
-            ..
+            session,
+            identity,
         } = handshake::open(&address, config, &deadline)?;
         let version = versions.pick::<FetchRequest>()?;
         {
@@ -338,7 +359,10 @@ impl Lane {
         Ok(Link {
             reader,
             writer,
+            versions,
             version,
+            is_known: identity.is_some(),
+            session: OwnSession::new(session, identity),
             correlation_id: 0,
             proven: false,
             answering: false,
@@ -461,10 +485,7 @@ impl Lane {
             }
         }
         shared.want_metadata(&mut state);
-        if matches!(
-            error.kind(),
-            ErrorKind::Authentication | ErrorKind::Unsupported | ErrorKind::Authorization
-        ) {
+        if error.is_refusal() || matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Authorization) {
             drop(state);
             shared.fail_all(error);
         } else {
@@ -493,6 +514,27 @@ impl Read for Timed {
 }
 
 impl Link {
+    /// Says anew who we are, if that is due. Nothing is on its way now, and a Fetch that waits in the broker is answered
+    /// though the session ends meanwhile.
+    fn stay_known(&mut self, shared: &Shared) -> Result<()> {
+        let net = shared.cluster.net_config();
+        let deadline = Deadline::after(net.connect_timeout, "connect_timeout").with_stop(&shared.stop);
+        let Some(proof) = self.session.due(&deadline)? else {
+            return Ok(());
+        };
+        let mut link = Renewed {
+            reader: &mut self.reader,
+            writer: &mut self.writer,
+            correlation_id: &mut self.correlation_id,
+            client_id: &net.client_id,
+            limit: net.frame_limit,
+            deadline: &deadline,
+        };
+        let granted = self.session.renew(proof, &mut link, &self.versions, &deadline)?;
+        reauthentication::tell(&self.peer, granted);
+        Ok(())
+    }
+
     fn write(&mut self, asked: &FetchRequest, client_id: &str) -> Result<()> {
         self.correlation_id = self.correlation_id.wrapping_add(1);
         let mut bytes = BytesMut::with_capacity(256);
@@ -514,7 +556,13 @@ impl Link {
         self.reader
             .read_exact(&mut prefix)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => Error::new(ErrorKind::Io, "the broker closed the connection"),
+                io::ErrorKind::UnexpectedEof => {
+                    let hint = match self.is_known || self.proven {
+                        true => "",
+                        false => UNKNOWN_TO_IT,
+                    };
+                    Error::new(ErrorKind::Io, format!("the broker closed the connection{hint}"))
+                }
                 _ if is_timeout(&error) => {
                     let limit = plan.max_wait + GRACE;
                     Error::new(
@@ -579,6 +627,49 @@ impl Link {
         set.map_err(|error| Error::io("setting a time limit on the connection", error))
     }
 }
+
+/// A link whose session is being renewed.
+struct Renewed<'a> {
+    reader: &'a mut BufReader<Timed>,
+    writer: &'a mut Writer,
+    correlation_id: &'a mut i32,
+    client_id: &'a str,
+    limit: usize,
+    deadline: &'a Deadline,
+}
+
+impl Carrier for Renewed<'_> {
+    fn carry<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+        let name = api::name(R::KEY);
+        let id = self.correlation_id.wrapping_add(1);
+        *self.correlation_id = id;
+        let mut bytes = BytesMut::new();
+        request::encode(request, version, id, self.client_id, &mut bytes)?;
+        let written = self.writer.write_frame(&mut [IoSlice::new(&bytes)], self.deadline);
+        written.map_err(|unfinished| unfinished.error.in_api(name))?;
+        let timed = self.reader.get_mut();
+        timed.until = Some(self.deadline.at());
+        let set = timed
+            .reader
+            .set_read_timeout(Some(self.deadline.remaining().max(LEAST)));
+        set.map_err(|error| Error::io("setting a time limit on the connection", error))?;
+        let answer = frame::read(self.reader, self.limit);
+        self.reader.get_mut().until = None;
+        let Some(answer) = answer.map_err(|error| error.in_api(name))? else {
+            let message = format!("the broker closed the connection instead of answering {name}");
+            return Err(Error::new(ErrorKind::Io, message));
+        };
+        match request::correlation_id(&answer)? {
+            answered if answered == id => request::decode::<R>(version, answer),
+            answered => Err(Error::protocol(format!(
+                "an answer to request {answered} came where request {id} was asked"
+            ))),
+        }
+    }
+}
+
+/// A socket takes no limit of zero.
+const LEAST: Duration = Duration::from_millis(1);
 
 /// The answer may say who leads instead, and where that broker is (KIP-951): all who ask the cluster learn of it.
 fn take_hints(endpoints: &[fetch::Endpoint], landed: &[Landed], plan: &Plan, shared: &Shared) {

@@ -178,6 +178,11 @@ impl Fetcher {
         }
         match outcome {
             Ok(prepared) => self.prepared(&mut state, prepared),
+            // No partition's fault, and no seek helps.
+            Err(error) if error.is_refusal() => {
+                drop(state);
+                shared.fail_all(error);
+            }
             Err(error) if error.kind() == ErrorKind::Closed => {}
             Err(error) if retry::action(&error) == Action::Fail && error.kind() != ErrorKind::TimedOut => {
                 shared.fail(&mut state, self.slot, error);

@@ -278,6 +278,11 @@ impl Keeper {
                 }
             }
             Err(error) if error.kind() == ErrorKind::Closed => {}
+            Err(error) if error.is_refusal() => {
+                drop(state);
+                self.wanted_at = now + shared.backoff(self.tries.max(1));
+                return shared.fail_all(error);
+            }
             Err(error) => {
                 state.metadata_wanted = true;
                 let since = state.trouble.as_ref().map_or(now, |trouble| trouble.since);

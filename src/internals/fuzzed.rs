@@ -7,6 +7,7 @@ mod codec;
 mod member;
 mod payloads;
 mod response;
+mod sasl;
 
 use std::io::Read;
 
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All that there are.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     target("frame", frame, (4 * STEP, 8)),
     target("response", response::run, (256 << 10, 1024)),
     target("batch", batch::run, (2 << 20, 64)),
@@ -36,6 +37,7 @@ pub const TARGETS: [Target; 9] = [
     target("lz4", codec::lz4, (4 << 20, 16)),
     target("zstd", codec::zstd, (4 << 20, 16)),
     target("payloads", payloads::run, (64 << 10, 256)),
+    target("sasl", sasl::run, (64 << 10, 64)),
     target("member", member::run, (1 << 20, 4096)),
 ];
 

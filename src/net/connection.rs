@@ -9,7 +9,7 @@ use std::{
     marker::PhantomData,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,14 +20,17 @@ use kafka_protocol::protocol::Request;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
-    deadline::{Deadline, Waited},
+    deadline::{Deadline, FOR_EVER, Waited},
     error::{Error, ErrorKind, Result},
     net::{
         Address, NetConfig,
         handshake::{self, Opened},
         in_flight::InFlight,
-        transport::{Hangup, Reader, Unfinished, Writer},
+        reauthentication::{self, Door, Renewals},
+        session::Turn,
+        transport::{Hangup, Reader, Unfinished},
     },
+    stop::Stop,
     thread::Worker,
     wire::{
         api,
@@ -114,14 +117,20 @@ pub(crate) struct Connection {
     reader: Mutex<Option<Worker>>,
 }
 
-struct Shared {
-    peer: Arc<str>,
-    versions: Arc<Versions>,
+pub(super) struct Shared {
+    pub(super) peer: Arc<str>,
+    pub(super) versions: Arc<Versions>,
     client_id: String,
     request_timeout: Duration,
     hangup: Hangup,
-    /// Held from a frame's first to its last byte, by callers alone. Never held together with `calls`.
-    writer: Mutex<Writer>,
+    /// Held from a frame's first to its last byte, never by the thread that reads. Never held together with `calls`.
+    pub(super) door: Mutex<Door>,
+    /// None where the broker does not ask who we are.
+    pub(super) renewals: Option<Renewals>,
+    /// Raised when it has ended.
+    pub(super) ended: Stop,
+    /// Whether anything was ever answered.
+    is_proven: AtomicBool,
     /// Held for a few lines, never across I/O.
     calls: Mutex<Calls>,
 }
@@ -158,6 +167,8 @@ impl Connection {
             hangup,
             versions,
             peer,
+            session,
+            identity,
         } = opened;
         let shared = Arc::new(Shared {
             peer,
@@ -165,7 +176,14 @@ impl Connection {
             client_id: config.client_id.clone(),
             request_timeout: config.request_timeout,
             hangup,
-            writer: Mutex::new(writer),
+            door: Mutex::new(Door {
+                writer,
+                session,
+                renewal: None,
+            }),
+            renewals: identity.map(|identity| Renewals::new(identity, config)),
+            ended: Stop::new("connection"),
+            is_proven: AtomicBool::new(false),
             calls: Mutex::new(Calls {
                 in_flight: InFlight::new(),
                 last_used: now(),
@@ -282,6 +300,24 @@ impl Connection {
         version.map_err(|error| self.shared.context::<R>(error))
     }
 
+    #[cfg(test)]
+    /// Whether a renewal is under way.
+    pub(crate) fn is_renewing(&self) -> bool {
+        self.shared.door.lock().renewal.is_some()
+    }
+
+    #[cfg(test)]
+    /// As if its session had begun so much earlier.
+    pub(crate) fn age(&self, by: Duration) {
+        self.shared.door.lock().session.age(by);
+    }
+
+    /// Its session is to be renewed, for which nothing may be on its way: what is sent before all is answered is held, and so
+    /// is its caller. For those who can do better than to wait.
+    pub(crate) fn wants_quiet(&self) -> bool {
+        self.shared.renewals.as_ref().is_some_and(Renewals::wants_quiet)
+    }
+
     /// Ended for whatever reason.
     pub(crate) fn is_dead(&self) -> bool {
         self.shared.end_if_overdue();
@@ -371,7 +407,7 @@ impl Shared {
 
     /// Encodes and writes a request. An error means that it was not written to its end.
     fn write<R: Request, F: Pieces>(
-        &self,
+        self: &Arc<Self>,
         version: i16,
         id: i32,
         encode: impl FnOnce(i16, i32, &str) -> Result<F>,
@@ -379,17 +415,21 @@ impl Shared {
     ) -> Result<()> {
         let frame = encode(version, id, &self.client_id)?;
         let mut pieces: Vec<IoSlice<'_>> = frame.pieces().map(IoSlice::new).collect();
-        self.write_frame(&mut pieces, deadline)?;
+        self.write_frame(self.enter(deadline)?, &mut pieces, deadline)?;
         let name = api::name(R::KEY);
         log::trace!("{name} to {}: request {id}, version {version}", self.peer);
         Ok(())
     }
 
-    fn write_frame(&self, frame: &mut [IoSlice<'_>], deadline: &Deadline) -> Result<()> {
+    fn write_frame(
+        &self,
+        mut door: MutexGuard<'_, Door>,
+        frame: &mut [IoSlice<'_>],
+        deadline: &Deadline,
+    ) -> Result<()> {
         let size: usize = frame.iter().map(|piece| piece.len()).sum();
-        let mut writer = self.lock_writer(deadline)?;
-        let result = writer.write_frame(frame, deadline);
-        drop(writer);
+        let result = door.writer.write_frame(frame, deadline);
+        drop(door);
         let Err(Unfinished { written, error, broken }) = result else {
             return Ok(());
         };
@@ -405,15 +445,82 @@ impl Shared {
         })
     }
 
+    /// The writer, once the session allows for a request.
+    fn enter(self: &Arc<Self>, deadline: &Deadline) -> Result<MutexGuard<'_, Door>> {
+        loop {
+            let mut door = self.lock_door(deadline)?;
+            match door.session.turn(now) {
+                Turn::Go => return Ok(door),
+                _ if self.ended.is_stopped() => {
+                    drop(door);
+                    return Err(self.over());
+                }
+                Turn::Prepare { hold } => match Renewals::start(self) {
+                    Ok(renewal) => {
+                        door.renewal = Some(renewal);
+                        if !hold {
+                            return Ok(door);
+                        }
+                    }
+                    // The system has no thread for it now; it may have one before the session ends.
+                    Err(_) if door.session.put_off(now()) => return Ok(door),
+                    Err(error) => {
+                        drop(door);
+                        return Err(self.end(error));
+                    }
+                },
+                Turn::Hold => {}
+            }
+            let renewal = door.renewal.clone();
+            drop(door);
+            let (Some(renewal), Some(renewals)) = (renewal, &self.renewals) else {
+                return Err(self.over());
+            };
+            renewals.hurry();
+            reauthentication::held(deadline.wait(&renewal), deadline)?;
+        }
+    }
+
+    /// Why nobody enters any more.
+    fn over(&self) -> Error {
+        let over = self.calls.lock().in_flight.over().cloned();
+        over.unwrap_or_else(|| Error::closed("connection"))
+    }
+
+    /// A request of a renewal, for whose end all others wait.
+    pub(super) fn call_past_the_door<R: Request>(self: &Arc<Self>, request: &R, version: i16) -> Result<R::Response> {
+        let (waiter, answer) = bounded(1); // the one answer
+        let due = now() + self.request_timeout;
+        let (id, expires) = self.calls.lock().begin(|calls| calls.add(due, waiter))?;
+        let mut frame = BytesMut::new();
+        request::encode(request, version, id, &self.client_id, &mut frame)?;
+        let deadline = Deadline::after(self.request_timeout, "request_timeout").with_stop(&self.ended);
+        self.write_frame(self.lock_door(&deadline)?, &mut [IoSlice::new(&frame)], &deadline)?;
+        let pending: Pending<R> = Pending {
+            shared: Arc::clone(self),
+            answer,
+            version,
+            expires,
+            request: PhantomData,
+        };
+        // When that expires, so does the connection. It may be long: what is on its way is answered first.
+        pending.wait(&Deadline::after(FOR_EVER, "request_timeout"))
+    }
+
+    /// Whether all is answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.calls.lock().in_flight.is_all_answered()
+    }
+
     /// The writer's turn; a caller that can be stopped looks for it every 50 ms.
-    fn lock_writer(&self, deadline: &Deadline) -> Result<MutexGuard<'_, Writer>> {
+    fn lock_door(&self, deadline: &Deadline) -> Result<MutexGuard<'_, Door>> {
         loop {
             let slice = match deadline.stops() {
                 [] => deadline.remaining(),
                 _ => deadline.remaining().min(Duration::from_millis(50)),
             };
-            if let Some(writer) = self.writer.try_lock_for(slice) {
-                return Ok(writer);
+            if let Some(door) = self.door.try_lock_for(slice) {
+                return Ok(door);
             }
             deadline.check("other requests to be written")?;
         }
@@ -431,20 +538,37 @@ impl Shared {
             let answer = match frame::read(&mut reader, limit) {
                 Ok(Some(answer)) => answer,
                 // The broker closed the connection between two answers: it does so with idle ones.
-                Ok(None) => return Error::new(ErrorKind::Io, "the broker closed the connection"),
+                Ok(None) => return self.hung_up(),
                 Err(error) => return error,
             };
+            self.is_proven.store(true, Ordering::Relaxed);
+            let mut is_quiet = false;
             let waiter = request::correlation_id(&answer).and_then(|id| {
                 let mut calls = self.calls.lock();
                 calls.last_used = now();
-                calls.in_flight.take(id)
+                let waiter = calls.in_flight.take(id);
+                is_quiet = calls.in_flight.is_all_answered();
+                waiter
             });
             match waiter {
                 // Room for one, and sent once; nobody waits any more if the caller gave up.
                 Ok(waiter) => drop(waiter.try_send(Ok(answer))),
                 Err(error) => return error,
             }
+            if let Some(renewals) = self.renewals.as_ref().filter(|_| is_quiet) {
+                renewals.is_quiet();
+            }
         }
+    }
+
+    /// Brokers that ask who one is say what they speak, and hang up on the first request of whom they do not know.
+    fn hung_up(&self) -> Error {
+        let is_first = !self.is_proven.load(Ordering::Relaxed) && !self.is_quiet();
+        let hint = match is_first && self.renewals.is_none() {
+            true => UNKNOWN_TO_IT,
+            false => "",
+        };
+        Error::new(ErrorKind::Io, format!("the broker closed the connection{hint}"))
     }
 
     fn end_if_overdue(&self) {
@@ -465,7 +589,7 @@ impl Shared {
     }
 
     /// Fails all that is in flight with one cause, the first there was, and gives it back. Waits for nothing.
-    fn end(&self, cause: Error) -> Error {
+    pub(super) fn end(&self, cause: Error) -> Error {
         let is_nonsense = cause.kind() == ErrorKind::Protocol;
         self.end_after(cause, is_nonsense)
     }
@@ -484,6 +608,7 @@ impl Shared {
             (first, waiting, cause)
         };
         self.hangup.shutdown();
+        self.ended.stop();
         if first {
             log::debug!(
                 "the connection to {} ended with {} requests in flight: {cause}",
@@ -497,6 +622,9 @@ impl Shared {
         cause
     }
 }
+
+/// For what happens to the first request to a broker of whom nobody said that it asks for SASL.
+pub(crate) const UNKNOWN_TO_IT: &str = " instead of answering the first request; does the port expect SASL?";
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

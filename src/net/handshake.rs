@@ -1,8 +1,11 @@
-//! From an address to a connection that can be used: TCP, then what the broker speaks; later also who we are.
+//! From an address to a connection that can be used: TCP, then what the broker speaks, then who we are.
 
 use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
     io::{self, IoSlice, Read},
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +20,9 @@ use crate::{
     error::{Error, ErrorKind, Result},
     net::{
         Address, NetConfig,
+        authentication::{Carrier, authenticate},
+        prover::{Identity, Prover},
+        session::Session,
         transport::{self, Hangup, Reader, Writer},
     },
     wire::{api, frame, request, versions::Versions},
@@ -31,13 +37,24 @@ pub(crate) struct Opened {
     pub(crate) versions: Arc<Versions>,
     /// The broker's address, as it was dialled.
     pub(crate) peer: Arc<str>,
+    /// For how long it believes us.
+    pub(crate) session: Session,
+    /// Who we are to it; None where it does not ask.
+    pub(crate) identity: Option<Identity>,
 }
 
-/// Dials and introduces itself, all within `connect_timeout` and the deadline. Its errors name the address.
+/// Dials, introduces itself and proves who it is, all within `connect_timeout` and the deadline. Its errors name the
+/// address. A broker that has just refused us is not asked again at once.
 pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -> Result<Opened> {
     let peer: Arc<str> = address.to_string().into();
     let deadline = deadline.at_most(config.connect_timeout, "connect_timeout");
-    introduce(address, config, &deadline, &peer).map_err(|error| error.at_broker(&peer))
+    let open = || {
+        config.standing.may_try(address, now())?;
+        let opened = introduce(address, config, &deadline, &peer)?;
+        config.standing.accepted(address);
+        Ok(opened)
+    };
+    open().map_err(|error: Error| error.at_broker(&peer))
 }
 
 fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &Arc<str>) -> Result<Opened> {
@@ -47,6 +64,12 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         move || hangup.shutdown()
     };
     let _waking: Vec<_> = deadline.stops().iter().map(|stop| stop.on_stop(hang_up())).collect();
+    #[cfg(feature = "tls")]
+    let (reader, writer, hangup) = match &config.tls {
+        Some(tls) => transport::secure((reader, writer, hangup), tls, &address.host, deadline)
+            .map_err(|error| refused(error, address, config))?,
+        None => (reader, writer, hangup),
+    };
     let mut talk = Talk {
         reader,
         writer,
@@ -54,8 +77,13 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         deadline,
         next_id: 0,
     };
-    let versions = ask_versions(&mut talk)?;
-    // Authentication comes here: SaslHandshake and SaslAuthenticate, under the same deadline.
+    // A broker that does not want a client's certificate says so only now.
+    let versions = ask_versions(&mut talk).map_err(|error| refused(error, address, config))?;
+    let identity = Identity::of(config, address);
+    let session = match &identity {
+        Some(identity) => prove(identity, address, &mut talk, &versions)?,
+        None => Session::endless(),
+    };
     let Talk { reader, writer, .. } = talk;
     reader
         .set_read_timeout(None)
@@ -66,7 +94,35 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         hangup,
         versions: Arc::new(versions),
         peer: Arc::clone(peer),
+        session,
+        identity,
     })
+}
+
+/// Credentials first: a broker that is kept waiting for them may lose its patience.
+fn prove(identity: &Identity, address: &Address, talk: &mut Talk<'_>, versions: &Versions) -> Result<Session> {
+    let (config, deadline) = (talk.config, talk.deadline);
+    let proof = Prover::start(identity)
+        .and_then(|prover| prover.first(deadline))
+        .map_err(|error| config.standing.unprepared(error))?;
+    let granted = authenticate(proof, talk, versions, &|| deadline.clone());
+    let granted = granted.map_err(|error| refused(error, address, config))?;
+    Ok(Session::new(granted, random(), config.renewal_pause))
+}
+
+/// One side does not believe the other, for now or for good.
+fn refused(error: Error, address: &Address, config: &NetConfig) -> Error {
+    if error.kind() != ErrorKind::Authentication {
+        return error;
+    }
+    // With the address, which the next one who asks too soon is told as well.
+    let error = error.at_broker(&address.to_string());
+    config.standing.refused(address, error, now())
+}
+
+/// Spreads what many connections would do at the same time.
+pub(super) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 fn ask_versions(talk: &mut Talk<'_>) -> Result<Versions> {
@@ -113,6 +169,13 @@ struct Talk<'a> {
     next_id: i32,
 }
 
+impl Carrier for Talk<'_> {
+    fn carry<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+        let answer = self.ask(request, version)?;
+        request::decode::<R>(version, answer)
+    }
+}
+
 impl Talk<'_> {
     fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes> {
         let id = self.next_id;
@@ -130,15 +193,25 @@ impl Talk<'_> {
 
     fn exchange(&mut self, bytes: &[u8], id: i32, name: &str) -> Result<Bytes> {
         let written = self.writer.write_frame(&mut [IoSlice::new(bytes)], self.deadline);
-        written.map_err(|unfinished| unfinished.error)?;
         let mut reader = Timed {
             reader: &mut self.reader,
             deadline: self.deadline,
         };
+        if let Err(unfinished) = written {
+            let error = unfinished.error;
+            // Who refuses a client's certificate says so and hangs up, perhaps before anything is asked.
+            let told = (error.kind() == ErrorKind::Io).then(|| frame::read(&mut reader, self.config.frame_limit).err());
+            let told = told.flatten().filter(|told| told.kind() == ErrorKind::Authentication);
+            return Err(told.unwrap_or(error));
+        }
         let Some(answer) = frame::read(&mut reader, self.config.frame_limit)? else {
+            let hint = match name {
+                "ApiVersions" if !self.config.is_encrypted() => "; does the port expect TLS?",
+                _ => "",
+            };
             return Err(Error::new(
                 ErrorKind::Unreachable,
-                format!("the other side closed the connection instead of answering {name}; does the port expect TLS?"),
+                format!("the other side closed the connection instead of answering {name}{hint}"),
             ));
         };
         match request::correlation_id(&answer)? {
@@ -165,4 +238,9 @@ impl Read for Timed<'_> {
         self.reader.set_read_timeout(Some(remaining))?;
         self.reader.read(buffer)
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a driver: who was refused waits by the clock")]
+fn now() -> Instant {
+    Instant::now()
 }

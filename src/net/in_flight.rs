@@ -93,6 +93,11 @@ impl<T> InFlight<T> {
         self.waiting.is_empty() && self.unanswered == 0 && self.busy_until.is_none_or(|until| until <= now)
     }
 
+    /// Whether no answer is awaited.
+    pub(crate) fn is_all_answered(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether an answer is overdue.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.waiting.front().is_some_and(|entry| entry.expires <= now)

@@ -1,10 +1,15 @@
 //! One broker: a connection to it, and calls over that connection.
 
 mod address;
+pub(crate) mod authentication;
 pub(crate) mod connection;
 pub(crate) mod handshake;
 mod in_flight;
+pub(crate) mod prover;
+pub(crate) mod reauthentication;
 pub(crate) mod sasl;
+pub(crate) mod session;
+pub(crate) mod standing;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 pub(crate) mod transport;
@@ -14,7 +19,7 @@ pub(crate) mod scripted;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 pub(crate) use address::Address;
 pub(crate) use connection::{Ask, Connection, Pending};
@@ -36,6 +41,20 @@ pub(crate) struct NetConfig {
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<tls::Tls>,
     pub(crate) sasl: Option<sasl::Sasl>,
+    /// What brokers think of it.
+    pub(crate) standing: Arc<standing::Standing>,
+    /// Between two renewals of a connection's session.
+    pub(crate) renewal_pause: Duration,
+}
+
+impl NetConfig {
+    /// Whether connections are.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
 }
 
 impl Default for NetConfig {
@@ -49,6 +68,8 @@ impl Default for NetConfig {
             #[cfg(feature = "tls")]
             tls: None,
             sasl: None,
+            standing: Arc::default(),
+            renewal_pause: session::PAUSE,
         }
     }
 }

@@ -39,10 +39,15 @@ struct Shared {
 
 /// The other end of one connection.
 pub(crate) struct Peer {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     /// Counted from 0.
     pub(crate) number: usize,
 }
+
+/// What carries the bytes.
+pub(crate) trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
 
 /// A request as it came.
 pub(crate) struct Asked {
@@ -69,6 +74,7 @@ impl Broker {
                     shared.peers.lock().push(stream.try_clone().unwrap());
                     let script = Arc::clone(&script);
                     let ending = stream.try_clone().unwrap();
+                    let stream = Box::new(stream);
                     let thread = spawn(move || {
                         script(Peer { stream, number });
                         ending.shutdown(Shutdown::Both).ok();
@@ -122,6 +128,18 @@ impl Drop for Broker {
 }
 
 impl Peer {
+    /// Goes on over something that is made of what carried the bytes so far.
+    pub(crate) fn over<T: Duplex + 'static>(self, make: impl FnOnce(Box<dyn Duplex>) -> T) -> Self {
+        Self {
+            stream: Box::new(make(self.stream)),
+            ..self
+        }
+    }
+
+    pub(crate) fn into_stream(self) -> Box<dyn Duplex> {
+        self.stream
+    }
+
     /// Answers ApiVersions with all that the codec knows.
     pub(crate) fn introduce(&mut self) {
         let Some(asked) = self.request() else { return };

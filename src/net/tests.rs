@@ -1,5 +1,6 @@
 //! Connections to brokers that behave, and to those that do not.
 
+mod authentication;
 mod large;
 
 use std::{
@@ -324,7 +325,10 @@ fn an_end_with_calls_in_flight_fails_them() {
     let address = broker.address.to_string();
     assert_eq!(
         error.to_string(),
-        format!("the broker closed the connection, in Metadata, at broker {address}")
+        format!(
+            "the broker closed the connection instead of answering the first request; does the port expect SASL?, \
+             in Metadata, at broker {address}"
+        )
     );
 }
 

@@ -154,6 +154,10 @@ impl Sender {
                 // The next answer is what is waited for.
                 return None;
             }
+            if !self.flights.is_empty() && self.connection.as_ref().is_some_and(Connection::wants_quiet) {
+                // The same: a session is renewed at once when nothing is on its way, and would hold this thread until then.
+                return None;
+            }
             if let Look::Later(at) = look {
                 return at;
             }

@@ -86,7 +86,7 @@ fn truncated(got: usize, of: usize) -> Error {
 fn stranger(prefix: [u8; 4]) -> Option<Error> {
     let sentence = match prefix {
         // Content type alert or handshake, version 3.x.
-        [0x15 | 0x16, 0x03, ..] => "the port speaks TLS, and the connection is without".to_owned(),
+        [0x15 | 0x16, 0x03, ..] => "the port speaks TLS, and this client does not: see ClientBuilder::tls".to_owned(),
         [b'H', b'T', b'T', b'P'] => "the port speaks HTTP, not Kafka's protocol".to_owned(),
         text if text.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
             format!(

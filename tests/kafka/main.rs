@@ -4,6 +4,7 @@
 //! second opinion. Every other module holds the tests of one promise.
 
 mod admin;
+mod authentication;
 mod checker;
 mod client;
 mod codecs;

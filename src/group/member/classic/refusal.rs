@@ -95,13 +95,15 @@ fn advice(code: i16, config: &MemberConfig) -> Option<String> {
 
 /// Whether this ends the membership, although it is not an answer of the group.
 pub(super) fn is_final(error: &Error) -> bool {
+    if error.kind() == ErrorKind::Authentication {
+        return error.is_refusal();
+    }
     match error.code() {
         Some(code) => Refusal::of(code) == Refusal::Final,
         // Broken rules, damaged bytes and an idle connection's end are a matter of one connection.
         None => matches!(
             error.kind(),
             ErrorKind::Config
-                | ErrorKind::Authentication
                 | ErrorKind::Authorization
                 | ErrorKind::Unsupported
                 | ErrorKind::WouldDeadlock

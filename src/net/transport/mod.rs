@@ -1,29 +1,36 @@
 //! A stream of bytes to a broker: a half to read, a half to write, and a handle to end both from any thread.
 //!
-//! This is the only file that knows what carries the bytes. TLS will share one connection state between the halves,
-//! with a lock around it and the socket outside of it; whoever uses the halves will not notice.
+//! Only here is it known what carries the bytes. With TLS the halves share one session, which has locks of its own
+//! (`tls`); whoever uses the halves does not notice.
+
+mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     io::{self, IoSlice, Read},
-    net::{IpAddr, Shutdown, SocketAddr, ToSocketAddrs},
+    net::Shutdown,
     sync::Arc,
     time::Duration,
 };
 
-use crossbeam_channel::bounded;
-use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::Socket;
 
+#[cfg(feature = "tls")]
+use crate::net::tls::Tls;
 use crate::{
-    deadline::{Deadline, Waited},
-    error::{Error, ErrorKind, Result, plain},
+    deadline::Deadline,
+    error::{Error, ErrorKind, Result},
     net::{Address, SocketOptions},
-    stop::Stop,
-    thread::Worker,
 };
 
 /// The half that reads. Owned by the one thread that reads.
 #[derive(Debug)]
-pub(crate) struct Reader(Arc<Socket>);
+pub(crate) struct Reader {
+    socket: Arc<Socket>,
+    #[cfg(feature = "tls")]
+    tls: Option<Box<tls::Opener>>,
+}
 
 /// The half that writes.
 #[derive(Debug)]
@@ -31,151 +38,87 @@ pub(crate) struct Writer {
     socket: Arc<Socket>,
     /// Why nothing else is written: what follows half a frame would be taken for the rest of it.
     broken: Option<Error>,
+    #[cfg(feature = "tls")]
+    tls: Option<tls::Sealer>,
 }
 
 /// Ends both directions, and wakes whoever is in them.
 #[derive(Debug, Clone)]
-pub(crate) struct Hangup(Arc<Socket>);
+pub(crate) struct Hangup {
+    socket: Arc<Socket>,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<tls::Session>>,
+}
 
 /// A frame that was not written to its end.
 #[derive(Debug)]
 pub(crate) struct Unfinished {
-    /// Bytes that left, fewer than the frame has.
+    /// Bytes of it that left, fewer than the frame has; with TLS about so many.
     pub(crate) written: usize,
     /// For whoever wrote it.
     pub(crate) error: Error,
-    /// For all others, if nothing else is written to this connection any more; so it is once some of a frame has left.
+    /// For all others, if nothing else is written to this connection any more; so it is once some of a frame has left, and
+    /// with TLS once some of it was encrypted.
     pub(crate) broken: Option<Error>,
 }
 
 /// Connects to each of the addresses that the name stands for, in turn, until one answers.
-///
-/// The name is resolved on this thread by the system's resolver, which knows no deadline: a name server that does not
-/// answer can keep it for longer than the deadline says. Everything after that keeps to it.
 pub(crate) fn connect(
     address: &Address,
     options: &SocketOptions,
     deadline: &Deadline,
 ) -> Result<(Reader, Writer, Hangup)> {
-    deadline.check(CONNECTED)?;
-    let resolved = resolve(address, deadline)?;
-    let mut reasons: Vec<(SocketAddr, Error)> = Vec::new();
-    for (at, peer) in resolved.iter().enumerate() {
-        deadline.check(CONNECTED)?;
-        // One address that swallows packets must not use up what the others could be reached in.
-        let left = u32::try_from(resolved.len() - at).unwrap_or(1);
-        let share = deadline.remaining() / left;
-        match connect_one(*peer, options, deadline, share.max(Duration::from_millis(1))) {
-            Ok(socket) => {
-                let socket = Arc::new(socket);
-                let writer = Writer {
-                    socket: Arc::clone(&socket),
-                    broken: None,
-                };
-                return Ok((Reader(Arc::clone(&socket)), writer, Hangup(socket)));
-            }
-            Err(error) => {
-                deadline.check(CONNECTED)?;
-                reasons.push((*peer, unreachable(&error, deadline)));
-            }
-        }
-    }
-    Err(summary(reasons))
-}
-
-const CONNECTED: &str = "a TCP connection";
-
-fn unreachable(error: &io::Error, deadline: &Deadline) -> Error {
-    if is_timeout(error) {
-        return deadline.error(CONNECTED);
-    }
-    Error::new(ErrorKind::Unreachable, plain(error))
-}
-
-/// The operating system's resolver takes its time and cannot be interrupted: it gets a thread, so that the deadline holds
-/// for the caller. Should the deadline be first, that thread ends when the resolver does.
-fn resolve(address: &Address, deadline: &Deadline) -> Result<Vec<SocketAddr>> {
-    if let Ok(ip) = address.host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, address.port)]);
-    }
-    let (tell, told) = bounded(1); // the one answer
-    let Address { host, port } = address.clone();
-    let _resolver = Worker::start("klamm-resolve", move || {
-        let found = (host.as_str(), port).to_socket_addrs();
-        // Nobody may be waiting any more.
-        tell.try_send(found.map(Iterator::collect::<Vec<_>>)).ok();
-    })?;
-    let refuse = |why: &str| {
-        let host = &address.host;
-        Error::new(ErrorKind::Unreachable, format!("cannot resolve {host}: {why}"))
+    let socket = Arc::new(tcp::connect(address, options, deadline)?);
+    let reader = Reader {
+        socket: Arc::clone(&socket),
+        #[cfg(feature = "tls")]
+        tls: None,
     };
-    match deadline.wait(&told) {
-        Waited::Got(Ok(found)) if found.is_empty() => Err(refuse("the name stands for no address")),
-        Waited::Got(Ok(found)) => Ok(found),
-        Waited::Got(Err(error)) => {
-            let why = plain(&error);
-            let why = why
-                .strip_prefix("failed to lookup address information: ")
-                .unwrap_or(&why);
-            Err(refuse(&why.to_lowercase()))
-        }
-        Waited::Gone => Err(refuse("the resolver has failed")),
-        Waited::TimedOut => Err(deadline.error(&format!("the address of {}", address.host))),
-        Waited::Stopped => Err(deadline.stopped().map_or_else(|| Error::closed("client"), Stop::error)),
-    }
+    let writer = Writer {
+        socket: Arc::clone(&socket),
+        broken: None,
+        #[cfg(feature = "tls")]
+        tls: None,
+    };
+    let hangup = Hangup {
+        socket,
+        #[cfg(feature = "tls")]
+        tls: None,
+    };
+    Ok((reader, writer, hangup))
 }
 
-fn connect_one(peer: SocketAddr, options: &SocketOptions, deadline: &Deadline, limit: Duration) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
-    // A small write must not wait for the answer to the one before it.
-    socket.set_tcp_nodelay(true)?;
-    if let Some(silent) = options.keepalive {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silent))?;
-    }
-    if let Some(size) = options.send_buffer {
-        socket.set_send_buffer_size(size)?;
-    }
-    if let Some(size) = options.receive_buffer {
-        socket.set_recv_buffer_size(size)?;
-    }
-    socket.set_write_timeout(Some(WRITE_SLICE))?;
-    let waking = deadline.stops().iter().map(|stop| {
-        let socket = socket.try_clone()?;
-        Ok(stop.on_stop(move || drop(socket.shutdown(Shutdown::Both))))
-    });
-    let _waking: Vec<_> = waking.collect::<io::Result<_>>()?;
-    socket.connect_timeout(&SockAddr::from(peer), limit)?;
-    if socket.local_addr()?.as_socket() == Some(peer) {
-        // With nobody listening, a port of the ephemeral range can be connected to itself.
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    Ok(socket)
-}
-
-/// A write that finds no room looks at its deadline and its stops this often.
-const WRITE_SLICE: Duration = Duration::from_millis(50);
-
-fn summary(mut reasons: Vec<(SocketAddr, Error)>) -> Error {
-    let (_, last) = reasons.pop().expect("a name stands for at least one address");
-    let reason = last.reason();
-    if reasons.iter().all(|(_, error)| error.reason() == reason) {
-        return last;
-    }
-    reasons.iter().rev().fold(last, |sum, (peer, error)| {
-        sum.explained(&format!("and {} at {}", error.reason(), peer.ip()))
-    })
+/// Encrypts a connection over which nothing was sent so far: shakes hands by the deadline. Whoever may stop that hangs up.
+#[cfg(feature = "tls")]
+pub(crate) fn secure(
+    (mut reader, mut writer, mut hangup): (Reader, Writer, Hangup),
+    tls: &Tls,
+    host: &str,
+    deadline: &Deadline,
+) -> Result<(Reader, Writer, Hangup)> {
+    let (opener, sealer, session) = tls::shake_hands(&reader.socket, tls, host, deadline)?;
+    reader.tls = Some(Box::new(opener));
+    writer.tls = Some(sealer);
+    hangup.tls = Some(session);
+    Ok((reader, writer, hangup))
 }
 
 impl Reader {
     /// `None` waits for ever, or until the connection is hung up.
     pub(crate) fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.0.set_read_timeout(limit)
+        self.socket.set_read_timeout(limit)
     }
 }
 
 impl Read for Reader {
+    /// With TLS it is `Interrupted` when something has come that holds nothing for the caller, so that whoever looks at the
+    /// clock in between can do so.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.0).read(buffer)
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&self.socket, buffer);
+        }
+        (&*self.socket).read(buffer)
     }
 }
 
@@ -188,14 +131,11 @@ impl Writer {
         let mut written = 0;
         let result = match &self.broken {
             Some(error) => Err(error.clone()),
-            None => {
-                let send = |pieces: &[IoSlice<'_>]| self.socket.send_vectored_with_flags(pieces, NO_SIGNAL);
-                write_all(send, frame, deadline, &mut written)
-            }
+            None => self.write(frame, deadline, &mut written),
         };
         result.map_err(|error| {
             let gave_up = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::Closed);
-            if self.broken.is_none() && (written > 0 || !gave_up) {
+            if self.broken.is_none() && (written > 0 || !gave_up || self.is_encrypted()) {
                 self.broken = Some(for_others(&error));
             }
             Unfinished {
@@ -204,6 +144,27 @@ impl Writer {
                 broken: self.broken.clone(),
             }
         })
+    }
+
+    fn write(&mut self, frame: &mut [IoSlice<'_>], deadline: &Deadline, written: &mut usize) -> Result<()> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.write(&self.socket, frame, deadline, written);
+        }
+        let send = |pieces: &[IoSlice<'_>]| self.socket.send_vectored_with_flags(pieces, NO_SIGNAL);
+        write_all(send, frame, deadline, written)
+    }
+
+    /// What was encrypted counts in what follows, whether it left or not.
+    #[cfg(feature = "tls")]
+    fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "with TLS it depends")]
+    fn is_encrypted(&self) -> bool {
+        false
     }
 }
 
@@ -267,10 +228,14 @@ const NO_SIGNAL: i32 = if cfg!(any(target_os = "linux", target_os = "android")) 
 };
 
 impl Hangup {
-    /// Both halves see the end of the connection from now on. Takes no lock and does not wait.
+    /// Both halves see the end of the connection from now on. Waits for nothing, and for no lock.
     pub(crate) fn shutdown(&self) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.say_goodbye(&self.socket);
+        }
         // It may already be gone.
-        self.0.shutdown(Shutdown::Both).ok();
+        self.socket.shutdown(Shutdown::Both).ok();
     }
 }
 
@@ -281,6 +246,7 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crossbeam_channel::bounded;
     use proptest::{collection::vec, prelude::*};
 
     use super::*;

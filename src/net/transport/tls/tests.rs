@@ -1,0 +1,405 @@
+//! Sessions with brokers that do what the test says, right or wrong.
+
+use std::{io::Write, thread};
+
+use crossbeam_channel::bounded;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::{
+    super::{Hangup, Reader, Unfinished, Writer, connect, secure},
+    *,
+};
+use crate::net::{
+    SocketOptions,
+    scripted::{Broker, Duplex, Peer},
+    tls::{
+        TlsVersion,
+        tests::{Authority, Clients, long, server},
+    },
+};
+
+type Stream = StreamOwned<ServerConnection, Box<dyn Duplex>>;
+
+/// One broker for a test, and those who trust it.
+struct Fixture {
+    tls: Tls,
+    config: Arc<ServerConfig>,
+}
+
+impl Fixture {
+    fn new(version: TlsVersion) -> Self {
+        let authority = Authority::new();
+        let config = server(&authority.issue(&["127.0.0.1"]), &Clients::Anybody, version);
+        let tls = Tls::new().root_pem(&authority.pem);
+        Self { tls, config }
+    }
+
+    /// Runs `script` over TLS with each who connects.
+    fn broker(&self, script: impl Fn(Stream) + Send + Sync + 'static) -> Broker {
+        let config = Arc::clone(&self.config);
+        Broker::start(move |peer| script(stream(peer, &config)))
+    }
+
+    fn connect(&self, broker: &Broker) -> Result<(Reader, Writer, Hangup)> {
+        let halves = connect(&broker.address, &SocketOptions::default(), &long())?;
+        let halves = secure(halves, &self.tls, &broker.address.host, &long())?;
+        halves.0.set_read_timeout(None).unwrap();
+        Ok(halves)
+    }
+}
+
+fn stream(peer: Peer, config: &Arc<ServerConfig>) -> Stream {
+    StreamOwned::new(ServerConnection::new(Arc::clone(config)).unwrap(), peer.into_stream())
+}
+
+/// No part of it looks like another one.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 88_172_645_463_325_252_u64;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32).to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(length).collect()
+}
+
+/// Something, or why there is nothing.
+fn read(reader: &mut Reader, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match reader.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+fn write(writer: &mut Writer, pieces: &[&[u8]]) -> Result<(), Unfinished> {
+    let mut frame: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    writer.write_frame(&mut frame, &long())
+}
+
+#[test]
+fn megabytes_go_each_way_at_once_while_keys_are_renewed() {
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let fixture = Fixture::new(version);
+        let broker = fixture.broker(move |mut stream| {
+            let mut buffer = vec![0; 50_000];
+            let mut turns = 0_u32;
+            while let Ok(got @ 1..) = stream.read(&mut buffer) {
+                stream.write_all(&buffer[..got]).unwrap();
+                turns += 1;
+                // It asks the other side to renew its keys as well.
+                if version == TlsVersion::Tls13 && turns % 16 == 0 {
+                    stream.conn.refresh_traffic_keys().unwrap();
+                }
+            }
+        });
+        let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+        let sent = noise(6 << 20);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut rest = &sent[..];
+                for length in [1, 40, 5_000, 70_000, 16_384, 300_000, 16_385, 65_536]
+                    .into_iter()
+                    .cycle()
+                {
+                    let (frame, later) = rest.split_at(rest.len().min(length));
+                    let (header, body) = frame.split_at(frame.len() / 7);
+                    write(&mut writer, &[header, &[], body]).unwrap();
+                    rest = later;
+                    if rest.is_empty() {
+                        break;
+                    }
+                }
+            });
+            let mut got = Vec::with_capacity(sent.len());
+            for length in [1, 7, 1000, 16_384, 100_000, 1 << 20].into_iter().cycle() {
+                if got.len() == sent.len() {
+                    break;
+                }
+                let at = got.len();
+                got.resize(sent.len().min(at + length), 0);
+                reader.read_exact(&mut got[at..]).unwrap();
+            }
+            assert!(got == sent, "what comes back is what was sent");
+        });
+        hangup.shutdown();
+    }
+}
+
+#[test]
+fn what_a_broker_says_with_its_handshake_is_not_lost() {
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let broker = fixture.broker(|mut stream| {
+        while !stream.conn.wants_write() {
+            stream.conn.read_tls(&mut stream.sock).unwrap();
+            stream.conn.process_new_packets().unwrap();
+        }
+        // Half a round trip before the client may say anything.
+        stream.conn.writer().write_all(b"early").unwrap();
+        stream.write_all(b" and late").unwrap();
+        stream.read_exact(&mut [0; 1]).ok();
+    });
+    let (mut reader, _writer, hangup) = fixture.connect(&broker).unwrap();
+    let mut got = [0; 14];
+    reader.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"early and late");
+    hangup.shutdown();
+}
+
+/// Between a client and a broker: hands on what `change` leaves of what the broker says.
+struct Between<S, F> {
+    stream: S,
+    change: F,
+}
+
+impl<S: Read, F> Read for Between<S, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl<S: Write, F: FnMut(&mut Vec<u8>) -> bool> Write for Between<S, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut changed = bytes.to_vec();
+        let goes_on = (self.change)(&mut changed);
+        self.stream.write_all(&changed)?;
+        match goes_on {
+            true => Ok(bytes.len()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A broker of which only so many bytes come across; then the connection ends.
+fn cut_after(fixture: &Fixture, bytes: usize, says: &'static [u8]) -> Broker {
+    let config = Arc::clone(&fixture.config);
+    Broker::start(move |peer| {
+        let mut left = bytes;
+        let peer = peer.over(|stream| Between {
+            stream,
+            change: move |bytes: &mut Vec<u8>| {
+                bytes.truncate(left);
+                left -= bytes.len();
+                left > 0
+            },
+        });
+        let mut stream = stream(peer, &config);
+        if stream.write_all(says).is_ok() {
+            stream.flush().ok();
+        }
+    })
+}
+
+#[test]
+fn a_connection_that_is_cut_anywhere_never_says_more_than_came() {
+    const SAYS: &[u8] = b"this is said after the handshake, and then something else";
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let fixture = Fixture::new(version);
+        let (mut no_handshake, mut some, mut all) = (0, 0, 0);
+        for bytes in (1..60).chain((60..1900).step_by(29)) {
+            let broker = cut_after(&fixture, bytes, SAYS);
+            let mut reader = match fixture.connect(&broker) {
+                Ok((reader, ..)) => reader,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Unreachable, "after {bytes} bytes: {error}");
+                    no_handshake += 1;
+                    continue;
+                }
+            };
+            let mut got = Vec::new();
+            // However it ends.
+            reader.read_to_end(&mut got).ok();
+            assert!(SAYS.starts_with(&got), "after {bytes} bytes: {got:?}");
+            if got.len() == SAYS.len() { all += 1 } else { some += 1 }
+        }
+        assert!(no_handshake > 60 && some > 0 && all > 0, "{no_handshake} {some} {all}");
+    }
+}
+
+#[test]
+fn what_is_damaged_on_its_way_is_never_taken_for_good() {
+    const SAYS: &[u8] = b"this is said after the handshake";
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let fixture = Fixture::new(version);
+        let (mut no_handshake, mut unread) = (0, 0);
+        for at in (0..12_usize).chain((12..1500).step_by(37)) {
+            let config = Arc::clone(&fixture.config);
+            let broker = Broker::start(move |peer| {
+                let mut seen = 0;
+                let peer = peer.over(|stream| Between {
+                    stream,
+                    change: move |bytes: &mut Vec<u8>| {
+                        let here = at.checked_sub(seen);
+                        if let Some(byte) = here.and_then(|here| bytes.get_mut(here)) {
+                            *byte ^= 0x20;
+                        }
+                        seen += bytes.len();
+                        true
+                    },
+                });
+                let mut stream = stream(peer, &config);
+                stream.write_all(SAYS).ok();
+                stream.flush().ok();
+            });
+            let deadline = Deadline::after(Duration::from_secs(2), "patience");
+            let halves = connect(&broker.address, &SocketOptions::default(), &long()).unwrap();
+            let Ok((mut reader, ..)) = secure(halves, &fixture.tls, &broker.address.host, &deadline) else {
+                no_handshake += 1;
+                continue;
+            };
+            let mut got = Vec::new();
+            let result = reader.read_to_end(&mut got);
+            assert!(SAYS.starts_with(&got), "byte {at}: {got:?}");
+            if let Err(error) = result {
+                let error = Error::io("", error);
+                assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Protocol), "{error}");
+                unread += 1;
+            }
+        }
+        assert!(no_handshake > 10, "{no_handshake} {unread}");
+    }
+}
+
+#[test]
+fn a_broker_learns_why_it_is_left_and_that_it_is() {
+    let (tell, told) = bounded(2);
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let broker = fixture.broker(move |mut stream| {
+        let mut word = [0; 5];
+        stream.read_exact(&mut word).unwrap();
+        if &word == b"break" {
+            // A record of application data that no key fits.
+            stream.sock.write_all(&[23, 3, 3, 0, 24]).unwrap();
+            stream.sock.write_all(&[7; 24]).unwrap();
+        }
+        tell.send(stream.read(&mut word).map_err(|error| error.to_string()))
+            .unwrap();
+    });
+    let (mut reader, mut writer, _hangup) = fixture.connect(&broker).unwrap();
+    write(&mut writer, &[b"break"]).unwrap();
+    let error = Error::io("reading", read(&mut reader, &mut [0; 10]).unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.to_string().contains("damaged on its way"), "{error}");
+    let alert = told.recv().unwrap().unwrap_err();
+    assert!(alert.contains("BadRecordMac"), "{alert}");
+    // It stays so, for both halves.
+    assert!(reader.read(&mut [0; 10]).is_err());
+    let refused = write(&mut writer, &[b"more"]).unwrap_err();
+    assert_eq!((refused.written, refused.error.to_string()), (0, error.to_string()));
+
+    let (_reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    write(&mut writer, &[b"leave"]).unwrap();
+    hangup.shutdown();
+    assert_eq!(told.recv().unwrap(), Ok(0), "an end in good order");
+}
+
+#[test]
+fn a_hang_up_wakes_who_reads() {
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let broker = fixture.broker(|mut stream| {
+        stream.read_exact(&mut [0; 1]).ok();
+    });
+    let (mut reader, _writer, hangup) = fixture.connect(&broker).unwrap();
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| read(&mut reader, &mut [0; 10]));
+        hangup.shutdown();
+        assert!(matches!(reading.join().unwrap(), Ok(0) | Err(_)));
+    });
+}
+
+#[test]
+fn nothing_follows_half_a_frame() {
+    let (go, wait) = bounded::<()>(0);
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let broker = fixture.broker(move |mut stream| {
+        stream.read_exact(&mut [0; 1]).unwrap();
+        wait.recv().ok();
+        let mut count = 0;
+        while let Ok(got @ 1..) = stream.read(&mut [0; 60_000]) {
+            count += got;
+        }
+        assert!(count > 0);
+    });
+    let (_reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let part = vec![0; 1024 * 1024];
+    let mut frame = [IoSlice::new(&part); 32];
+    let soon = Deadline::after(Duration::from_millis(50), "the caller's limit");
+    let unfinished = writer.write_frame(&mut frame, &soon).unwrap_err();
+    assert_eq!(unfinished.error.kind(), ErrorKind::TimedOut);
+    assert!((1..32 * part.len()).contains(&unfinished.written), "{unfinished:?}");
+    assert!(unfinished.broken.is_some());
+    drop(go);
+    let refused = write(&mut writer, &[b"next"]).unwrap_err();
+    assert_eq!(refused.written, 0);
+    assert_eq!(refused.error.to_string(), unfinished.error.to_string());
+    hangup.shutdown();
+}
+
+#[test]
+fn what_was_encrypted_and_did_not_leave_breaks_the_connection() {
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let (go, wait) = bounded::<()>(0);
+    let broker = fixture.broker(move |mut stream| {
+        stream.conn.complete_io(&mut stream.sock).ok();
+        wait.recv().ok();
+    });
+    let (_reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let part = vec![0; 1024 * 1024];
+    let socket = Arc::clone(&writer.socket);
+    let passed = Deadline::after(Duration::ZERO, "the caller's limit");
+    let unfinished = loop {
+        // Until there is no room at all, which may take several times.
+        socket.set_nonblocking(true).unwrap();
+        while (&*socket).write(&part).is_ok() {}
+        socket.set_nonblocking(false).unwrap();
+        if let Err(unfinished) = writer.write_frame(&mut [IoSlice::new(b"small")], &passed) {
+            break unfinished;
+        }
+    };
+    assert_eq!((unfinished.error.kind(), unfinished.written), (ErrorKind::TimedOut, 0));
+    assert!(unfinished.broken.is_some(), "a record is missing now");
+    drop(go);
+    hangup.shutdown();
+}
+
+#[test]
+fn who_reads_looks_at_the_clock_while_half_a_record_trickles_in() {
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let config = Arc::clone(&fixture.config);
+    let (go, wait) = bounded::<()>(0);
+    let broker = Broker::start(move |peer| {
+        let mut stream = stream(peer, &config);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        }
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).unwrap();
+        stream.conn.writer().write_all(b"some data").unwrap();
+        let mut record = Vec::new();
+        stream.conn.write_tls(&mut record).unwrap();
+        let (first, last) = record.split_at(record.len() - 1);
+        stream.sock.write_all(first).unwrap();
+        wait.recv().ok();
+        stream.sock.write_all(last).unwrap();
+        stream.read_exact(&mut word).ok();
+    });
+    let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    write(&mut writer, &[b"tell"]).unwrap();
+    reader.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut buffer = [0; 20];
+    let timed_out = read(&mut reader, &mut buffer).unwrap_err();
+    assert!(is_timeout(&timed_out), "{timed_out}");
+    // Whoever writes meanwhile does no harm to what has come so far.
+    write(&mut writer, &[b"more"]).unwrap();
+    drop(go);
+    reader.set_read_timeout(None).unwrap();
+    assert_eq!(read(&mut reader, &mut buffer).unwrap(), 9);
+    assert_eq!(&buffer[..9], b"some data");
+    hangup.shutdown();
+}
