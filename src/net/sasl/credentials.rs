@@ -134,7 +134,13 @@ impl Source {
 /// What others wrote, fit for one line of an error: bounded, and without control characters.
 pub(super) fn quoted(text: &str) -> impl fmt::Display {
     const LONGEST: usize = 300;
-    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    let mut shown = String::new();
+    for character in text.chars().take(LONGEST) {
+        match character {
+            '"' | '\'' | '\\' => shown.push(character),
+            _ => shown.extend(character.escape_debug()),
+        }
+    }
     if text.chars().nth(LONGEST).is_some() {
         shown.push('…');
     }
@@ -210,7 +216,11 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_cut_and_has_no_control_characters() {
-        assert_eq!(quoted("a\nb\u{1b}[1mé").to_string(), "a\\nb\\u{1b}[1mé");
+        assert_eq!(
+            quoted("a\nb\u{1b}[1mé\u{202e}").to_string(),
+            "a\\nb\\u{1b}[1mé\\u{202e}"
+        );
+        assert_eq!(quoted(r#"o'brien\"x""#).to_string(), r#"o'brien\"x""#);
         assert_eq!(quoted(&"x".repeat(1_000)).to_string().chars().count(), 301);
     }
 }

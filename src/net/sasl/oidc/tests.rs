@@ -18,6 +18,14 @@ struct Provider {
 
 impl Provider {
     fn answering<'a>(answers: impl IntoIterator<Item = (u16, &'a str)>) -> Self {
+        Self::over(answers, |stream| stream)
+    }
+
+    /// The same over what connections become.
+    fn over<'a, T: Read + Write>(
+        answers: impl IntoIterator<Item = (u16, &'a str)>,
+        wrap: impl Fn(TcpStream) -> T + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, requests) = (listener.local_addr().unwrap(), Arc::default());
         let answers: Vec<_> = answers
@@ -28,7 +36,7 @@ impl Provider {
         thread::spawn(move || {
             for (status, body) in answers {
                 let Ok((stream, _)) = listener.accept() else { return };
-                answer(stream, status, &body, &seen);
+                answer(wrap(stream), status, &body, &seen);
             }
         });
         Self { address, requests }
@@ -43,7 +51,7 @@ impl Provider {
     }
 }
 
-fn answer(mut stream: TcpStream, status: u16, body: &str, seen: &Mutex<Vec<String>>) {
+fn answer(mut stream: impl Read + Write, status: u16, body: &str, seen: &Mutex<Vec<String>>) {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     while !is_whole(&request) {
@@ -186,6 +194,44 @@ fn a_provider_without_tls_behind_https_is_an_error() {
     let provider = Provider::answering([]);
     let endpoint = provider.endpoint().replace("http:", "https:");
     Tokens::new(Oidc::new(endpoint, "billing", SECRET)).token().unwrap_err();
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_provider_must_be_who_it_says() {
+    use crate::{
+        TlsVersion,
+        net::tls::tests::{Authority, Clients, server},
+    };
+    let authority = Authority::new();
+    let asked = |names: &[&str], trusted: Option<&Authority>| {
+        let config = server(&authority.issue(names), &Clients::Anybody, TlsVersion::Tls13);
+        let provider = Provider::over([(200, FIVE_MINUTES)], move |stream| {
+            rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), stream)
+        });
+        let mut oidc = Oidc::new(provider.endpoint().replace("http:", "https:"), "billing", SECRET);
+        if let Some(authority) = trusted {
+            oidc = oidc.root_pem(&*authority.pem);
+        }
+        let token = Tokens::new(oidc).token();
+        assert_eq!(
+            provider.requests.lock().len(),
+            usize::from(token.is_ok()),
+            "the secret went out"
+        );
+        token.map_err(|error| error.to_string())
+    };
+    let token = asked(&["127.0.0.1"], Some(&authority)).unwrap();
+    assert!(sent(&token).contains("abc.def"));
+    for (names, trusted, words) in [
+        (["127.0.0.1"], None, "UnknownIssuer"),
+        (["127.0.0.1"], Some(&Authority::new()), "UnknownIssuer"),
+        (["localhost"], Some(&authority), "not valid for name"),
+    ] {
+        let error = asked(&names, trusted).unwrap_err();
+        assert!(error.starts_with("no token from https://127.0.0.1:"), "{error}");
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]
