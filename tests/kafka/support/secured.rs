@@ -16,7 +16,7 @@ use super::{Kafka, watchdog};
 /// | `SASL` | every mechanism, without TLS |
 /// | `SASL_TLS` | every mechanism, with TLS |
 /// | `PLAIN_ONLY` | PLAIN alone, without TLS |
-/// | `SHORT` | every mechanism without TLS, for sessions of three seconds |
+/// | `SHORT` | every mechanism without TLS, for sessions of three seconds, behind a proxy |
 /// | `CUT`, `MTLS_CUT` | as `SASL_TLS` and `MTLS`, behind a proxy: each for one test alone |
 /// | `ROTATED`, `ROTATING` | as `SSL`, the second behind a proxy, for another certificate: each for one test alone |
 /// | `OVER`, `EARLY` | TLS with a certificate that was, or will be, good |
@@ -71,7 +71,9 @@ impl Secured {
             every(Listener::sasl_plaintext("SASL")),
             every(Listener::sasl_ssl("SASL_TLS", &good)),
             Listener::sasl_plaintext("PLAIN_ONLY").plain(&users),
-            every(Listener::sasl_plaintext("SHORT")).session_lifetime_ms(3000),
+            every(Listener::sasl_plaintext("SHORT"))
+                .session_lifetime_ms(3000)
+                .behind_proxy(),
             every(Listener::sasl_ssl("CUT", &good)).behind_proxy(),
             Listener::ssl("MTLS_CUT", &good)
                 .requires_certificates_of(&root)
