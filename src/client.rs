@@ -395,8 +395,8 @@ impl ClientBuilder {
     }
 
     /// How long a topic that brokers do not know is asked for before it is reported as unknown, and then for how long
-    /// that is remembered. Default: 5 s. A topic just created takes a moment to be known to every broker: with a much
-    /// shorter time it may be reported as unknown.
+    /// that is remembered, as it is of a topic that this user may not see. Default: 5 s. A topic just created takes a moment
+    /// to be known to every broker: with a much shorter time it may be reported as unknown.
     pub fn unknown_topic_ttl(mut self, ttl: Duration) -> Self {
         self.config.unknown_topic_ttl = ttl;
         self

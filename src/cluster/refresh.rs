@@ -195,7 +195,8 @@ impl Cluster {
     /// # Errors
     ///
     /// [`ErrorKind::UnknownTopic`] when brokers have denied it for `unknown_topic_ttl`, or until the deadline: a topic
-    /// just created is not known to every broker at once. Who asks again within that time is told so at once.
+    /// just created is not known to every broker at once. Who asks again within that time is told so at once, as they are
+    /// of a topic that was refused.
     pub(crate) fn topic(&self, name: &str, deadline: &Deadline) -> Result<Arc<Topic>> {
         let config = self.config();
         let deadline = &self.listening(deadline);
@@ -204,9 +205,12 @@ impl Cluster {
         }
         let fresh = |metadata: &Metadata| {
             let topic = metadata.topic(name)?;
-            topic
-                .is_younger_than(config.metadata_max_age, now())
-                .then(|| Arc::clone(topic))
+            // What is refused may be allowed in a moment: that is believed no longer than that a topic is missing.
+            let most = match topic.error {
+                0 => config.metadata_max_age,
+                _ => config.metadata_max_age.min(config.unknown_topic_ttl),
+            };
+            topic.is_younger_than(most, now()).then(|| Arc::clone(topic))
         };
         let mut last: Option<Error> = None;
         if let Some(topic) = fresh(&self.metadata()) {

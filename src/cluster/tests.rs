@@ -372,6 +372,45 @@ fn an_unknown_topic_is_asked_for_a_while_and_then_believed_to_be_missing() {
 }
 
 #[test]
+fn a_topic_that_was_refused_is_asked_for_again_after_a_while() {
+    let asked_for = Arc::new(AtomicUsize::new(0));
+    let allowed = Arc::new(AtomicBool::new(false));
+    let broker = start_with_port({
+        let (asked_for, allowed) = (Arc::clone(&asked_for), Arc::clone(&allowed));
+        move |asked, port| {
+            asked_for.fetch_add(1, Ordering::SeqCst);
+            if allowed.load(Ordering::SeqCst) {
+                return Some(lone(asked, port));
+            }
+            let address = Address::new("127.0.0.1", u16::try_from(port).unwrap());
+            let refused = MetadataResponseTopic::default()
+                .with_name(Some(topic_name("t")))
+                .with_error_code(29);
+            let answer = metadata(&[(1, &address)], 1, 1).with_topics(vec![refused]);
+            Some(asked.answer::<MetadataRequest>(&answer))
+        }
+    });
+    let refused_for = |ttl| {
+        allowed.store(false, Ordering::SeqCst);
+        let cluster = Cluster::connect_lazy(ClusterConfig {
+            unknown_topic_ttl: ttl,
+            ..config(&[&broker.address])
+        });
+        let error = cluster.topic("t", &long()).unwrap_err();
+        assert_eq!((error.kind(), error.topic()), (ErrorKind::Authorization, Some("t")));
+        allowed.store(true, Ordering::SeqCst);
+        cluster
+    };
+    let cluster = refused_for(Duration::from_secs(3600));
+    let times = asked_for.load(Ordering::SeqCst);
+    cluster.topic("t", &long()).unwrap_err();
+    assert_eq!(asked_for.load(Ordering::SeqCst), times, "it is believed");
+
+    let cluster = refused_for(Duration::from_millis(20));
+    wait_until(|| cluster.topic("t", &long()).is_ok());
+}
+
+#[test]
 fn callers_share_a_refresh() {
     let (arrived, arrival) = bounded(64);
     let (go, wait) = bounded::<()>(64);

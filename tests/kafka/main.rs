@@ -23,6 +23,7 @@ mod reading;
 #[cfg(feature = "unstable-internals")]
 mod recording;
 mod records;
+mod secured;
 mod sessions;
 mod stalls;
 mod support;

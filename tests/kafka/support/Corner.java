@@ -6,6 +6,8 @@ import java.io.OutputStream;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
@@ -33,6 +35,11 @@ import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.admin.ScramCredentialInfo;
+import org.apache.kafka.clients.admin.ScramMechanism;
+import org.apache.kafka.clients.admin.UserScramCredentialAlteration;
+import org.apache.kafka.clients.admin.UserScramCredentialDeletion;
+import org.apache.kafka.clients.admin.UserScramCredentialUpsertion;
 import org.apache.kafka.clients.consumer.CloseOptions;
 import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
@@ -47,12 +54,19 @@ import org.apache.kafka.common.IsolationLevel;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.acl.AccessControlEntry;
+import org.apache.kafka.common.acl.AclBinding;
+import org.apache.kafka.common.acl.AclOperation;
+import org.apache.kafka.common.acl.AclPermissionType;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.resource.PatternType;
+import org.apache.kafka.common.resource.ResourcePattern;
+import org.apache.kafka.common.resource.ResourceType;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
@@ -61,7 +75,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *
  * Without arguments it serves: each line on standard input is BOOTSTRAP, COMMAND and its arguments, separated by
  * tabs; it answers with lines that begin with a bar, and then either "ok" or "failed" and a reason. Each test
- * process keeps such a server, because starting a JVM costs more than any command here.
+ * process keeps such a server, because starting a JVM costs more than any command here. A BOOTSTRAP that begins with @
+ * names a file of properties for all clients: addresses, and how to be let in.
  *
  * With arguments BOOTSTRAP COMMAND ... it runs that one command.
  */
@@ -108,7 +123,7 @@ public final class Corner {
 
     private void run(String command, List<String> args) throws Exception {
         switch (command) {
-            case "format" -> format(args.get(0), args.get(1));
+            case "format" -> format(args.get(0), args.get(1), args.subList(2, args.size()));
             case "create" -> create(args.get(0), args.get(1), Short.parseShort(args.get(2)), args.subList(3, args.size()));
             case "create-on" -> createOn(args.get(0), args.get(1), args.subList(2, args.size()));
             case "delete" -> admin(admin -> admin.deleteTopics(List.of(args.get(0))).all().get());
@@ -142,6 +157,10 @@ public final class Corner {
             case "zeros" -> zeros(partition(args), Integer.parseInt(args.get(2)), Integer.parseInt(args.get(3)),
                 Integer.parseInt(args.get(4)), args.get(5));
             case "compact" -> compact(args.get(0));
+            case "set-broker" -> set(new ConfigResource(ConfigResource.Type.BROKER, args.get(0)), args.subList(1, args.size()));
+            case "allow" -> allow(access(args));
+            case "revoke" -> revoke(access(args));
+            case "scram" -> scram(args.get(0), args.get(1), args.get(2));
             default -> throw new IllegalArgumentException("no command " + command);
         }
     }
@@ -152,9 +171,11 @@ public final class Corner {
 
     // ---------------------------------------------------------------- cluster upkeep
 
-    private static void format(String clusterId, String properties) {
+    private static void format(String clusterId, String properties, List<String> more) {
         PrintStream log = System.err;
-        int status = kafka.tools.StorageTool.execute(new String[] {"format", "-t", clusterId, "-c", properties}, log);
+        List<String> args = new ArrayList<>(List.of("format", "-t", clusterId, "-c", properties));
+        args.addAll(more);
+        int status = kafka.tools.StorageTool.execute(args.toArray(new String[0]), log);
         if (status != 0) {
             throw new IllegalStateException("StorageTool ended with " + status);
         }
@@ -189,10 +210,13 @@ public final class Corner {
     }
 
     private void set(String topic, List<String> pairs) throws Exception {
+        set(new ConfigResource(ConfigResource.Type.TOPIC, topic), pairs);
+    }
+
+    private void set(ConfigResource resource, List<String> pairs) throws Exception {
         Collection<AlterConfigOp> changes = new ArrayList<>();
         configs(pairs).forEach((name, value) ->
             changes.add(new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
-        ConfigResource resource = new ConfigResource(ConfigResource.Type.TOPIC, topic);
         admin(admin -> admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get());
     }
 
@@ -235,6 +259,47 @@ public final class Corner {
             }
             return null;
         });
+    }
+
+    // ---------------------------------------------------------------- who may do what
+
+    /** PRINCIPAL, OPERATION, TYPE and NAME of a resource: User:alice, READ, TOPIC, orders. */
+    private static AclBinding access(List<String> args) {
+        ResourceType type = ResourceType.valueOf(args.get(2));
+        return new AclBinding(new ResourcePattern(type, args.get(3), PatternType.LITERAL), new AccessControlEntry(
+            args.get(0), "*", AclOperation.valueOf(args.get(1)), AclPermissionType.ALLOW));
+    }
+
+    private void allow(AclBinding access) throws Exception {
+        admin(admin -> admin.createAcls(List.of(access)).all().get());
+        waitForAccess(access, true);
+    }
+
+    private void revoke(AclBinding access) throws Exception {
+        admin(admin -> admin.deleteAcls(List.of(access.toFilter())).all().get());
+        waitForAccess(access, false);
+    }
+
+    /** The controller answers first; the broker, which decides, has it a moment later. */
+    private void waitForAccess(AclBinding access, boolean allowed) throws Exception {
+        admin(admin -> {
+            long end = System.nanoTime() + PATIENCE.toNanos();
+            while (admin.describeAcls(access.toFilter()).values().get().contains(access) != allowed) {
+                if (System.nanoTime() > end) {
+                    throw new IllegalStateException("brokers do not take over what is allowed");
+                }
+                Thread.sleep(20);
+            }
+            return null;
+        });
+    }
+
+    private void scram(String mechanism, String user, String password) throws Exception {
+        ScramMechanism known = ScramMechanism.fromMechanismName(mechanism);
+        UserScramCredentialAlteration change = password.isEmpty()
+            ? new UserScramCredentialDeletion(user, known)
+            : new UserScramCredentialUpsertion(user, new ScramCredentialInfo(known, 4096), password);
+        admin(admin -> admin.alterUserScramCredentials(List.of(change)).all().get());
     }
 
     // ---------------------------------------------------------------- what Java sees
@@ -289,9 +354,9 @@ public final class Corner {
     }
 
     /** Reads all partitions from their beginning, up to COUNT records or the end as it is now. */
-    private void consume(String topic, int count, String isolation) {
+    private void consume(String topic, int count, String isolation) throws IOException {
         Properties config = new Properties();
-        config.put("bootstrap.servers", bootstrap);
+        connect(config);
         config.put("isolation.level", isolation);
         config.put("auto.offset.reset", "earliest");
         config.put("enable.auto.commit", "false");
@@ -399,7 +464,7 @@ public final class Corner {
      */
     private void member(String group, String topic, String log, List<String> settings) throws Exception {
         Properties config = new Properties();
-        config.put("bootstrap.servers", bootstrap);
+        connect(config);
         config.put("group.id", group);
         config.put("auto.offset.reset", "earliest");
         config.put("enable.auto.commit", "false");
@@ -783,9 +848,9 @@ public final class Corner {
         }
     }
 
-    private List<ConsumerRecord<byte[], byte[]>> readAll(TopicPartition partition) {
+    private List<ConsumerRecord<byte[], byte[]>> readAll(TopicPartition partition) throws IOException {
         Properties config = new Properties();
-        config.put("bootstrap.servers", bootstrap);
+        connect(config);
         config.put("enable.auto.commit", "false");
         List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
         try (var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
@@ -837,15 +902,25 @@ public final class Corner {
 
     private void admin(Work work) throws Exception {
         Properties config = new Properties();
-        config.put("bootstrap.servers", bootstrap);
+        connect(config);
         try (Admin admin = Admin.create(config)) {
             work.with(admin);
         }
     }
 
-    private Properties producing() {
+    private void connect(Properties config) throws IOException {
+        if (!bootstrap.startsWith("@")) {
+            config.put("bootstrap.servers", bootstrap);
+            return;
+        }
+        try (var file = Files.newBufferedReader(Path.of(bootstrap.substring(1)))) {
+            config.load(file);
+        }
+    }
+
+    private Properties producing() throws IOException {
         Properties config = new Properties();
-        config.put("bootstrap.servers", bootstrap);
+        connect(config);
         config.put("acks", "all");
         return config;
     }

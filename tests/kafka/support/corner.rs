@@ -317,6 +317,22 @@ impl Kafka {
         run(&self.internal_bootstrap(), command, args)
     }
 
+    /// Allows something to somebody: `("User:alice", "READ", "TOPIC", topic)`. Others may not do it any more, unless they
+    /// are allowed to as well. Returns when brokers know.
+    pub fn allow(&self, principal: &str, operation: &str, resource: &str, name: &str) {
+        self.corner("allow", &[principal, operation, resource, name]);
+    }
+
+    /// Takes back what was allowed.
+    pub fn revoke(&self, principal: &str, operation: &str, resource: &str, name: &str) {
+        self.corner("revoke", &[principal, operation, resource, name]);
+    }
+
+    /// Gives a SCRAM user this password from now on; an empty one removes the user.
+    pub fn set_scram_password(&self, mechanism: &str, user: &str, password: &str) {
+        self.corner("scram", &[mechanism, user, password]);
+    }
+
     fn create(&self, command: &str, topic: &str, shape: &[&str], configs: &[(&str, &str)]) {
         let configs: Vec<String> = configs.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut args = vec![topic];
@@ -328,6 +344,23 @@ impl Kafka {
 
 /// Runs a command in a JVM that is kept for the next one: as many are kept as tests ask at the same time.
 pub fn run(bootstrap: &str, command: &str, args: &[&str]) -> Vec<String> {
+    let line = line(bootstrap, command, args);
+    let mut server = Server::take();
+    let lines = server.must(&line);
+    server.give_back();
+    lines
+}
+
+/// The same for what may fail: Java's own words for it then.
+pub fn try_run(bootstrap: &str, command: &str, args: &[&str]) -> Result<Vec<String>, String> {
+    let line = line(bootstrap, command, args);
+    let mut server = Server::take();
+    let (lines, failure) = server.ask(&line);
+    server.give_back();
+    failure.map_or(Ok(lines), Err)
+}
+
+fn line(bootstrap: &str, command: &str, args: &[&str]) -> String {
     let mut line = format!("{bootstrap}\t{command}");
     for arg in args {
         assert!(
@@ -337,10 +370,7 @@ pub fn run(bootstrap: &str, command: &str, args: &[&str]) -> Vec<String> {
         line.push('\t');
         line.push_str(arg);
     }
-    let mut server = Server::take();
-    let lines = server.must(&line);
-    server.give_back();
-    lines
+    line
 }
 
 /// Java writing at a constant rate: [`Kafka::pour`]. Dropped, it stops, and what it wrote is not known.
@@ -511,7 +541,7 @@ impl Server {
     }
 }
 
-fn seen(lines: &[String]) -> Vec<Seen> {
+pub(super) fn seen(lines: &[String]) -> Vec<Seen> {
     let one = |line: &String| {
         let words = words(line);
         let [partition, offset, timestamp, key, value, headers @ ..] = &words[..] else {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::certificates::Identity;
+use super::listener::Listener;
 use super::process::Process;
 use super::proxy::Proxy;
 use super::{corner, jars, raw, wait, watchdog};
@@ -49,16 +51,27 @@ struct Node {
     /// What it tells clients to connect to.
     advertised: SocketAddr,
     proxy: Option<Proxy>,
+    more: Vec<Door>,
     heap_mb: u32,
     full_speed: bool,
     process: Mutex<Option<Process>>,
     starts: AtomicUsize,
 }
 
+/// A listener of one broker beside the plain ones.
+struct Door {
+    listener: Listener,
+    address: SocketAddr,
+    advertised: SocketAddr,
+    proxy: Option<Proxy>,
+}
+
 #[must_use = "a builder does nothing until `start`"]
 pub struct KafkaBuilder {
     brokers: usize,
     properties: Vec<(String, String)>,
+    listeners: Vec<Listener>,
+    scram_users: Vec<(String, String)>,
     advertise: Option<u16>,
     proxies: bool,
     full_speed: bool,
@@ -80,6 +93,8 @@ impl Kafka {
         KafkaBuilder {
             brokers: 1,
             properties: Vec::new(),
+            listeners: Vec::new(),
+            scram_users: Vec::new(),
             advertise: None,
             proxies: false,
             full_speed: false,
@@ -129,6 +144,37 @@ impl Kafka {
             .proxy
             .as_ref()
             .expect("only a cluster that was built `behind_proxies` has them")
+    }
+
+    /// What a client of this listener is given: [`KafkaBuilder::listener`].
+    pub fn listener(&self, name: &str) -> String {
+        let addresses = self.nodes.iter().map(|node| node.door(name).advertised.to_string());
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// Where the broker itself listens there.
+    pub fn direct_listener(&self, id: i32, name: &str) -> SocketAddr {
+        self.node(id).door(name).address
+    }
+
+    /// What stands between clients and this listener, after [`Listener::behind_proxy`].
+    pub fn listener_proxy(&self, id: i32, name: &str) -> &Proxy {
+        let proxy = self.node(id).door(name).proxy.as_ref();
+        proxy.expect("only a cluster that was built `behind_proxies` has them")
+    }
+
+    /// The listener will show another certificate to new connections, in a moment.
+    pub fn show(&self, id: i32, name: &str, identity: &Identity) {
+        let node = self.node(id);
+        let keystore = node.door(name).listener.keystore(&node.folder);
+        std::fs::write(&keystore, identity.keystore()).expect("a keystore can be written");
+        // The same path again: the broker then looks whether the file has changed.
+        let setting = format!(
+            "listener.name.{}.ssl.keystore.location={}",
+            name.to_lowercase(),
+            keystore.display()
+        );
+        self.corner("set-broker", &[&id.to_string(), &setting]);
     }
 
     /// Where this broker keeps a partition's segments: for `DumpLogSegments`.
@@ -322,10 +368,37 @@ impl KafkaBuilder {
 
     /// A line of `server.properties`, in place of the usual value.
     ///
-    /// The client listener is called CLIENT (see `listener.security.protocol.map` for TLS and SASL).
+    /// The client listener is called CLIENT; for TLS and SASL see [`listener`](Self::listener).
     pub fn property(mut self, name: &str, value: impl ToString) -> Self {
         self.properties.push((name.to_owned(), value.to_string()));
         self
+    }
+
+    /// A listener beside the plain ones, on a port of its own.
+    pub fn listener(mut self, listener: Listener) -> Self {
+        self.listeners.push(listener);
+        self
+    }
+
+    /// A user of SCRAM-SHA-256 and SCRAM-SHA-512, whom brokers know from their start on.
+    pub fn scram_user(mut self, name: &str, password: &str) -> Self {
+        self.scram_users.push((name.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// Only super users (those of the plain listeners, and these) may do what no ACL allows, on what has one.
+    pub fn authorizer(self, super_users: &[&str]) -> Self {
+        let mut all = "User:ANONYMOUS".to_owned();
+        for user in super_users {
+            all.push_str(";User:");
+            all.push_str(user);
+        }
+        self.property(
+            "authorizer.class.name",
+            "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        )
+        .property("allow.everyone.if.no.acl.found", true)
+        .property("super.users", all)
     }
 
     /// The single broker tells clients to connect to this port on 127.0.0.1.
@@ -354,7 +427,7 @@ impl KafkaBuilder {
         self.start_with(Some(Permit::wait()))
     }
 
-    fn start_with(self, permit: Option<Permit>) -> Kafka {
+    pub(super) fn start_with(self, permit: Option<Permit>) -> Kafka {
         static CLUSTERS: AtomicUsize = AtomicUsize::new(1);
         assert!(
             self.advertise.is_none() || (self.brokers == 1 && !self.proxies),
@@ -379,6 +452,16 @@ impl KafkaBuilder {
                 (None, None) => client,
             };
             let id = n as i32 + 1;
+            let more = self.listeners.iter().map(|listener| {
+                let address = local(free_port());
+                let proxy = (self.proxies || listener.has_proxy()).then(|| Proxy::start(address));
+                Door {
+                    listener: listener.clone(),
+                    address,
+                    advertised: proxy.as_ref().map_or(address, Proxy::address),
+                    proxy,
+                }
+            });
             let node = Node {
                 id,
                 folder: folder.join(format!("broker-{id}")),
@@ -386,6 +469,7 @@ impl KafkaBuilder {
                 internal: local(free_port()),
                 advertised,
                 proxy,
+                more: more.collect(),
                 heap_mb: match self.brokers {
                     _ if self.full_speed => 1024,
                     1 => 512,
@@ -398,7 +482,7 @@ impl KafkaBuilder {
             std::fs::create_dir_all(node.folder.join("data")).expect("the broker's folder can be made");
             let properties = self.server_properties(&node, controller, &voters.join(","));
             std::fs::write(node.properties(), properties).expect("server.properties can be written");
-            corner::run("", "format", &[CLUSTER_ID, &node.properties().display().to_string()]);
+            self.format(&node);
             nodes.push(node);
         }
         // From here on a panic drops the cluster and with it the brokers that run.
@@ -417,6 +501,18 @@ impl KafkaBuilder {
         kafka
     }
 
+    fn format(&self, node: &Node) {
+        let mut args = vec![CLUSTER_ID.to_owned(), node.properties().display().to_string()];
+        for (name, password) in &self.scram_users {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                args.push("--add-scram".to_owned());
+                args.push(format!("{mechanism}=[name={name},password={password}]"));
+            }
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        corner::run("", "format", &args);
+    }
+
     fn server_properties(&self, node: &Node, controller: u16, voters: &str) -> String {
         let id = node.id;
         let copies = self.brokers.min(3).to_string();
@@ -427,19 +523,30 @@ impl KafkaBuilder {
             advertised,
             ..
         } = node;
+        let [mut listeners, mut advertised_listeners, mut protocols] = [const { String::new() }; 3];
+        for door in &node.more {
+            let name = door.listener.name();
+            listeners += &format!(",{name}://{}", door.address);
+            advertised_listeners += &format!(",{name}://{}", door.advertised);
+            protocols += &format!(",{name}:{}", door.listener.protocol());
+        }
         let mut lines: Vec<(String, String)> = vec![
             ("node.id".into(), id.to_string()),
             ("broker.rack".into(), format!("rack-{id}")),
             (
                 "listeners".into(),
                 format!(
-                    "CLIENT://{client},INTERNAL://{internal},CONTROLLER://{}",
+                    "CLIENT://{client},INTERNAL://{internal},CONTROLLER://{}{listeners}",
                     local(controller)
                 ),
             ),
             (
                 "advertised.listeners".into(),
-                format!("CLIENT://{advertised},INTERNAL://{internal}"),
+                format!("CLIENT://{advertised},INTERNAL://{internal}{advertised_listeners}"),
+            ),
+            (
+                "listener.security.protocol.map".into(),
+                format!("CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}"),
             ),
             ("controller.quorum.voters".into(), voters.to_owned()),
             ("log.dirs".into(), node.folder.join("data").display().to_string()),
@@ -467,6 +574,9 @@ impl KafkaBuilder {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
+        for door in &node.more {
+            lines.extend(door.listener.server_properties(&node.folder));
+        }
         for (name, value) in &self.properties {
             lines.retain(|(usual, _)| usual != name);
             lines.push((name.clone(), value.clone()));
@@ -481,10 +591,6 @@ const USUAL: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "INTERNAL"),
-    (
-        "listener.security.protocol.map",
-        "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
-    ),
     ("num.partitions", "1"),
     // A client that asks for a topic that is not there must hear so.
     ("auto.create.topics.enable", "false"),
@@ -512,6 +618,11 @@ const USUAL: &[(&str, &str)] = &[
 impl Node {
     fn process(&self) -> MutexGuard<'_, Option<Process>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn door(&self, name: &str) -> &Door {
+        let found = self.more.iter().find(|door| door.listener.name() == name);
+        found.unwrap_or_else(|| panic!("broker {} has no listener {name}", self.id))
     }
 
     fn properties(&self) -> PathBuf {
@@ -601,7 +712,7 @@ pub(super) fn free_port() -> u16 {
 }
 
 /// One of the few clusters that may run at a time beside the shared one: each takes a core while it starts.
-struct Permit;
+pub(super) struct Permit;
 
 static PERMITS: Mutex<usize> = Mutex::new(2);
 static RETURNED: Condvar = Condvar::new();

@@ -25,15 +25,18 @@
 )]
 
 mod alone;
+mod certificates;
 mod checker;
 mod corner;
 mod jars;
 mod kafka;
+mod listener;
 mod members;
 mod process;
 mod proxy;
 mod raw;
 mod rehearsal;
+mod secured;
 mod soak;
 mod tools;
 mod wait;
@@ -41,6 +44,7 @@ mod watchdog;
 mod written;
 
 pub use alone::{ALONE, alone, klamm_threads, memory, nothing_is_left, sockets};
+pub use certificates::{Authority, Identity, LOOPBACK, Validity};
 pub use checker::{
     Checker, Commits, Committed, Duplicate, Ending, Fault, Faults, Handled, Handling, History, Line, LogFile, Look,
     Owned, Pause, Rebalance, Recorder, Watching, What, now,
@@ -48,10 +52,12 @@ pub use checker::{
 pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
 pub use jars::class_path;
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
+pub use listener::{JavaAccess, JavaClient, Listener, unsecured_token};
 pub use members::{ConsoleMember, JavaMember, MemberProcess, Members, Pattern, run_member};
 pub use process::Process;
 pub use proxy::{Asked, Direction, Fate, Proxy, Then};
 pub use raw::ask;
+pub use secured::{Secured, User, secured};
 pub use soak::{Random, is_long};
 pub use tools::{Described, DumpedBatch, dump_log_segments, dumped_batches, fast_java_tool, java_tool};
 pub use wait::{unique, wait_until};

@@ -1,0 +1,238 @@
+//! Whoever is kept out, or turns back at a door that is not the right one, says why: soon, once, and without a secret.
+
+use std::error::Error as _;
+use std::time::{Duration, Instant};
+
+use klamm::{Client, ClientBuilder, Error, ErrorKind, Sasl, Tls, Token};
+
+use super::{LONG, plain, tls, write};
+use crate::support::{Identity, JavaAccess, Proxy, User, secured, unique, wait_until};
+
+const ALICE: User = User::ALICE;
+const WRONG: &str = "hunter2-2718";
+
+/// What a client says that is to be kept out of one listener: within its time, having knocked a few times at most.
+#[track_caller]
+fn kept_out(listener: &str, settings: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Error {
+    let proxy = Proxy::start(secured().kafka.direct_listener(1, listener));
+    let client = Client::builder()
+        .bootstrap(proxy.address().to_string())
+        .connect_timeout(LONG)
+        .request_timeout(LONG);
+    let begun = Instant::now();
+    let error = settings(client).connect().expect_err("it is kept out");
+    println!("{listener}: {error}");
+    // What is wrong for good is not tried until the time is over.
+    assert!(begun.elapsed() < LONG / 2, "{:?}: {error}", begun.elapsed());
+    assert!(proxy.accepted() <= 3, "{} connections", proxy.accepted());
+    tells_no_secret(&error);
+    error
+}
+
+/// All that an error says, and what it names as its cause, is free of what nobody may read.
+#[track_caller]
+fn tells_no_secret(error: &Error) {
+    let mut said = format!("{error} {error:?}");
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        said += &format!(" {source} {source:?}");
+        cause = source.source();
+    }
+    for secret in [ALICE.password, WRONG, "PRIVATE KEY"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+#[track_caller]
+fn says(error: &Error, kind: ErrorKind, parts: &[&str]) {
+    assert_eq!(error.kind(), kind, "{error}");
+    let is_final = kind == ErrorKind::Authentication;
+    assert!(!(is_final && error.is_retriable()), "{error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_wrong_password_is_told_at_once_by_every_mechanism() {
+    for sasl in [
+        Sasl::plain(ALICE.name, WRONG),
+        Sasl::scram_sha_256(ALICE.name, WRONG),
+        Sasl::scram_sha_512(ALICE.name, WRONG),
+    ] {
+        let mechanism = format!("{sasl:?}");
+        let error = kept_out("SASL", |client| client.sasl(sasl));
+        says(&error, ErrorKind::Authentication, &["127.0.0.1"]);
+        assert_eq!(error.code(), Some(58), "{mechanism}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_user_is_told_no_more_than_a_wrong_password() {
+    for sasl in [
+        Sasl::plain("nobody", WRONG),
+        Sasl::scram_sha_256("nobody", WRONG),
+        Sasl::scram_sha_512("nobody", WRONG),
+    ] {
+        let error = kept_out("SASL_TLS", |client| client.tls(tls()).sasl(sasl));
+        says(&error, ErrorKind::Authentication, &[]);
+    }
+}
+
+#[test]
+fn a_token_that_is_none_or_over_is_told() {
+    let over = {
+        // One second ago; brokers take no clock but their own for it.
+        let token = crate::support::unsecured_token(ALICE.name, 0);
+        std::thread::sleep(Duration::from_millis(1100));
+        token
+    };
+    for token in ["abc.def.ghi".to_owned(), over] {
+        let sasl = Sasl::oauthbearer(move |_| Ok(Token::new(token.clone())));
+        let error = kept_out("SASL", |client| client.sasl(sasl));
+        says(&error, ErrorKind::Authentication, &[]);
+    }
+}
+
+#[test]
+fn credentials_that_cannot_be_had_are_told_with_their_reason() {
+    let sasl = Sasl::oauthbearer(|_| Err("the vault is sealed".into()));
+    let error = kept_out("SASL", |client| client.sasl(sasl));
+    says(&error, ErrorKind::Authentication, &["the vault is sealed"]);
+}
+
+#[test]
+fn a_mechanism_that_the_broker_has_not_is_named_beside_those_that_it_has() {
+    let sasl = Sasl::scram_sha_512(ALICE.name, ALICE.password);
+    let error = kept_out("PLAIN_ONLY", |client| client.sasl(sasl));
+    says(&error, ErrorKind::Authentication, &["SCRAM-SHA-512", "PLAIN"]);
+}
+
+#[test]
+fn certificates_that_are_no_good_are_refused_each_for_its_reason() {
+    for (listener, parts) in [
+        ("OVER", &["certificate", "expired on 2001-01-01"][..]),
+        ("EARLY", &["certificate", "not valid before 2100-01-01"]),
+        ("SELF_SIGNED", &["certificate", "127.0.0.1"]),
+        ("STRANGER", &["certificate", "127.0.0.1"]),
+        ("MISNAMED", &["certificate", "127.0.0.1", "broker.example"]),
+    ] {
+        let error = kept_out(listener, |client| client.tls(tls()));
+        says(&error, ErrorKind::Authentication, parts);
+    }
+}
+
+#[test]
+fn public_roots_do_not_vouch_for_a_broker_of_ones_own() {
+    let error = kept_out("SSL", |client| client.tls(Tls::new()));
+    says(&error, ErrorKind::Authentication, &["certificate"]);
+}
+
+#[test]
+fn whoever_wants_to_may_take_any_certificate() {
+    for listener in ["OVER", "EARLY", "SELF_SIGNED", "STRANGER", "MISNAMED"] {
+        let client = super::at(listener).tls(Tls::new().danger_accept_any_certificate());
+        client.connect().expect("anything goes");
+    }
+    super::at("MISNAMED")
+        .tls(tls().server_name("broker.example"))
+        .connect()
+        .expect("it is who it is said to be");
+}
+
+#[test]
+fn a_broker_that_wants_a_certificate_is_said_to() {
+    let error = kept_out("MTLS", |client| client.tls(tls()));
+    says(&error, ErrorKind::Authentication, &["certificate"]);
+}
+
+#[test]
+fn a_certificate_that_the_broker_does_not_take_is_said_to_be_refused() {
+    let stranger = crate::support::Authority::new("a stranger").client("carol");
+    let itself = Identity::self_signed(&["carol"]);
+    let over = secured()
+        .authority
+        .client_while("carol", crate::support::Validity::Over);
+    for identity in [stranger, itself, over] {
+        let tls = tls().identity_pem(&identity.chain, &identity.key);
+        let error = kept_out("MTLS", |client| client.tls(tls));
+        says(&error, ErrorKind::Authentication, &["certificate"]);
+    }
+}
+
+#[test]
+fn doors_of_another_kind_are_recognised() {
+    // Plain words at an encrypted door.
+    let error = kept_out("SSL", |client| client);
+    says(&error, error.kind(), &["TLS"]);
+    let error = kept_out("SASL_TLS", |client| client.sasl(plain(ALICE)));
+    says(&error, error.kind(), &["TLS"]);
+    // The reverse.
+    let error = kept_out("SASL", |client| client.tls(tls()).sasl(plain(ALICE)));
+    says(&error, error.kind(), &["TLS"]);
+    // No name where one is asked for, with and without TLS.
+    let error = kept_out("SASL", |client| client);
+    says(&error, error.kind(), &["SASL"]);
+    let error = kept_out("SASL_TLS", |client| client.tls(tls()));
+    says(&error, error.kind(), &["SASL"]);
+    // A name where none is asked for.
+    let error = kept_out("SSL", |client| client.tls(tls()).sasl(plain(ALICE)));
+    says(&error, error.kind(), &["SASL"]);
+}
+
+#[test]
+fn credentials_that_are_taken_back_end_what_runs_and_are_not_tried_without_a_pause() {
+    let kafka = &secured().kafka;
+    let proxy = kafka.listener_proxy(1, "CUT");
+    let (topic, user) = (unique("taken-back"), unique("user"));
+    kafka.create_topic(&topic, 1, &[]);
+    kafka.set_scram_password("SCRAM-SHA-256", &user, ALICE.password);
+    let java = JavaAccess::new("SASL_SSL").trusts(&secured().root_file());
+    let java = kafka.java_at("CUT", &java.scram("SCRAM-SHA-256", &user, ALICE.password));
+    wait_until("the user is known", LONG, || {
+        java.tries("partitions", &[&topic]).is_ok()
+    });
+
+    let client = super::at("CUT")
+        .tls(tls())
+        .sasl(Sasl::scram_sha_256(&user, ALICE.password))
+        .connect()
+        .expect("it is let in");
+    let producer = client.producer().build().expect("good settings");
+    write(&producer, &topic, 0, ["one"]);
+    let stream = client
+        .group(unique("taken-back"))
+        .topics([&topic])
+        .join()
+        .expect("it joins");
+    wait_until("a place in the group", LONG, || !stream.assignment().is_empty());
+
+    kafka.set_scram_password("SCRAM-SHA-256", &user, "another-1618");
+    wait_until("the old password is no more", LONG, || {
+        java.tries("partitions", &[&topic]).is_err()
+    });
+    let before = proxy.accepted();
+    let begun = Instant::now();
+    proxy.cut();
+    let error = producer
+        .send(klamm::Record::to(&topic).partition(0).value("two"))
+        .and_then(|delivery| delivery.wait(LONG * 2))
+        .expect_err("nobody may write");
+    println!("a producer: {error}");
+    says(&error, ErrorKind::Authentication, &[]);
+    tells_no_secret(&error);
+    let error = loop {
+        match stream.iter().next_timeout(LONG * 2) {
+            Ok(klamm::Next::Message(_)) => {}
+            Err(error) => break error,
+            other => panic!("no error but {other:?}; {:?}", stream.health()),
+        }
+    };
+    println!("a group: {error}");
+    says(&error, ErrorKind::Authentication, &[]);
+    tells_no_secret(&error);
+    // Each connection that there was may be tried a few times over, with a pause that is in the end a second.
+    let (tried, most) = (proxy.accepted() - before, 40 + 4 * begun.elapsed().as_secs() as usize);
+    println!("{tried} connections in {:?}", begun.elapsed());
+    assert!(tried <= most, "{tried} connections in {:?}", begun.elapsed());
+}
