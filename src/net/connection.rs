@@ -307,6 +307,12 @@ impl Connection {
     }
 
     #[cfg(test)]
+    /// How many requests are on their way.
+    pub(crate) fn awaited(&self) -> usize {
+        self.shared.calls.lock().in_flight.awaited()
+    }
+
+    #[cfg(test)]
     /// As if its session had begun so much earlier.
     pub(crate) fn age(&self, by: Duration) {
         self.shared.door.lock().session.age(by);

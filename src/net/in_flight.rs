@@ -93,6 +93,12 @@ impl<T> InFlight<T> {
         self.waiting.is_empty() && self.unanswered == 0 && self.busy_until.is_none_or(|until| until <= now)
     }
 
+    #[cfg(test)]
+    /// How many answers are.
+    pub(crate) fn awaited(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether no answer is awaited.
     pub(crate) fn is_all_answered(&self) -> bool {
         self.waiting.is_empty()

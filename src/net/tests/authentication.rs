@@ -608,13 +608,17 @@ fn a_renewal_waits_for_a_quiet_moment_as_long_as_nobody_is_held() {
             Some(watched.answer(asked))
         }
     });
+    let go = go; // dropped before the broker, which waits for its script
     let connection = open(&broker, &three_rounds());
     let parked = ask(&connection, "parked");
     connection.age(DUE);
     // It begins the preparation, and is sent all the same.
     let behind = ask(&connection, "behind");
     wait_until(|| connection.wants_quiet());
+    assert!(!Stop::new("nothing").wait(Duration::from_millis(20)));
     assert!(connection.is_renewing() && watched.sessions() == 1);
+    // Nothing of it is on its way.
+    assert_eq!(connection.awaited(), 2);
     go.send(()).unwrap();
     assert_eq!(told(parked.wait(&long()).unwrap()), "parked");
     assert_eq!(told(behind.wait(&long()).unwrap()), "behind");
@@ -633,6 +637,7 @@ fn who_waits_for_a_renewal_keeps_to_a_deadline_of_its_own_and_hears_a_stop() {
         }
         Some(believing(TEN_MINUTES)(asked))
     });
+    let go = go; // dropped before the broker, which waits for its script
     let connection = open(&broker, &known());
     connection.age(OVER);
     let soon = Deadline::after(Duration::from_millis(20), "the caller's limit");
