@@ -327,6 +327,7 @@ fn nothing_follows_half_a_frame() {
         assert!(count > 0);
     });
     let (_reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let go = go; // whatever fails, the broker goes on before it is joined
     let part = vec![0; 1024 * 1024];
     let mut frame = [IoSlice::new(&part); 32];
     let soon = Deadline::after(Duration::from_millis(50), "the caller's limit");
@@ -350,6 +351,7 @@ fn what_was_encrypted_and_did_not_leave_breaks_the_connection() {
         wait.recv().ok();
     });
     let (_reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let go = go; // whatever fails, the broker goes on before it is joined
     let part = vec![0; 1024 * 1024];
     let socket = Arc::clone(&writer.socket);
     let passed = Deadline::after(Duration::ZERO, "the caller's limit");
@@ -390,6 +392,7 @@ fn who_reads_looks_at_the_clock_while_half_a_record_trickles_in() {
         stream.read_exact(&mut word).ok();
     });
     let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let go = go; // whatever fails, the broker goes on before it is joined
     write(&mut writer, &[b"tell"]).unwrap();
     reader.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut buffer = [0; 20];
@@ -437,6 +440,7 @@ fn who_writes_is_not_troubled_by_half_a_message_of_the_handshake() {
         stream.read_exact(&mut word).ok();
     });
     let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let go = go; // whatever fails, the broker goes on before it is joined
     told.recv().unwrap();
     let mut word = [0; 4];
     let nothing = reader.read(&mut word).unwrap_err();
