@@ -319,6 +319,7 @@ pub enum Coordinator<'a> {
 /// | [`metadata_max_age`](Self::metadata_max_age) | `metadata.max.age.ms` | 5 min |
 /// | [`unknown_topic_ttl`](Self::unknown_topic_ttl) | – | 5 s |
 /// | [`connections_max_idle`](Self::connections_max_idle) | `connections.max.idle.ms` | 9 min |
+/// | `tls` | `security.protocol`, `ssl.*` | none: what is sent can be read on its way |
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
@@ -360,7 +361,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long it may take until a connection can be used: TCP and the exchange of versions together. Default: 10 s.
+    /// How long it may take until a connection can be used: TCP, TLS and the exchange of versions together. Default: 10 s.
     /// Kafka's `socket.connection.setup.timeout.ms`.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = timeout;
@@ -406,6 +407,15 @@ impl ClientBuilder {
     }
 
     /// Encrypts every connection. Kafka's `security.protocol` (`SSL`, or `SASL_SSL` with [`sasl`](Self::sasl)) and `ssl.*`.
+    ///
+    /// ```no_run
+    /// # fn main() -> klamm::Result<()> {
+    /// let tls = klamm::Tls::new().root_file("/etc/kafka/ca.pem");
+    /// let client = klamm::Client::builder().bootstrap("kafka-1:9093").tls(tls).connect()?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
         self.config.tls = Some(tls);

@@ -295,7 +295,7 @@
 //!
 //! # Not supported yet
 //!
-//! Transactions; TLS and SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
+//! Transactions; SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
 //! partitions from everybody for a moment; handlers per partition; a thread per partition; one partition at a time
 //! (`checkout`); giving up a partition whose handler is slow (`max.poll.interval.ms`).
 //!
@@ -304,6 +304,9 @@
 //! | Feature | Default | What it adds |
 //! |---|---|---|
 //! | `gzip`, `snappy`, `lz4`, `zstd` | on | the codec; without it, a batch that needs it is an [`Unsupported`](ErrorKind::Unsupported) error |
+//! | `tls` | on | [`Tls`]: encrypted connections, by rustls with ring |
+//! | `tls-aws-lc-rs` | off | AWS-LC in place of ring: faster, with post-quantum keys, and needs a C compiler, on some systems cmake |
+//! | `tls-platform-roots` | off | `Tls::platform_roots`: whom this machine trusts |
 //! | `scram` | on | `Sasl::scram_sha_256` and `Sasl::scram_sha_512`, by ring |
 //! | `oidc` | off | `Sasl::oauthbearer_oidc`: tokens fetched over HTTP, by ureq |
 //! | `md5` | off | `Partitioner::Md5Sum`: keys go where the Elixir clients Kaffe and Elsa put them |

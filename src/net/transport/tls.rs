@@ -320,7 +320,7 @@ impl Session {
             outbox.seal_with(|out| traffic.queue_close_notify(out)).ok();
             socket.send_with_flags(outbox.bytes(), flags).ok();
         }
-        state.failed = Some(Error::closed("connection"));
+        state.unfinished = unfinished;
     }
 }
 

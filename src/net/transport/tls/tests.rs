@@ -247,7 +247,7 @@ fn what_is_damaged_on_its_way_is_never_taken_for_good() {
                 stream.write_all(SAYS).ok();
                 stream.flush().ok();
             });
-            let deadline = Deadline::after(Duration::from_secs(2), "patience");
+            let deadline = Deadline::after(Duration::from_millis(300), "patience");
             let halves = connect(&broker.address, &SocketOptions::default(), &long()).unwrap();
             let Ok((mut reader, ..)) = secure(halves, &fixture.tls, &broker.address.host, &deadline) else {
                 no_handshake += 1;
@@ -401,5 +401,49 @@ fn who_reads_looks_at_the_clock_while_half_a_record_trickles_in() {
     reader.set_read_timeout(None).unwrap();
     assert_eq!(read(&mut reader, &mut buffer).unwrap(), 9);
     assert_eq!(&buffer[..9], b"some data");
+    hangup.shutdown();
+}
+
+#[test]
+fn who_writes_is_not_troubled_by_half_a_message_of_the_handshake() {
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let mut config = (*fixture.config).clone();
+    // A ticket fills several records then.
+    config.max_fragment_size = Some(64);
+    let config = Arc::new(config);
+    let (tell, told) = bounded(1);
+    let (go, wait) = bounded::<()>(0);
+    let broker = Broker::start(move |peer| {
+        let mut stream = stream(peer, &config);
+        while stream.conn.is_handshaking() {
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock).unwrap();
+            }
+            stream.conn.read_tls(&mut stream.sock).unwrap();
+            stream.conn.process_new_packets().unwrap();
+        }
+        let mut tickets = Vec::new();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut tickets).unwrap();
+        }
+        let (first, others) = tickets.split_at(5 + usize::from(u16::from_be_bytes([tickets[3], tickets[4]])));
+        stream.sock.write_all(first).unwrap();
+        tell.send(()).unwrap();
+        wait.recv().ok();
+        stream.sock.write_all(others).unwrap();
+        let mut word = [0; 4];
+        stream.read_exact(&mut word).unwrap();
+        stream.write_all(&word).unwrap();
+        stream.read_exact(&mut word).ok();
+    });
+    let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    told.recv().unwrap();
+    let mut word = [0; 4];
+    let nothing = reader.read(&mut word).unwrap_err();
+    assert_eq!(nothing.kind(), io::ErrorKind::Interrupted);
+    write(&mut writer, &[b"more"]).unwrap();
+    drop(go);
+    reader.read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"more");
     hangup.shutdown();
 }
