@@ -517,6 +517,9 @@ impl Link {
     /// Says anew who we are, if that is due. Nothing is on its way now, and a Fetch that waits in the broker is answered
     /// though the session ends meanwhile.
     fn stay_known(&mut self, shared: &Shared) -> Result<()> {
+        if !self.session.ends() {
+            return Ok(());
+        }
         let net = shared.cluster.net_config();
         let deadline = Deadline::after(net.connect_timeout, "connect_timeout").with_stop(&shared.stop);
         let Some(proof) = self.session.due(&deadline)? else {

@@ -191,6 +191,11 @@ impl OwnSession {
         }
     }
 
+    /// Whether there is anything to do for it.
+    pub(crate) fn ends(&self) -> bool {
+        self.session.ends()
+    }
+
     /// Before each request: what must be proven first, if it is time for that. Waits only where there is none left.
     pub(crate) fn due(&mut self, deadline: &Deadline) -> Result<Option<Proof>> {
         let hold = match self.session.turn(now) {

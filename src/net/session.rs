@@ -99,6 +99,11 @@ impl Session {
         }
     }
 
+    /// Whether it ends before its connection does.
+    pub(crate) fn ends(&self) -> bool {
+        self.limits.is_some()
+    }
+
     /// Whether credentials are being prepared.
     pub(crate) fn is_preparing(&self) -> bool {
         self.state == State::Preparing
