@@ -17,7 +17,7 @@ fn ways(secured: &Secured) -> Vec<(&'static str, JavaAccess)> {
         ("SASL", plain().scram("SCRAM-SHA-256", name, password)),
         ("SASL", plain().scram("SCRAM-SHA-512", name, password)),
         ("SASL", plain().oauthbearer(name)),
-        ("SHORT", plain().plain(name, password)),
+        ("SASL", plain().plain(name, password)),
         ("SASL_TLS", tls("SASL_SSL").plain(name, password)),
         ("SASL_TLS", tls("SASL_SSL").scram("SCRAM-SHA-512", name, password)),
         ("SASL_TLS", tls("SASL_SSL").oauthbearer(name)),

@@ -15,6 +15,8 @@ fn goes_around(listener: &str, client: ClientBuilder, principal: &str, java: &Ja
     let kafka = &secured().kafka;
     let java = kafka.java_at(listener, java);
     let client = client.connect().expect("it is let in");
+    let shown = format!("{client:?}");
+    assert!(!shown.contains(ALICE.password) && !shown.contains("PRIVATE"), "{shown}");
     let (topic, group) = (unique("ways"), unique("ways"));
     let admin = client.admin();
     let new = NewTopic::new(&topic, 2, 1);

@@ -16,7 +16,7 @@ use super::{Kafka, watchdog};
 /// | `SASL` | every mechanism, without TLS |
 /// | `SASL_TLS` | every mechanism, with TLS |
 /// | `PLAIN_ONLY` | PLAIN alone, without TLS |
-/// | `SHORT` | every mechanism without TLS, for sessions of three seconds, behind a proxy |
+/// | `SHORT` | every mechanism without TLS, for sessions of three seconds, behind a proxy: for one test alone |
 /// | `CUT`, `MTLS_CUT` | as `SASL_TLS` and `MTLS`, behind a proxy: each for one test alone |
 /// | `ROTATED`, `ROTATING` | as `SSL`, the second behind a proxy, for another certificate: each for one test alone |
 /// | `OVER`, `EARLY` | TLS with a certificate that was, or will be, good |
