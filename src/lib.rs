@@ -312,7 +312,7 @@
 //!
 //! # Not supported yet
 //!
-//! Transactions; SASL; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
+//! Transactions; SASL by Kerberos; in groups the newer protocol (KIP-848) and cooperative rebalancing, so that a rebalance takes all
 //! partitions from everybody for a moment; handlers per partition; a thread per partition; one partition at a time
 //! (`checkout`); giving up a partition whose handler is slow (`max.poll.interval.ms`).
 //!
