@@ -177,9 +177,9 @@ impl Budget {
         let records = account.raw_records + account.decoded_records();
         let room = self.room_beside(taken, account, records, config);
         // A partition that has plenty is not asked for a little: small answers cost as much as large ones. What is plenty
-        // depends on how much others leave to it.
+        // depends on how much others leave to it; what is in the program's hand is no supply.
         let lendable = (self.total / 4 * 3).saturating_sub(taken);
-        let may_hold = self.share.max(account.window() + lendable).min(config.prefetch_bytes);
+        let may_hold = self.share.max(account.counted() + lendable).min(config.prefetch_bytes);
         let least = (may_hold / 4).min(config.partition_max_bytes).max(1);
         (room >= least || (room > 0 && account.is_empty())).then(|| room.min(config.partition_max_bytes))
     }
@@ -195,6 +195,27 @@ mod tests {
         let mut budget = Budget::new(total);
         budget.set_partitions(partitions);
         budget
+    }
+
+    #[test]
+    fn what_the_program_has_in_hand_does_not_make_its_partition_ask_for_more_at_a_time() {
+        let config = FetchConfig::default();
+        let mut budget = budget(64 << 20, 64);
+        let (mut others, mut mine) = (Account::default(), Account::default());
+        budget.change(&mut others, |account| account.ready = (48 << 20) - (3 << 19));
+        budget.change(&mut mine, |account| account.in_hand = 5 << 20);
+        assert_eq!(budget.reservation(&mine, &config), Some(3 << 19));
+    }
+
+    #[test]
+    fn a_partition_that_has_nearly_all_for_itself_is_asked_for_much_at_a_time() {
+        let config = FetchConfig::default();
+        let mut budget = budget(64 << 20, 51);
+        let mut mine = Account::default();
+        budget.change(&mut mine, |account| account.ready = 7 << 20);
+        assert_eq!(budget.reservation(&mine, &config), None);
+        budget.change(&mut mine, |account| account.ready = 6 << 20);
+        assert_eq!(budget.reservation(&mine, &config), Some(2 << 20));
     }
 
     #[test]

@@ -173,7 +173,8 @@ impl Shared {
                 continue;
             };
             let is_at_end = |ends: Ends| partition.position >= ends.readable(config.isolation);
-            all_at_end &= partition.ends.is_some_and(is_at_end);
+            // Who has just brought something is not idle.
+            all_at_end &= partition.account.is_empty() && partition.ends.is_some_and(is_at_end);
             if partition.account.is_empty() {
                 least += max_bytes.min(partition.account.least());
             }
@@ -201,7 +202,9 @@ impl Shared {
                     return Err(idle);
                 }
             }
-            lane.stays_until = None;
+            if !some_full {
+                lane.stays_until = None; // the next stay may be worth it again
+            }
         }
         let first = state.turn % wants.len();
         wants.rotate_left(first);
@@ -551,7 +554,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{Cluster, ClusterConfig},
-        consumer::{buffer::Subscription, config::FetchConfig, partition::Partition},
+        consumer::{budget::Account, buffer::Subscription, config::FetchConfig, partition::Partition},
         offset::TopicPartition,
     };
 
@@ -633,7 +636,12 @@ mod tests {
             let mut state = self.shared.lock();
             let State { partitions, budget, .. } = &mut *state;
             let account = &mut partitions.get_mut(&slot).unwrap().account;
-            budget.change(account, |account| account.ready = bytes);
+            budget.change(account, |account| {
+                *account = Account {
+                    ready: bytes,
+                    ..Account::default()
+                };
+            });
         }
 
         fn ends_at(&self, slot: Slot, end: i64) {
@@ -706,6 +714,7 @@ mod tests {
         let (fetch, _) = world.wanted(Role::Session, 0);
         world.answer(Role::Session, fetch, true);
         world.hold(busy, FetchConfig::default().prefetch_bytes);
+        world.hold(idle, 0);
         world.ends_at(idle, 10);
         (world, busy, idle)
     }
@@ -728,6 +737,20 @@ mod tests {
             assert_eq!((wanted, fetch.max_wait), (vec![idle], Duration::from_millis(wait)));
             world.answer(Role::Session, fetch, false);
         }
+        let (fetch, _) = world.wanted(Role::Session, 9);
+        world.answer(Role::Session, fetch, true);
+        world.hold(idle, 0);
+        world.ends_at(idle, 20);
+        let (fetch, wanted) = world.wanted(Role::Session, 10);
+        assert_eq!((wanted, fetch.max_wait), (vec![idle], Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn who_has_just_brought_something_waits_for_nobody() {
+        let (world, _, idle) = full();
+        world.hold(idle, 100);
+        let (_, wanted) = world.wanted(Role::Session, 0);
+        assert_eq!(wanted, [idle]);
     }
 
     #[test]
