@@ -159,6 +159,9 @@ fn answer(shared: &Shared, caller: Caller, session: &mut Session, mut frame: Byt
     let offered = Api::of(key).and_then(|api| offer(profile, api));
     let Some(offered) = offered.filter(|offer| (offer.first..=offer.last).contains(&version)) else {
         if Api::of(key) == Some(Api::ApiVersions) {
+            if let Some(Admission::Refuse(code)) = admission {
+                return wire::frame(correlation, 0, &api_versions::refused(code)).map(Reply::SendAndEnd);
+            }
             return wire::frame(correlation, 0, &api_versions::unsupported(profile)).map(Reply::Send);
         }
         log::warn!("version {version} of API {key} is not offered: the connection is closed");

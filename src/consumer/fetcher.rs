@@ -5,10 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
+use parking_lot::MutexGuard;
 
 use super::{
     aborted::Aborted,
@@ -189,7 +190,10 @@ impl Fetcher {
             }
             Err(error) if is_final(&error) => shared.fail(&mut state, self.slot, error),
             Err(error) => {
-                partition.nonsense += u32::from(is_nonsense(&error));
+                partition.nonsense = match is_nonsense(&error) {
+                    true => partition.nonsense + 1,
+                    false => 0,
+                };
                 // Tried until the deadline, and to be tried again: only health tells.
                 partition.met(partition.cell.blame(error), Instant::now(), |times| {
                     shared.backoff(times)
@@ -199,9 +203,26 @@ impl Fetcher {
                     task: task.clone(),
                     begun: false,
                 };
-                let stop = partition.stop.clone();
-                drop(state);
-                stop.wait(wait);
+                self.rest(state, epoch, wait);
+            }
+        }
+    }
+
+    /// Waits for this long, or until the program wants something else.
+    #[allow(clippy::disallowed_methods, reason = "a driver's pause")]
+    fn rest(&self, mut state: MutexGuard<'_, State>, epoch: u64, time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            if state.is_ended() {
+                return;
+            }
+            let is_wanted = |partition: &&Partition| partition.epoch() == epoch && !partition.stop.is_stopped();
+            let Some(partition) = state.partitions.get(&self.slot).filter(is_wanted) else {
+                return;
+            };
+            let wake = Arc::clone(&partition.wake);
+            if wake.wait_until(&mut state, until).timed_out() {
+                return;
             }
         }
     }

@@ -340,6 +340,7 @@ impl Keeper {
                     let error = if is_nonsense(&error) {
                         only_nonsense(error)
                     } else {
+                        self.identities.nonsense = 0;
                         error
                     };
                     log::warn!("no producer ID: {error}");
@@ -347,12 +348,15 @@ impl Keeper {
                 }
                 Err(error) => {
                     log::debug!("no producer ID yet: {error}");
+                    self.identities.nonsense = 0;
                     self.nameless.push(partition);
                     self.identities.failed(&self.shared);
                     return;
                 }
             }
         }
+        // All who waited have been told. Whoever comes later begins another row.
+        self.identities.nonsense = 0;
     }
 
     fn ask_identity(&self) -> Result<Identity> {

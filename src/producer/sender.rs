@@ -260,10 +260,13 @@ impl Sender {
         let topics = self.active.iter().map(|partition| Arc::clone(&partition.topic));
         let topics: HashSet<_> = topics.collect();
         self.shared.desk.leave(|wants| wants.stale.extend(topics));
+        let is_nonsense = is_nonsense(error);
+        if !is_nonsense {
+            self.nonsense = 0;
+        }
         if action(error) != Action::Fail || error.kind() == ErrorKind::Closed {
             return;
         }
-        let is_nonsense = is_nonsense(error);
         if is_nonsense && self.nonsense < NONSENSE {
             self.nonsense += 1;
             return;

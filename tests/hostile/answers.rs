@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use klamm::{Client, ErrorKind, Health, Next, StartAt, Stream, Topics};
@@ -299,7 +299,9 @@ fn the_end_of_an_epoch_of_some_other_partition_is_asked_again() {
     });
     liar.elect();
     let epochs = || liar.asked(OFFSET_FOR_LEADER_EPOCH);
+    let since = Instant::now();
     while epochs() < 4 {
+        assert!(since.elapsed() < PROMPT, "asked {} times only", epochs());
         let next = iter.next_timeout(Duration::from_millis(10)).unwrap();
         assert!(matches!(next, Next::TimedOut), "{next:?}");
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use klamm::{Client, ErrorKind, Event, Iter, Next, Producer, Record, StartAt, Stream};
 use klamm_fake::{
-    Action, Api, FakeCluster,
+    Action, Api, FakeCluster, Request,
     error_code::{COORDINATOR_NOT_AVAILABLE, NOT_ENOUGH_REPLICAS, NOT_LEADER_OR_FOLLOWER, TOPIC_AUTHORIZATION_FAILED},
 };
 
@@ -278,6 +278,68 @@ fn a_broker_that_only_talks_garbage_is_told_and_a_seek_goes_on() {
     }
     asked.remove();
     assert_eq!(read_on(&mut iter, 2), ["a", "b"]);
+}
+
+/// Garbage six times, and in their middle something else: three in a row at most.
+fn interrupted(mut by: impl FnMut() -> Action + Send + 'static) -> impl FnMut(&Request) -> Action + Send + 'static {
+    let mut number = 0;
+    move |_| {
+        number += 1;
+        match number {
+            4 => by(),
+            1..=7 => garbage(2),
+            _ => Action::Pass,
+        }
+    }
+}
+
+#[test]
+fn garbage_is_in_a_row_only_without_another_failure_in_between() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    let hooks = [
+        cluster.on(Api::InitProducerId, interrupted(|| Action::Silence)),
+        cluster.on(Api::ListOffsets, interrupted(|| Action::Silence)),
+    ];
+    let producer = client.producer().build().unwrap();
+    let record = |value| Record::to(TOPIC).partition(0).value(value);
+    producer.send_sync(record("a"), LONG).unwrap();
+    cluster.crash(1);
+    cluster.restart(1).unwrap();
+    let connected = cluster.on(Api::ApiVersions, interrupted(|| Action::Disconnect));
+    producer.send_sync(record("b"), LONG).unwrap();
+    assert_eq!(connected.uses(), 7);
+    let stream = client.reader().topics([TOPIC]).start_at(StartAt::Earliest);
+    assert_eq!(read(&stream.open().unwrap(), 2), ["a", "b"]);
+    assert_eq!(hooks.map(|hook| hook.uses()), [7, 7]);
+}
+
+#[test]
+fn who_was_told_garbage_in_place_of_a_producer_id_asks_as_often_the_next_time() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    let asked = cluster.on(Api::InitProducerId, |_| garbage(3));
+    let producer = client.producer().build().unwrap();
+    for uses in [4, 8] {
+        let record = Record::to(TOPIC).partition(0).value("a");
+        let error = producer.send_sync(record, LONG).unwrap_err();
+        assert!(error.to_string().contains("4 times in a row"), "{error}");
+        assert_eq!(asked.uses(), uses);
+    }
+}
+
+#[test]
+fn a_seek_ends_the_pause_after_garbage() {
+    let cluster = cluster(1, 1);
+    write(&client(&cluster), TOPIC, 0, &["a", "b"]);
+    let hour = Duration::from_secs(3600);
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let client = builder.retry_backoff(hour, hour).connect().unwrap();
+    cluster.times(1, Api::ListOffsets, |_| garbage(2));
+    let stream = client.reader().topics([TOPIC]).open().unwrap();
+    wait_until("health tells of the garbage", LONG, || !stream.health().is_healthy());
+    stream.seek((TOPIC, 0), StartAt::Offset(1)).unwrap();
+    assert_eq!(read(&stream, 1), ["b"]);
 }
 
 #[test]

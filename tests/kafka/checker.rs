@@ -169,14 +169,15 @@ fn a_record_that_comes_again_in_another_assignment_is_a_duplicate_and_no_disorde
 
 #[test]
 fn only_what_could_not_be_committed_may_come_again() {
-    let again = |ending, lines: Vec<Line>| {
+    let history = |ending, lines: Vec<Line>| {
         let mut history = clean();
         history.owned = vec![owned("a", 1, 45, ending), owned("b", 46, 90, Ending::Closed)];
         history.handled.push(handled("b", 1, 80, Some(81)));
         history.handled.push(handled("b", 2, 82, Some(83)));
         history.lines.insert("a".to_owned(), lines);
-        checker(history)
+        history
     };
+    let again = |ending, lines| checker(history(ending, lines));
     let looks = |offset| [(at(40), committed(offset)), (at(99), committed(5))];
     let died = again(Ending::Died, Vec::new());
     assert_eq!(died.repeatable(&looks(1)), [((TOPIC, 0).into(), 2)].into());
@@ -204,6 +205,23 @@ fn only_what_could_not_be_committed_may_come_again() {
     told.duplicates_of_uncommitted(&looks(1)).unwrap();
     let told_later = again(Ending::Revoked, vec![failed(60)]);
     told_later.duplicates_of_uncommitted(&looks(1)).unwrap_err();
+    // The report of a close is about what it had last.
+    let closed = Line {
+        at: at(95),
+        what: What::Closed {
+            left_group: true,
+            unread: Vec::new(),
+            unfinished: Vec::new(),
+            uncommitted: vec![(partition, 2)],
+        },
+    };
+    let mut reported = history(Ending::Revoked, vec![closed]);
+    checker(reported.clone()).duplicates_of_uncommitted(&looks(1)).unwrap();
+    reported.owned.push(Owned {
+        assignment: 2,
+        ..owned("a", 91, 95, Ending::Closed)
+    });
+    checker(reported).duplicates_of_uncommitted(&looks(1)).unwrap_err();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use klamm_fake::FakeCluster;
 
-use crate::support::Kafka;
+use crate::support::{Kafka, secured};
 
 mod script;
 
@@ -44,6 +44,30 @@ fn the_embedded_broker_says_of_groups_what_kafka_says() {
             "{name}:\n{}",
             differ.join("\n")
         );
+    }
+}
+
+#[test]
+fn the_embedded_broker_leaves_out_as_kafka_does_what_was_committed_in_a_topic_that_is_gone() {
+    let (kafka, embedded) = (kafka(), embedded());
+    kafka.coordinator("any");
+    kafka.create_topic("orders", 4, &[]);
+    kafka.create_topic("events", 2, &[]);
+    let [theirs, ours] = [kafka.address(1), embedded.address(1)].map(script::deletion);
+    assert_eq!(theirs, ours);
+}
+
+#[test]
+fn the_embedded_broker_says_as_kafka_what_is_out_of_place_on_the_way_to_a_session() {
+    let embedded = FakeCluster::builder().sasl_plain("alice", "any").start().unwrap();
+    let kafka = secured().kafka.direct_listener(1, "PLAIN_ONLY");
+    // ApiVersions, also in a version that nobody knows: behind each comes the end.
+    for frame in [
+        &[0, 18, 0, 0, 0, 0, 0, 7, 0, 0][..],
+        &[0, 18, 0, 99, 0, 0, 0, 7, 0, 0, 0],
+    ] {
+        let [theirs, ours] = [kafka, embedded.address(1)].map(|broker| script::interrupt_handshake(broker, frame));
+        assert_eq!(theirs, ours);
     }
 }
 

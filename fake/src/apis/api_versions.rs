@@ -13,10 +13,13 @@ use crate::{
 pub(crate) fn answer(state: &State, context: &Context<'_>, request: &ApiVersionsRequest) -> ApiVersionsResponse {
     let names_itself = is_name(&request.client_software_name) && is_name(&request.client_software_version);
     if context.version() >= 3 && !names_itself {
-        return ApiVersionsResponse::default().with_error_code(INVALID_REQUEST);
+        return refused(INVALID_REQUEST);
+    }
+    if let Some(code) = context.refuses {
+        return refused(code);
     }
     ApiVersionsResponse::default()
-        .with_error_code(context.refuses.unwrap_or(NONE))
+        .with_error_code(NONE)
         .with_api_keys(offers(state.profile).into_iter().map(entry).collect())
         .with_throttle_time_ms(state.throttle_ms())
 }
@@ -27,6 +30,11 @@ fn is_name(text: &str) -> bool {
     text.chars().all(|c| is_plain(c) || matches!(c, '-' | '.'))
         && text.starts_with(is_plain)
         && text.ends_with(is_plain)
+}
+
+/// Who is refused is not told what is offered.
+pub(crate) fn refused(code: i16) -> ApiVersionsResponse {
+    ApiVersionsResponse::default().with_error_code(code)
 }
 
 /// The answer to a version that is not offered, in the shape of version 0: it names the ones of ApiVersions that are.

@@ -108,6 +108,13 @@ fn a_request_of_nobody_ends_its_connection_and_does_nothing() {
     );
     assert!(connection.is_over());
     assert_eq!(cluster.end_offset("t", 0), 0);
+    let mut connection = Connection::to(&cluster, 1);
+    handshake(&mut connection, 1, "PLAIN");
+    // In a version that nobody knows.
+    connection.send_frame(&[0, 18, 0, 99, 0, 0, 0, 77, 0, 0, 0]);
+    let answer = connection.answer::<ApiVersionsRequest>(0).unwrap();
+    assert_eq!(answer.error_code, ILLEGAL_SASL_STATE);
+    assert!(connection.is_over());
 }
 
 #[test]

@@ -17,9 +17,10 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    ConsumerProtocolSubscription, DeleteGroupsRequest, DescribeGroupsRequest, GroupId, HeartbeatRequest,
-    JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, RequestHeader, ResponseHeader, SyncGroupRequest, TopicName,
+    ConsumerProtocolSubscription, DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest, GroupId,
+    HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetFetchResponse, RequestHeader, ResponseHeader, SyncGroupRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use uuid::Uuid;
@@ -59,6 +60,11 @@ impl Script {
     }
 
     fn send<R: Request + Encodable + HeaderVersion>(&self, version: i16, request: &R) -> Pending {
+        self.send_as(version, version, request)
+    }
+
+    /// Written in one version, and sent as another.
+    fn send_as<R: Request + Encodable + HeaderVersion>(&self, written: i16, version: i16, request: &R) -> Pending {
         let mut stream = TcpStream::connect(self.broker).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut frame = BytesMut::new();
@@ -68,11 +74,18 @@ impl Script {
             .with_request_api_version(version)
             .with_client_id(Some(text("script")));
         header.encode(&mut frame, R::header_version(version)).unwrap();
-        request.encode(&mut frame, version).unwrap();
+        request.encode(&mut frame, written).unwrap();
         let length = frame.len() as i32 - 4;
         frame[..4].copy_from_slice(&length.to_be_bytes());
         stream.write_all(&frame).unwrap();
         Pending { stream, version }
+    }
+
+    /// All offsets in version 10, where topics have IDs. What asks for all is the same as in version 9, which is the last
+    /// one that the codec writes.
+    fn all_by_id(&self) -> OffsetFetchResponse {
+        let asked = OffsetFetchRequest::default().with_groups(vec![fetch(self).with_topics(None)]);
+        self.send_as(9, 10, &asked).answer::<OffsetFetchRequest>()
     }
 
     fn ask<R: Request + Encodable + HeaderVersion>(&self, version: i16, request: &R) -> R::Response
@@ -207,6 +220,47 @@ impl Pending {
         ResponseHeader::decode(&mut answer, R::Response::header_version(self.version)).unwrap();
         R::Response::decode(&mut answer, self.version).unwrap()
     }
+}
+
+/// Two topics with committed offsets, of which one is deleted: all offsets before and after that, by the IDs of topics.
+pub(super) fn deletion(broker: SocketAddr) -> Vec<String> {
+    let mut script = Script::new(broker);
+    let s = &mut script;
+    for topic in ["orders", "events"] {
+        s.tell("a commit", 9, &commit(s, "", -1, topic, 1));
+    }
+    let before = s.all_by_id();
+    assert_eq!(before.groups[0].topics.len(), 2, "{before:?}");
+    before.groups[0].topics.iter().for_each(|topic| s.know(topic.topic_id));
+    let delete = DeleteTopicsRequest::default()
+        .with_topic_names(vec![name("events")])
+        .with_timeout_ms(60_000);
+    assert_eq!(s.ask(5, &delete).responses[0].error_code, 0);
+    wait_until("one topic is left", Duration::from_secs(60), || {
+        let groups = s.all_by_id().groups;
+        assert!(
+            groups[0].topics.iter().all(|topic| !topic.topic_id.is_nil()),
+            "{groups:?}"
+        );
+        groups[0].topics.len() == 1
+    });
+    let after = s.all_by_id();
+    s.note("by ID", &after);
+    script.said
+}
+
+/// What comes until the connection ends, for something else in place of a token: the answer to the handshake too.
+pub(super) fn interrupt_handshake(broker: SocketAddr, frame: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(broker).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let handshake = b"\0\x11\0\x01\0\0\0\x05\0\0\0\x05PLAIN";
+    for frame in [&handshake[..], frame] {
+        stream.write_all(&(frame.len() as i32).to_be_bytes()).unwrap();
+        stream.write_all(frame).unwrap();
+    }
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    all
 }
 
 /// The life of a classic group.

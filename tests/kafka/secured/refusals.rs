@@ -200,7 +200,7 @@ fn credentials_that_are_taken_back_end_what_runs_and_are_not_tried_without_a_pau
         .sasl(Sasl::scram_sha_256(&user, ALICE.password))
         .connect()
         .expect("it is let in");
-    let producer = client.producer().delivery_timeout(Duration::from_secs(10));
+    let producer = client.producer().delivery_timeout(Duration::from_secs(30));
     let producer = producer.build().expect("good settings");
     write(&producer, &topic, 0, ["one"]);
     let stream = client

@@ -7,7 +7,7 @@ use std::time::Duration;
 use klamm::{Client, ErrorKind, Producer, Record, StartAt, Tls};
 
 use super::{LONG, at, take, tls, write};
-use crate::support::{Authority, LOOPBACK, run_folder, secured, unique, wait_until};
+use crate::support::{Authority, LOOPBACK, Stop, run_folder, secured, unique, wait_until};
 
 /// Writes without a pause until it is told to stop; how many.
 fn pour(producer: &Producer, topic: &str, stop: &AtomicBool) -> usize {
@@ -22,15 +22,6 @@ fn pour(producer: &Producer, topic: &str, stop: &AtomicBool) -> usize {
         delivery.wait(LONG).expect("nothing fails");
     }
     sent.len()
-}
-
-/// Dropped, it ends the pouring: a test that fails must not wait for it.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]
@@ -86,9 +77,11 @@ fn a_broker_s_certificate_may_be_replaced_under_load() {
 #[test]
 fn a_client_s_certificate_may_be_replaced_in_its_files() {
     let (kafka, listener) = (&secured().kafka, "MTLS_CUT");
-    let topic = unique("renewed");
-    kafka.create_topic(&topic, 1, &[]);
-    kafka.allow("User:CN=new", "ALL", "TOPIC", &topic);
+    let (before, topic) = (unique("before"), unique("renewed"));
+    for (who, topic) in [("User:CN=old", &before), ("User:CN=new", &topic)] {
+        kafka.create_topic(topic, 1, &[]);
+        kafka.allow(who, "ALL", "TOPIC", topic);
+    }
     let name = unique("client");
     let renew = |who| secured().authority.client(who).write(run_folder(), &name);
     let (chain, key) = renew("old");
@@ -106,9 +99,11 @@ fn a_client_s_certificate_may_be_replaced_in_its_files() {
     assert_eq!(refused.kind(), ErrorKind::Authorization, "{refused}");
 
     let running = client.producer().build().expect("good settings");
+    write(&running, &before, 0, ["one"]);
     renew("new");
     // Connections that there are keep their name until they end.
+    write(&running, &before, 0, ["two"]);
     kafka.listener_proxy(1, listener).cut();
     wait_until("it is known by its new name", LONG, || attempt(&client).is_ok());
-    write(&running, &topic, 0, ["two"]);
+    write(&running, &topic, 0, ["three"]);
 }

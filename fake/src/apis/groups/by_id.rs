@@ -77,15 +77,17 @@ pub(super) fn give_ids(
     if version < FIRST_WITH_IDS {
         return;
     }
-    for (at, topic) in found.topics.iter_mut().enumerate() {
-        let asked = asked.topics.as_ref().and_then(|topics| topics.get(at));
-        topic.topic_id = match asked {
-            Some(asked) => asked.topic_id,
-            None => state
-                .topics
-                .get(topic.name.as_str())
-                .map_or(Uuid::nil(), |topic| topic.id),
-        };
+    let Some(asked) = &asked.topics else {
+        // What has no ID cannot be told in this version, and Kafka leaves it out.
+        found.topics.retain_mut(|topic| {
+            let known = state.topics.get(topic.name.as_str());
+            topic.topic_id = known.map_or(Uuid::nil(), |known| known.id);
+            known.is_some()
+        });
+        return;
+    };
+    for (topic, asked) in found.topics.iter_mut().zip(asked) {
+        topic.topic_id = asked.topic_id;
         if topic.name.is_empty() {
             for partition in &mut topic.partitions {
                 partition.error_code = UNKNOWN_TOPIC_ID;

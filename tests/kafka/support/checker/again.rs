@@ -1,6 +1,7 @@
 //! What may come again: no more than what was begun and could not be committed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use klamm::TopicPartition;
 
@@ -60,8 +61,17 @@ impl Checker {
             What::Note { text } => {
                 text.starts_with(&told) && owned.from <= line.at && owned.to.is_none_or(|to| line.at <= to)
             }
-            What::Closed { uncommitted, .. } => uncommitted.iter().any(|(one, _)| one == partition),
+            What::Closed { uncommitted, .. } => {
+                self.is_last(owned, line.at) && uncommitted.iter().any(|(one, _)| one == partition)
+            }
             _ => false,
         })
+    }
+
+    /// Whether its member had the partition no more after that, until then.
+    fn is_last(&self, owned: &Owned, until: Duration) -> bool {
+        let same = |other: &&Owned| (&other.member, &other.partition) == (&owned.member, &owned.partition);
+        let mut others = self.history.owned.iter().filter(same);
+        owned.from <= until && !others.any(|other| owned.from < other.from && other.from <= until)
     }
 }
