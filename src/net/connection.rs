@@ -301,6 +301,11 @@ impl Connection {
     }
 
     #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    #[cfg(test)]
     /// Whether a renewal is under way.
     pub(crate) fn is_renewing(&self) -> bool {
         self.shared.door.lock().renewal.is_some()
@@ -480,7 +485,8 @@ impl Shared {
             let renewal = door.renewal.clone();
             drop(door);
             let (Some(renewal), Some(renewals)) = (renewal, &self.renewals) else {
-                return Err(self.over());
+                // We have not closed it, and nobody shall take it for that.
+                return Err(self.end(Error::new(ErrorKind::Io, "nobody renews the session")));
             };
             renewals.hurry();
             reauthentication::held(deadline.wait(&renewal), deadline)?;

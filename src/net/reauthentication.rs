@@ -85,8 +85,13 @@ impl Renewals {
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Receiver<()>> {
         let (over, renewal) = bounded(0); // nothing is sent
         let shared = Arc::clone(shared);
+        let mine = renewal.clone();
         Worker::start("klamm-renew", move || {
-            let renewal = Renewing { shared, _over: over };
+            let renewal = Renewing {
+                shared,
+                mine,
+                _over: over,
+            };
             if let Some(renewals) = &renewal.shared.renewals {
                 renewal.run(renewals);
             }
@@ -98,6 +103,8 @@ impl Renewals {
 /// A renewal under way. However its thread ends, nobody is left behind at the door.
 struct Renewing {
     shared: Arc<Shared>,
+    /// What those at the door wait for.
+    mine: Receiver<()>,
     /// Dropped last.
     _over: Sender<()>,
 }
@@ -106,7 +113,7 @@ impl Renewing {
     fn run(&self, renewals: &Renewals) {
         match self.prepare(renewals) {
             Ok(proof) => match self.renew(proof, renewals) {
-                Ok(granted) => self.renewed(granted),
+                Ok(granted) => self.renewed(granted, renewals),
                 Err(error) => self.lost(&error),
             },
             Err(error) => {
@@ -144,7 +151,9 @@ impl Renewing {
         authenticate(proof, &mut PastTheDoor(shared), &shared.versions, &limit)
     }
 
-    fn renewed(&self, granted: Granted) {
+    fn renewed(&self, granted: Granted, renewals: &Renewals) {
+        // Whoever finds the session fresh may begin the next renewal, whose wish this is from then on.
+        renewals.wants_quiet.store(false, Ordering::SeqCst);
         self.shared.door.lock().session.renewed(granted, now(), random());
         tell(&self.shared.peer, granted);
     }
@@ -167,10 +176,16 @@ impl Drop for Renewing {
             let message = "the thread that renews a session panicked; see the log";
             self.shared.end(Error::new(ErrorKind::Internal, message));
         }
+        let mut door = self.shared.door.lock();
+        // The next one may have begun already.
+        let is_mine = |renewal: &Receiver<()>| renewal.same_channel(&self.mine);
+        if !door.renewal.as_ref().is_some_and(is_mine) {
+            return;
+        }
+        door.renewal = None;
         if let Some(renewals) = &self.shared.renewals {
             renewals.wants_quiet.store(false, Ordering::SeqCst);
         }
-        self.shared.door.lock().renewal = None;
     }
 }
 
@@ -283,15 +298,18 @@ mod tests {
 
     use bytes::BytesMut;
     use kafka_protocol::{
-        messages::{SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse},
+        messages::{
+            MetadataRequest, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+            SaslHandshakeResponse,
+        },
         protocol::{Decodable, Encodable},
     };
 
     use super::*;
     use crate::net::{
-        Address,
+        Address, Connection,
         sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Step},
-        scripted::everything,
+        scripted::{Broker, everything},
         tests::wait_until,
     };
 
@@ -349,7 +367,7 @@ mod tests {
         }
     }
 
-    fn session(fails: &'static [usize]) -> (OwnSession, Arc<AtomicUsize>) {
+    fn with(fails: &'static [usize]) -> (NetConfig, Arc<AtomicUsize>) {
         let calls = Arc::default();
         let config = NetConfig {
             sasl: Some(Sasl::custom(Moody {
@@ -358,6 +376,11 @@ mod tests {
             })),
             ..NetConfig::default()
         };
+        (config, calls)
+    }
+
+    fn session(fails: &'static [usize]) -> (OwnSession, Arc<AtomicUsize>) {
+        let (config, calls) = with(fails);
         let granted = Granted {
             lifetime: Some(Duration::from_secs(600)),
             since: now(),
@@ -428,5 +451,52 @@ mod tests {
         let error = renew(&mut own, proof, &mut broker).unwrap_err();
         assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Io, true));
         assert!(error.to_string().contains("code 58"), "{error}");
+    }
+
+    /// A connection to a broker that believes everybody for ten minutes.
+    fn connected() -> (Broker, Connection) {
+        let broker = Broker::serve(|asked| {
+            Some(match asked.key {
+                SaslHandshakeRequest::KEY => asked.answer::<SaslHandshakeRequest>(&SaslHandshakeResponse::default()),
+                _ => {
+                    let answer = SaslAuthenticateResponse::default().with_session_lifetime_ms(600_000);
+                    asked.answer::<SaslAuthenticateRequest>(&answer)
+                }
+            })
+        });
+        let connection = Connection::open(&broker.address, &with(&[]).0, &long()).unwrap();
+        (broker, connection)
+    }
+
+    #[test]
+    fn a_renewal_that_is_over_takes_nothing_from_the_one_that_has_begun_since() {
+        let (_broker, connection) = connected();
+        let shared = connection.shared();
+        let renewals = shared.renewals.as_ref().unwrap();
+        let begin = || {
+            let (over, mine) = bounded(0);
+            shared.door.lock().renewal = Some(mine.clone());
+            Renewing {
+                shared: Arc::clone(shared),
+                mine,
+                _over: over,
+            }
+        };
+        let [first, second] = [begin(), begin()];
+        renewals.wants_quiet.store(true, Ordering::SeqCst);
+        drop(first);
+        assert!(connection.is_renewing() && connection.wants_quiet());
+        drop(second);
+        assert!(!connection.is_renewing() && !connection.wants_quiet());
+    }
+
+    #[test]
+    fn who_is_held_while_nobody_renews_meets_a_broken_connection_and_not_one_that_we_closed() {
+        let (_broker, connection) = connected();
+        connection.shared().door.lock().session.prepared(now());
+        connection.age(OVER);
+        let error = connection.call(&MetadataRequest::default(), &long()).unwrap_err();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Io, true));
+        assert!(connection.is_dead());
     }
 }
