@@ -260,7 +260,13 @@ impl Sender {
         let topics = self.active.iter().map(|partition| Arc::clone(&partition.topic));
         let topics: HashSet<_> = topics.collect();
         self.shared.desk.leave(|wants| wants.stale.extend(topics));
-        if action(error) != Action::Fail || error.kind() == ErrorKind::Closed {
+        if error.kind() == ErrorKind::Closed {
+            return;
+        }
+        for partition in &self.active {
+            partition.blame(error);
+        }
+        if action(error) != Action::Fail {
             return;
         }
         let is_nonsense = is_nonsense(error);
@@ -275,7 +281,12 @@ impl Sender {
             error.clone()
         };
         for partition in &self.active {
-            partition.fail_unsent(&error);
+            if error.is_refusal() {
+                // Nor would anybody tell what became of what was sent before.
+                partition.fail_waiting(&error);
+            } else {
+                partition.fail_unsent(&error);
+            }
         }
     }
 
