@@ -217,25 +217,32 @@ impl OwnSession {
             Turn::Go if !self.session.is_preparing() => return Ok(None),
             Turn::Go => false,
             Turn::Hold => true,
-            Turn::Prepare { hold } => {
-                self.prover = self.identity.as_ref().map(Prover::start).transpose()?;
-                hold
-            }
+            Turn::Prepare { hold } => match self.identity.as_ref().map(Prover::start).transpose() {
+                Ok(prover) => {
+                    self.prover = prover;
+                    hold
+                }
+                Err(error) => return self.put_off(&error),
+            },
         };
         let Some(prover) = self.prover.take_if(|prover| hold || prover.is_ready()) else {
             return Ok(None);
         };
         let proof = match prover.first(deadline) {
             Ok(proof) => proof,
-            Err(error) if self.session.put_off(now()) => {
-                log::debug!("credentials will be asked for again before the session ends: {error}");
-                return Ok(None);
-            }
-            Err(error) => return Err(lost(&error)),
+            Err(error) => return self.put_off(&error),
         };
         let pause = self.session.prepared(now()).saturating_duration_since(now());
         deadline.pause(pause, "the broker to allow for another renewal")?;
         Ok(Some(proof))
+    }
+
+    fn put_off(&mut self, error: &Error) -> Result<Option<Proof>> {
+        if !self.session.put_off(now()) {
+            return Err(lost(error));
+        }
+        log::debug!("credentials will be asked for again before the session ends: {error}");
+        Ok(None)
     }
 
     /// Proves it. An error is one of a connection that is lost.
