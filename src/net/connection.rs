@@ -323,6 +323,24 @@ impl Connection {
         self.shared.door.lock().session.age(by);
     }
 
+    /// Begins to renew its session if it is time for that, although nobody asks anything now. Waits for nothing.
+    pub(crate) fn keep_known(&self) {
+        let Some(mut door) = self.shared.door.try_lock() else {
+            return; // whoever has it does the same
+        };
+        if self.shared.ended.is_stopped() || !matches!(door.session.turn(now), Turn::Prepare { .. }) {
+            return;
+        }
+        match Renewals::start(&self.shared) {
+            Ok(renewal) => door.renewal = Some(renewal),
+            Err(_) if door.session.put_off(now()) => {}
+            Err(error) => {
+                drop(door);
+                self.shared.end(error);
+            }
+        }
+    }
+
     /// Its session is to be renewed, for which nothing may be on its way: what is sent before all is answered is held, and so
     /// is its caller. For those who can do better than to wait.
     pub(crate) fn wants_quiet(&self) -> bool {

@@ -676,6 +676,23 @@ fn a_connection_that_nobody_uses_is_renewed_when_somebody_does() {
 }
 
 #[test]
+fn a_connection_that_nobody_uses_may_be_renewed_in_time() {
+    let watched = Watched::new();
+    let broker = Broker::serve({
+        let watched = Arc::clone(&watched);
+        move |asked| Some(watched.answer(asked))
+    });
+    let connection = open(&broker, &three_rounds());
+    connection.keep_known();
+    assert!(!connection.is_renewing());
+    connection.age(DUE);
+    connection.keep_known();
+    wait_until(|| watched.sessions() == 2 && !connection.is_renewing());
+    assert_eq!(call(&connection, "orders"), "orders");
+    assert_eq!(watched.sessions(), 2);
+}
+
+#[test]
 fn what_is_not_answered_comes_before_or_after_a_renewal() {
     let watched = Watched::new();
     let (tell, heard) = unbounded();
