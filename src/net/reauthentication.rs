@@ -211,6 +211,11 @@ impl OwnSession {
         self.session.ends()
     }
 
+    /// Whether the next request has to wait until it is renewed: credentials are there, or there is no time left.
+    pub(crate) fn is_pressing(&self) -> bool {
+        self.prover.as_ref().is_some_and(Prover::is_ready) || self.session.is_over(now)
+    }
+
     /// Before each request: what must be proven first, if it is time for that. Waits only where there is none left.
     pub(crate) fn due(&mut self, deadline: &Deadline) -> Result<Option<Proof>> {
         let hold = match self.session.turn(now) {
@@ -417,6 +422,7 @@ mod tests {
         assert!(own.due(&long()).unwrap().is_none());
         let mut proof = None;
         wait_until(|| calls.load(Ordering::SeqCst) == 1);
+        wait_until(|| own.is_pressing());
         while proof.is_none() {
             proof = own.due(&long()).unwrap();
         }
@@ -425,7 +431,9 @@ mod tests {
         assert_eq!(broker.asked, [SaslHandshakeRequest::KEY, SaslAuthenticateRequest::KEY]);
         assert!(own.due(&long()).unwrap().is_none());
         // At its end there is no time to go on meanwhile.
+        assert!(!own.is_pressing());
         own.session.age(OVER);
+        assert!(own.is_pressing());
         let proof = own.due(&long()).unwrap().unwrap();
         renew(&mut own, proof, &mut broker).unwrap();
         assert_eq!((broker.asked.len(), calls.load(Ordering::SeqCst)), (4, 2));
