@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kafka_protocol::protocol::Request;
 use parking_lot::{Mutex, MutexGuard};
+use zeroize::Zeroize;
 
 use crate::{
     deadline::{Deadline, FOR_EVER, Waited},
@@ -525,7 +526,11 @@ impl Shared {
         let mut frame = BytesMut::new();
         request::encode(request, version, id, &self.client_id, &mut frame)?;
         let deadline = Deadline::after(self.request_timeout, "request_timeout").with_stop(&self.ended);
-        self.write_frame(self.lock_door(&deadline)?, &mut [IoSlice::new(&frame)], &deadline)?;
+        let written = self
+            .lock_door(&deadline)
+            .and_then(|door| self.write_frame(door, &mut [IoSlice::new(&frame)], &deadline));
+        frame.zeroize(); // a secret may be in it
+        written?;
         let pending: Pending<R> = Pending {
             shared: Arc::clone(self),
             answer,
@@ -535,6 +540,11 @@ impl Shared {
         };
         // When that expires, so does the connection. It may be long: what is on its way is answered first.
         pending.wait(&Deadline::after(FOR_EVER, "request_timeout"))
+    }
+
+    /// Ended for whatever reason.
+    pub(super) fn is_over(&self) -> bool {
+        self.calls.lock().in_flight.over().is_some()
     }
 
     /// Whether all is answered.

@@ -14,6 +14,7 @@ use kafka_protocol::{
     messages::{ApiVersionsRequest, ApiVersionsResponse},
     protocol::{Request, StrBytes},
 };
+use zeroize::Zeroize;
 
 use crate::{
     deadline::Deadline,
@@ -191,7 +192,9 @@ impl Talk<'_> {
         let mut bytes = BytesMut::new();
         request::encode(request, version, id, &self.config.client_id, &mut bytes)?;
         let name = api::name(R::KEY);
-        self.exchange(&bytes, id, name).map_err(|error| {
+        let answer = self.exchange(&bytes, id, name);
+        bytes.zeroize(); // a secret may be in it
+        answer.map_err(|error| {
             // Whatever broke, a stop or the deadline is the reason if it has come.
             let waited_for = format!("the broker to answer {name}");
             let error = self.deadline.check(&waited_for).err().unwrap_or(error);

@@ -147,7 +147,8 @@ impl Renewing {
         until_over.pause(pause, "the broker to allow for another renewal")?;
         // Whoever has the lock is writing, and has done so to the end when this has it.
         shared.door.lock().session.renewing();
-        let limit = || self.limit(renewals.timeout);
+        let limit = self.limit(renewals.timeout);
+        let limit = || limit.clone();
         authenticate(proof, &mut PastTheDoor(shared), &shared.versions, &limit)
     }
 
@@ -160,7 +161,8 @@ impl Renewing {
 
     /// For those whose requests are on their way, the connection is lost. The next one shows what is wrong.
     fn lost(&self, error: &Error) {
-        if !self.shared.ended.is_stopped() {
+        // Not of one that has ended meanwhile, as an idle one may.
+        if !self.shared.is_over() {
             log::warn!(
                 "the session with {} could not be renewed, and the connection is given up: {error}",
                 self.shared.peer
