@@ -25,6 +25,7 @@ use crate::{
     error::{Error, ErrorKind},
     net::{
         Address, Connection, NetConfig,
+        prover::{Identity, Prover},
         sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Step},
         scripted::{self, Asked, Broker, everything, spawn},
     },
@@ -445,6 +446,27 @@ fn a_mechanism_that_takes_its_time_keeps_nobody_beyond_the_deadline() {
         "{error}"
     );
     drop(go);
+}
+
+#[test]
+fn a_mechanism_that_never_comes_back_costs_no_more_and_more_threads() {
+    let (go, wait) = bounded::<()>(0);
+    let config = with(Beginning(move || {
+        wait.recv().ok();
+        Ok("late")
+    }));
+    let identity = Identity::of(&config, &Address::new("broker", 9092)).unwrap();
+    // Nobody waits for these.
+    let started: Vec<_> = (0..100).map(|_| Prover::start(&identity).map(drop)).collect();
+    assert_eq!(started.iter().filter(|started| started.is_ok()).count(), 64);
+    let broker = Broker::serve(|asked| Some(believing(0)(asked)));
+    let error = refused(&broker, &config);
+    assert!(
+        error.is_retriable() && error.to_string().contains("64 exchanges"),
+        "{error}"
+    );
+    drop(go);
+    wait_until(|| Prover::start(&identity).is_ok());
 }
 
 #[test]
