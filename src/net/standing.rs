@@ -214,7 +214,10 @@ mod tests {
         let mut underway: Vec<_> = (0..MOST_EXCHANGES).map(|_| standing.begin().unwrap()).collect();
         for _ in 0..2 {
             let error = standing.begin().unwrap_err();
-            assert!(error.is_retriable() && error.to_string().contains("64 exchanges"), "{error}");
+            assert!(
+                error.is_retriable() && error.to_string().contains("64 exchanges"),
+                "{error}"
+            );
         }
         underway.pop();
         standing.begin().unwrap();

@@ -704,7 +704,10 @@ fn what_waits_after_it_was_sent_fails_as_unknown_with_the_reason_when_nothing_ca
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
     assert!(error.to_string().contains("code 58"), "{error}");
     bench.appended(b, 4);
-    assert_eq!(bench.told(), [("b", Ok(Some(4))), ("c", Err(ErrorKind::Authentication))]);
+    assert_eq!(
+        bench.told(),
+        [("b", Ok(Some(4))), ("c", Err(ErrorKind::Authentication))]
+    );
 }
 
 #[test]
@@ -718,8 +721,14 @@ fn who_hears_that_time_is_over_hears_why_nothing_could_be_sent() {
     bench.pass(LIMIT);
     bench.expire();
     let told = bench.queue.finished();
-    let kinds: Vec<_> = told.iter().map(|told| told.outcome.as_ref().unwrap_err().kind()).collect();
-    assert_eq!(kinds, [ErrorKind::OutcomeUnknown, ErrorKind::TimedOut, ErrorKind::TimedOut]);
+    let kinds: Vec<_> = told
+        .iter()
+        .map(|told| told.outcome.as_ref().unwrap_err().kind())
+        .collect();
+    assert_eq!(
+        kinds,
+        [ErrorKind::OutcomeUnknown, ErrorKind::TimedOut, ErrorKind::TimedOut]
+    );
     for told in told {
         let error = told.outcome.unwrap_err();
         assert!(error.to_string().contains("code 58"), "{error}");
