@@ -24,8 +24,10 @@ pub enum ErrorKind {
     /// A deadline passed; the message names what was waited for.
     TimedOut,
     /// The broker does not accept these credentials, or there are none to be had. Of a client that was believed before it is
-    /// retriable at first: passwords change, and not all brokers know at once. When one has refused three times, a second
-    /// apart, it is not retriable any more, and ends what needs that broker: a stream, a group's membership, a record.
+    /// retriable at first: passwords change, and not all brokers know at once. When one broker has refused three tries in a
+    /// row, at least a second apart and none more than a minute after the one before, it is not retriable any more, and ends
+    /// what needs that broker: a stream, a group's membership, a record. Where there are no credentials to be had, such a
+    /// client asks for them as long as it takes.
     Authentication,
     /// The broker knows who this is, and does not allow it.
     Authorization,

@@ -433,8 +433,9 @@ impl Lane {
         };
         fetcher::decode_few(&shared, &mut self.decoder, few);
         let flight = next.map(|plan| {
-            // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for.
-            let is_written = self.send(&plan).inspect_err(|_| self.link = None).is_ok();
+            // What goes wrong here goes wrong again, and is dealt with, when the answer is waited for. A session that has to
+            // be renewed first would keep waiting who waits for what has landed: that is done there as well.
+            let is_written = !self.must_renew() && self.send(&plan).inspect_err(|_| self.link = None).is_ok();
             Flight { plan, is_written }
         });
         shared.wake_fetchers(&many);
@@ -443,6 +444,11 @@ impl Lane {
             shared.stop.wait(pause);
         }
         flight
+    }
+
+    /// Whether sending takes round trips before.
+    fn must_renew(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.session.is_pressing())
     }
 
     #[allow(clippy::disallowed_methods, reason = "trouble is told since when")]

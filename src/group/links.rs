@@ -55,7 +55,8 @@ impl Search {
             request_timeout: patience,
             ..cluster.net_config().clone()
         };
-        let limit = cluster.config().connect_timeout;
+        // One for the search, and one for each of two connections, to which credentials may be slow to come.
+        let limit = cluster.config().connect_timeout.saturating_mul(3);
         let deadline = Deadline::after(limit, "connect_timeout")
             .with_stop(&stop)
             .with_stop(cluster.closing());

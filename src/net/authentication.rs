@@ -9,6 +9,8 @@ use kafka_protocol::{
     protocol::{Request, StrBytes},
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     prover::{Proof, Prover},
     sasl::Step,
@@ -39,7 +41,8 @@ pub(crate) fn authenticate(
     let name = api::name(SaslAuthenticateRequest::KEY);
     let mut token = first;
     for _ in 0..MOST_ROUNDS {
-        let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from(token));
+        // Wiped with the request.
+        let request = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_owner(token));
         let since = now();
         let answer = carrier.carry(&request, version)?;
         if answer.error_code != 0 {
@@ -47,7 +50,7 @@ pub(crate) fn authenticate(
         }
         let step = prover.next(answer.auth_bytes, &limit());
         token = match step.map_err(|error| error.in_api(name))? {
-            Step::Send(token) => token,
+            Step::Send(token) => Zeroizing::new(token),
             Step::Done => {
                 return Ok(Granted {
                     lifetime: lifetime(answer.session_lifetime_ms),

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kafka_protocol::protocol::Request;
 use parking_lot::{Mutex, MutexGuard};
+use zeroize::Zeroize;
 
 use crate::{
     deadline::{Deadline, FOR_EVER, Waited},
@@ -301,6 +302,11 @@ impl Connection {
     }
 
     #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    #[cfg(test)]
     /// Whether a renewal is under way.
     pub(crate) fn is_renewing(&self) -> bool {
         self.shared.door.lock().renewal.is_some()
@@ -316,6 +322,24 @@ impl Connection {
     /// As if its session had begun so much earlier.
     pub(crate) fn age(&self, by: Duration) {
         self.shared.door.lock().session.age(by);
+    }
+
+    /// Begins to renew its session if it is time for that, although nobody asks anything now. Waits for nothing.
+    pub(crate) fn keep_known(&self) {
+        let Some(mut door) = self.shared.door.try_lock() else {
+            return; // whoever has it does the same
+        };
+        if self.shared.ended.is_stopped() || !matches!(door.session.turn(now), Turn::Prepare { .. }) {
+            return;
+        }
+        match Renewals::start(&self.shared) {
+            Ok(renewal) => door.renewal = Some(renewal),
+            Err(_) if door.session.put_off(now()) => {}
+            Err(error) => {
+                drop(door);
+                self.shared.end(error);
+            }
+        }
     }
 
     /// Its session is to be renewed, for which nothing may be on its way: what is sent before all is answered is held, and so
@@ -480,7 +504,8 @@ impl Shared {
             let renewal = door.renewal.clone();
             drop(door);
             let (Some(renewal), Some(renewals)) = (renewal, &self.renewals) else {
-                return Err(self.over());
+                // We have not closed it, and nobody shall take it for that.
+                return Err(self.end(Error::new(ErrorKind::Io, "nobody renews the session")));
             };
             renewals.hurry();
             reauthentication::held(deadline.wait(&renewal), deadline)?;
@@ -501,7 +526,11 @@ impl Shared {
         let mut frame = BytesMut::new();
         request::encode(request, version, id, &self.client_id, &mut frame)?;
         let deadline = Deadline::after(self.request_timeout, "request_timeout").with_stop(&self.ended);
-        self.write_frame(self.lock_door(&deadline)?, &mut [IoSlice::new(&frame)], &deadline)?;
+        let written = self
+            .lock_door(&deadline)
+            .and_then(|door| self.write_frame(door, &mut [IoSlice::new(&frame)], &deadline));
+        frame.zeroize(); // a secret may be in it
+        written?;
         let pending: Pending<R> = Pending {
             shared: Arc::clone(self),
             answer,
@@ -511,6 +540,11 @@ impl Shared {
         };
         // When that expires, so does the connection. It may be long: what is on its way is answered first.
         pending.wait(&Deadline::after(FOR_EVER, "request_timeout"))
+    }
+
+    /// Ended for whatever reason.
+    pub(super) fn is_over(&self) -> bool {
+        self.calls.lock().in_flight.over().is_some()
     }
 
     /// Whether all is answered.

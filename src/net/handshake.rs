@@ -14,6 +14,7 @@ use kafka_protocol::{
     messages::{ApiVersionsRequest, ApiVersionsResponse},
     protocol::{Request, StrBytes},
 };
+use zeroize::Zeroize;
 
 use crate::{
     deadline::Deadline,
@@ -22,7 +23,7 @@ use crate::{
         Address, NetConfig,
         authentication::{Carrier, authenticate},
         prover::{Identity, Prover},
-        session::Session,
+        session::{Granted, Session},
         transport::{self, Hangup, Reader, Writer},
     },
     wire::{api, frame, request, versions::Versions},
@@ -49,15 +50,21 @@ pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -
     let peer: Arc<str> = address.to_string().into();
     let deadline = deadline.at_most(config.connect_timeout, "connect_timeout");
     let open = || {
-        config.standing.may_try(address, now())?;
-        let opened = introduce(address, config, &deadline, &peer)?;
+        let began = config.standing.may_try(address, now())?;
+        let opened = introduce(address, config, &deadline, &peer, began)?;
         config.standing.accepted(address);
         Ok(opened)
     };
     open().map_err(|error: Error| error.at_broker(&peer))
 }
 
-fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &Arc<str>) -> Result<Opened> {
+fn introduce(
+    address: &Address,
+    config: &NetConfig,
+    deadline: &Deadline,
+    peer: &Arc<str>,
+    began: Instant,
+) -> Result<Opened> {
     let (reader, writer, hangup) = transport::connect(address, &config.socket, deadline)?;
     let hang_up = || {
         let hangup = hangup.clone();
@@ -67,7 +74,7 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
     #[cfg(feature = "tls")]
     let (reader, writer, hangup) = match &config.tls {
         Some(tls) => transport::secure((reader, writer, hangup), tls, &address.host, deadline)
-            .map_err(|error| refused(error, address, config))?,
+            .map_err(|error| refused(error, address, config, began))?,
         None => (reader, writer, hangup),
     };
     let mut talk = Talk {
@@ -78,10 +85,14 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
         next_id: 0,
     };
     // A broker that does not want a client's certificate says so only now.
-    let versions = ask_versions(&mut talk).map_err(|error| refused(error, address, config))?;
+    let versions = ask_versions(&mut talk).map_err(|error| refused(error, address, config, began))?;
     let identity = Identity::of(config, address);
     let session = match &identity {
-        Some(identity) => prove(identity, address, &mut talk, &versions)?,
+        Some(identity) => {
+            let granted = prove(identity, &mut talk, &versions)?;
+            let granted = granted.map_err(|error| refused(error, address, config, began))?;
+            Session::new(granted, random(), config.renewal_pause)
+        }
         None => Session::endless(),
     };
     let Talk { reader, writer, .. } = talk;
@@ -99,25 +110,23 @@ fn introduce(address: &Address, config: &NetConfig, deadline: &Deadline, peer: &
     })
 }
 
-/// Credentials first: a broker that is kept waiting for them may lose its patience.
-fn prove(identity: &Identity, address: &Address, talk: &mut Talk<'_>, versions: &Versions) -> Result<Session> {
+/// Credentials first: a broker that is kept waiting for them may lose its patience. What it says to them lies within.
+fn prove(identity: &Identity, talk: &mut Talk<'_>, versions: &Versions) -> Result<Result<Granted>> {
     let (config, deadline) = (talk.config, talk.deadline);
     let proof = Prover::start(identity)
         .and_then(|prover| prover.first(deadline))
         .map_err(|error| config.standing.unprepared(error))?;
-    let granted = authenticate(proof, talk, versions, &|| deadline.clone());
-    let granted = granted.map_err(|error| refused(error, address, config))?;
-    Ok(Session::new(granted, random(), config.renewal_pause))
+    Ok(authenticate(proof, talk, versions, &|| deadline.clone()))
 }
 
 /// One side does not believe the other, for now or for good.
-fn refused(error: Error, address: &Address, config: &NetConfig) -> Error {
+fn refused(error: Error, address: &Address, config: &NetConfig, began: Instant) -> Error {
     if error.kind() != ErrorKind::Authentication {
         return error;
     }
     // With the address, which the next one who asks too soon is told as well.
     let error = error.at_broker(&address.to_string());
-    config.standing.refused(address, error, now())
+    config.standing.refused(address, error, began, now())
 }
 
 /// Spreads what many connections would do at the same time.
@@ -183,7 +192,9 @@ impl Talk<'_> {
         let mut bytes = BytesMut::new();
         request::encode(request, version, id, &self.config.client_id, &mut bytes)?;
         let name = api::name(R::KEY);
-        self.exchange(&bytes, id, name).map_err(|error| {
+        let answer = self.exchange(&bytes, id, name);
+        bytes.zeroize(); // a secret may be in it
+        answer.map_err(|error| {
             // Whatever broke, a stop or the deadline is the reason if it has come.
             let waited_for = format!("the broker to answer {name}");
             let error = self.deadline.check(&waited_for).err().unwrap_or(error);

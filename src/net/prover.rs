@@ -1,12 +1,16 @@
 //! Runs a program's [`Mechanism`](super::sasl::Mechanism) on a thread of its own: it may take its time, or panic, and no
 //! connection's lock or deadline shall suffer from it.
 
+use std::{fmt, sync::Arc};
+
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use zeroize::Zeroizing;
 
 use super::{
     Address, NetConfig,
     sasl::{BoxError, Peer, Sasl, Step},
+    standing::Standing,
 };
 use crate::{
     deadline::{Deadline, Waited},
@@ -21,6 +25,7 @@ pub(crate) struct Identity {
     sasl: Sasl,
     address: Address,
     is_encrypted: bool,
+    standing: Arc<Standing>,
 }
 
 impl Identity {
@@ -30,6 +35,7 @@ impl Identity {
             sasl: config.sasl.clone()?,
             address: address.clone(),
             is_encrypted: config.is_encrypted(),
+            standing: Arc::clone(&config.standing),
         })
     }
 }
@@ -44,21 +50,31 @@ pub(crate) struct Prover {
 }
 
 /// One whose first message is there.
-#[derive(Debug)]
 pub(crate) struct Proof {
     pub(super) prover: Prover,
-    pub(super) first: Vec<u8>,
+    /// A password or a token may be in it.
+    pub(super) first: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proof({}, {} bytes)", self.prover.mechanism, self.first.len())
+    }
 }
 
 impl Prover {
     /// Begins, and returns at once. The thread ends with the exchange, or when this is dropped and the program's code
     /// comes back.
     pub(crate) fn start(identity: &Identity) -> Result<Self> {
+        let underway = identity.standing.begin()?;
         let (tell, said) = bounded(1); // the answer to one challenge
         let (challenges, asked) = bounded(1); // which comes when that was taken
         let identity = identity.clone();
         let mechanism = identity.sasl.mechanism().name().to_owned();
-        let worker = Worker::start("klamm-prove", move || prove(&identity, &tell, &asked))?;
+        let worker = Worker::start("klamm-prove", move || {
+            let _underway = underway;
+            prove(&identity, &tell, &asked);
+        })?;
         Ok(Self {
             mechanism,
             said,
@@ -79,7 +95,10 @@ impl Prover {
     /// Waits until credentials are there.
     pub(crate) fn first(self, deadline: &Deadline) -> Result<Proof> {
         match self.wait(deadline)? {
-            Step::Send(first) => Ok(Proof { prover: self, first }),
+            Step::Send(first) => Ok(Proof {
+                prover: self,
+                first: Zeroizing::new(first),
+            }),
             Step::Done => Err(self.failed("it had nothing to say")),
         }
     }
@@ -113,6 +132,7 @@ fn prove(identity: &Identity, tell: &Sender<Result<Step, BoxError>>, challenges:
         sasl,
         address,
         is_encrypted,
+        ..
     } = identity;
     let peer = Peer::new(&address.host, address.port, *is_encrypted);
     let begun = sasl.mechanism().begin(&peer).and_then(|mut exchange| {

@@ -85,8 +85,13 @@ impl Renewals {
     pub(super) fn start(shared: &Arc<Shared>) -> Result<Receiver<()>> {
         let (over, renewal) = bounded(0); // nothing is sent
         let shared = Arc::clone(shared);
+        let mine = renewal.clone();
         Worker::start("klamm-renew", move || {
-            let renewal = Renewing { shared, _over: over };
+            let renewal = Renewing {
+                shared,
+                mine,
+                _over: over,
+            };
             if let Some(renewals) = &renewal.shared.renewals {
                 renewal.run(renewals);
             }
@@ -98,6 +103,8 @@ impl Renewals {
 /// A renewal under way. However its thread ends, nobody is left behind at the door.
 struct Renewing {
     shared: Arc<Shared>,
+    /// What those at the door wait for.
+    mine: Receiver<()>,
     /// Dropped last.
     _over: Sender<()>,
 }
@@ -106,7 +113,7 @@ impl Renewing {
     fn run(&self, renewals: &Renewals) {
         match self.prepare(renewals) {
             Ok(proof) => match self.renew(proof, renewals) {
-                Ok(granted) => self.renewed(granted),
+                Ok(granted) => self.renewed(granted, renewals),
                 Err(error) => self.lost(&error),
             },
             Err(error) => {
@@ -140,18 +147,22 @@ impl Renewing {
         until_over.pause(pause, "the broker to allow for another renewal")?;
         // Whoever has the lock is writing, and has done so to the end when this has it.
         shared.door.lock().session.renewing();
-        let limit = || self.limit(renewals.timeout);
+        let limit = self.limit(renewals.timeout);
+        let limit = || limit.clone();
         authenticate(proof, &mut PastTheDoor(shared), &shared.versions, &limit)
     }
 
-    fn renewed(&self, granted: Granted) {
+    fn renewed(&self, granted: Granted, renewals: &Renewals) {
+        // Whoever finds the session fresh may begin the next renewal, whose wish this is from then on.
+        renewals.wants_quiet.store(false, Ordering::SeqCst);
         self.shared.door.lock().session.renewed(granted, now(), random());
         tell(&self.shared.peer, granted);
     }
 
     /// For those whose requests are on their way, the connection is lost. The next one shows what is wrong.
     fn lost(&self, error: &Error) {
-        if !self.shared.ended.is_stopped() {
+        // Not of one that has ended meanwhile, as an idle one may.
+        if !self.shared.is_over() {
             log::warn!(
                 "the session with {} could not be renewed, and the connection is given up: {error}",
                 self.shared.peer
@@ -167,10 +178,16 @@ impl Drop for Renewing {
             let message = "the thread that renews a session panicked; see the log";
             self.shared.end(Error::new(ErrorKind::Internal, message));
         }
+        let mut door = self.shared.door.lock();
+        // The next one may have begun already.
+        let is_mine = |renewal: &Receiver<()>| renewal.same_channel(&self.mine);
+        if !door.renewal.as_ref().is_some_and(is_mine) {
+            return;
+        }
+        door.renewal = None;
         if let Some(renewals) = &self.shared.renewals {
             renewals.wants_quiet.store(false, Ordering::SeqCst);
         }
-        self.shared.door.lock().renewal = None;
     }
 }
 
@@ -196,31 +213,43 @@ impl OwnSession {
         self.session.ends()
     }
 
+    /// Whether the next request has to wait until it is renewed: credentials are there, or there is no time left.
+    pub(crate) fn is_pressing(&self) -> bool {
+        self.prover.as_ref().is_some_and(Prover::is_ready) || self.session.is_over(now)
+    }
+
     /// Before each request: what must be proven first, if it is time for that. Waits only where there is none left.
     pub(crate) fn due(&mut self, deadline: &Deadline) -> Result<Option<Proof>> {
         let hold = match self.session.turn(now) {
             Turn::Go if !self.session.is_preparing() => return Ok(None),
             Turn::Go => false,
             Turn::Hold => true,
-            Turn::Prepare { hold } => {
-                self.prover = self.identity.as_ref().map(Prover::start).transpose()?;
-                hold
-            }
+            Turn::Prepare { hold } => match self.identity.as_ref().map(Prover::start).transpose() {
+                Ok(prover) => {
+                    self.prover = prover;
+                    hold
+                }
+                Err(error) => return self.put_off(&error),
+            },
         };
         let Some(prover) = self.prover.take_if(|prover| hold || prover.is_ready()) else {
             return Ok(None);
         };
         let proof = match prover.first(deadline) {
             Ok(proof) => proof,
-            Err(error) if self.session.put_off(now()) => {
-                log::debug!("credentials will be asked for again before the session ends: {error}");
-                return Ok(None);
-            }
-            Err(error) => return Err(lost(&error)),
+            Err(error) => return self.put_off(&error),
         };
         let pause = self.session.prepared(now()).saturating_duration_since(now());
         deadline.pause(pause, "the broker to allow for another renewal")?;
         Ok(Some(proof))
+    }
+
+    fn put_off(&mut self, error: &Error) -> Result<Option<Proof>> {
+        if !self.session.put_off(now()) {
+            return Err(lost(error));
+        }
+        log::debug!("credentials will be asked for again before the session ends: {error}");
+        Ok(None)
     }
 
     /// Proves it. An error is one of a connection that is lost.
@@ -283,15 +312,18 @@ mod tests {
 
     use bytes::BytesMut;
     use kafka_protocol::{
-        messages::{SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse},
+        messages::{
+            MetadataRequest, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
+            SaslHandshakeResponse,
+        },
         protocol::{Decodable, Encodable},
     };
 
     use super::*;
     use crate::net::{
-        Address,
+        Address, Connection,
         sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Step},
-        scripted::everything,
+        scripted::{Broker, everything},
         tests::wait_until,
     };
 
@@ -349,7 +381,7 @@ mod tests {
         }
     }
 
-    fn session(fails: &'static [usize]) -> (OwnSession, Arc<AtomicUsize>) {
+    fn with(fails: &'static [usize]) -> (NetConfig, Arc<AtomicUsize>) {
         let calls = Arc::default();
         let config = NetConfig {
             sasl: Some(Sasl::custom(Moody {
@@ -358,6 +390,11 @@ mod tests {
             })),
             ..NetConfig::default()
         };
+        (config, calls)
+    }
+
+    fn session(fails: &'static [usize]) -> (OwnSession, Arc<AtomicUsize>) {
+        let (config, calls) = with(fails);
         let granted = Granted {
             lifetime: Some(Duration::from_secs(600)),
             since: now(),
@@ -384,10 +421,11 @@ mod tests {
         assert!(own.due(&long()).unwrap().is_none());
         assert_eq!(calls.load(Ordering::SeqCst), 0);
         own.session.age(DUE);
-        assert!(own.due(&long()).unwrap().is_none());
-        let mut proof = None;
+        // Which may be at once.
+        let mut proof = own.due(&long()).unwrap();
         wait_until(|| calls.load(Ordering::SeqCst) == 1);
-        while proof.is_none() {
+        if proof.is_none() {
+            wait_until(|| own.is_pressing());
             proof = own.due(&long()).unwrap();
         }
         let mut broker = Believing::default();
@@ -395,7 +433,9 @@ mod tests {
         assert_eq!(broker.asked, [SaslHandshakeRequest::KEY, SaslAuthenticateRequest::KEY]);
         assert!(own.due(&long()).unwrap().is_none());
         // At its end there is no time to go on meanwhile.
+        assert!(!own.is_pressing());
         own.session.age(OVER);
+        assert!(own.is_pressing());
         let proof = own.due(&long()).unwrap().unwrap();
         renew(&mut own, proof, &mut broker).unwrap();
         assert_eq!((broker.asked.len(), calls.load(Ordering::SeqCst)), (4, 2));
@@ -428,5 +468,52 @@ mod tests {
         let error = renew(&mut own, proof, &mut broker).unwrap_err();
         assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Io, true));
         assert!(error.to_string().contains("code 58"), "{error}");
+    }
+
+    /// A connection to a broker that believes everybody for ten minutes.
+    fn connected() -> (Broker, Connection) {
+        let broker = Broker::serve(|asked| {
+            Some(match asked.key {
+                SaslHandshakeRequest::KEY => asked.answer::<SaslHandshakeRequest>(&SaslHandshakeResponse::default()),
+                _ => {
+                    let answer = SaslAuthenticateResponse::default().with_session_lifetime_ms(600_000);
+                    asked.answer::<SaslAuthenticateRequest>(&answer)
+                }
+            })
+        });
+        let connection = Connection::open(&broker.address, &with(&[]).0, &long()).unwrap();
+        (broker, connection)
+    }
+
+    #[test]
+    fn a_renewal_that_is_over_takes_nothing_from_the_one_that_has_begun_since() {
+        let (_broker, connection) = connected();
+        let shared = connection.shared();
+        let renewals = shared.renewals.as_ref().unwrap();
+        let begin = || {
+            let (over, mine) = bounded(0);
+            shared.door.lock().renewal = Some(mine.clone());
+            Renewing {
+                shared: Arc::clone(shared),
+                mine,
+                _over: over,
+            }
+        };
+        let [first, second] = [begin(), begin()];
+        renewals.wants_quiet.store(true, Ordering::SeqCst);
+        drop(first);
+        assert!(connection.is_renewing() && connection.wants_quiet());
+        drop(second);
+        assert!(!connection.is_renewing() && !connection.wants_quiet());
+    }
+
+    #[test]
+    fn who_is_held_while_nobody_renews_meets_a_broken_connection_and_not_one_that_we_closed() {
+        let (_broker, connection) = connected();
+        connection.shared().door.lock().session.prepared(now());
+        connection.age(OVER);
+        let error = connection.call(&MetadataRequest::default(), &long()).unwrap_err();
+        assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::Io, true));
+        assert!(connection.is_dead());
     }
 }

@@ -104,6 +104,11 @@ impl Session {
         self.limits.is_some()
     }
 
+    /// Whether nothing is asked any more before it is renewed.
+    pub(crate) fn is_over(&self, now: impl Fn() -> Instant) -> bool {
+        self.limits.is_some_and(|limits| now() >= limits.latest)
+    }
+
     /// Whether credentials are being prepared.
     pub(crate) fn is_preparing(&self) -> bool {
         self.state == State::Preparing

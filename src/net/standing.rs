@@ -5,6 +5,10 @@
 
 use std::{
     collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,7 +21,11 @@ use crate::{
 
 /// Shared by all connections of a client.
 #[derive(Debug, Default)]
-pub(crate) struct Standing(Mutex<Book>);
+pub(crate) struct Standing {
+    book: Mutex<Book>,
+    /// Exchanges whose threads have not come back.
+    exchanges: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -30,7 +38,10 @@ struct Book {
 struct Refused {
     /// In a row, a cool-down apart.
     times: u32,
+    /// The first time of those that count as one.
     at: Instant,
+    /// When somebody was last let through to ask again.
+    asked_at: Option<Instant>,
     error: Error,
 }
 
@@ -38,29 +49,60 @@ struct Refused {
 const COOL_DOWN: Duration = Duration::from_secs(1);
 /// So often in a row a broker may refuse a client that was believed before, until that is the end of what needs it.
 const TRIES: u32 = 3;
+/// What a broker said so long ago is not in a row with anything.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+/// So many exchanges may be under way; a mechanism that hangs costs no more threads.
+const MOST_EXCHANGES: usize = 64;
+
+/// An exchange under way; dropped by its thread when the mechanism has come back.
+#[derive(Debug)]
+pub(crate) struct Underway(Arc<Standing>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.exchanges.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 impl Standing {
-    /// An error, the last one, while this broker is to be left alone.
-    pub(crate) fn may_try(&self, address: &Address, now: Instant) -> Result<()> {
-        let book = self.0.lock();
-        match book.refused.get(address) {
-            Some(refused) if now.saturating_duration_since(refused.at) < COOL_DOWN => Err(refused.error.clone()),
-            _ => Ok(()),
+    /// One more exchange. An error that another try may help against when there are too many.
+    pub(crate) fn begin(self: &Arc<Self>) -> Result<Underway> {
+        let underway = self.exchanges.fetch_add(1, Ordering::SeqCst);
+        let this = Underway(Arc::clone(self));
+        if underway < MOST_EXCHANGES {
+            return Ok(this);
         }
+        let message = format!("{MOST_EXCHANGES} exchanges are still under way: the mechanism does not come back");
+        Err(Error::new(ErrorKind::TimedOut, message))
+    }
+
+    /// When this try began, or an error, the last one, while the broker is to be left alone. After a refusal it is asked by
+    /// one at a time.
+    pub(crate) fn may_try(&self, address: &Address, now: Instant) -> Result<Instant> {
+        let mut book = self.book.lock();
+        if let Some(refused) = book.refused.get_mut(address) {
+            let last = refused.asked_at.map_or(refused.at, |asked| asked.max(refused.at));
+            if now.saturating_duration_since(last) < COOL_DOWN {
+                return Err(refused.error.clone());
+            }
+            refused.asked_at = Some(now);
+        }
+        Ok(now)
     }
 
     pub(crate) fn accepted(&self, address: &Address) {
-        let mut book = self.0.lock();
+        let mut book = self.book.lock();
         book.accepted = true;
         book.refused.remove(address);
     }
 
-    /// What to make of a refusal: retriable as long as another try may help.
-    pub(crate) fn refused(&self, address: &Address, error: Error, now: Instant) -> Error {
-        let mut book = self.0.lock();
+    /// What to make of a refusal of a try that began then: retriable as long as another try may help.
+    pub(crate) fn refused(&self, address: &Address, error: Error, began: Instant, now: Instant) -> Error {
+        let mut book = self.book.lock();
         let before = book.refused.get(address);
-        // Several connections may have been on their way at once.
-        let is_same = before.is_some_and(|before| now.saturating_duration_since(before.at) < COOL_DOWN);
+        let before = before.filter(|before| now.saturating_duration_since(before.at) < FORGOTTEN);
+        // Several connections may have been on their way at once, and some are answered late.
+        let is_same = before.is_some_and(|before| began < before.at + COOL_DOWN);
         let times = before.map_or(0, |before| before.times) + u32::from(!is_same);
         let at = before.filter(|_| is_same).map_or(now, |before| before.at);
         let is_final = !book.accepted || times >= TRIES;
@@ -68,6 +110,7 @@ impl Standing {
         let refused = Refused {
             times,
             at,
+            asked_at: before.and_then(|before| before.asked_at),
             error: error.clone(),
         };
         book.refused.insert(address.clone(), refused);
@@ -77,7 +120,7 @@ impl Standing {
     /// The same for credentials that could not be made, of which no broker knows.
     pub(crate) fn unprepared(&self, error: Error) -> Error {
         let is_ours = error.kind() == ErrorKind::Authentication;
-        let accepted = self.0.lock().accepted;
+        let accepted = self.book.lock().accepted;
         if is_ours { error.retriable(accepted) } else { error }
     }
 }
@@ -98,7 +141,7 @@ mod tests {
     #[test]
     fn credentials_that_were_never_taken_are_wrong_at_once() {
         let (standing, now) = (Standing::default(), Instant::now());
-        assert!(!standing.refused(&address(1), refusal(), now).is_retriable());
+        assert!(!standing.refused(&address(1), refusal(), now, now).is_retriable());
         assert!(
             !standing
                 .unprepared(Error::new(ErrorKind::Authentication, "no"))
@@ -114,7 +157,10 @@ mod tests {
         for tenth in 0..25 {
             let now = start + tenth * COOL_DOWN / 10;
             match standing.may_try(&address(2), now) {
-                Ok(()) => told.push((tenth, standing.refused(&address(2), refusal(), now).is_retriable())),
+                Ok(began) => told.push((
+                    tenth,
+                    standing.refused(&address(2), refusal(), began, now).is_retriable(),
+                )),
                 Err(error) => assert!(error.is_retriable() || tenth >= 20),
             }
         }
@@ -123,18 +169,58 @@ mod tests {
         standing.may_try(&address(1), start).unwrap();
         standing.accepted(&address(2));
         standing.may_try(&address(2), start).unwrap();
-        assert!(standing.refused(&address(2), refusal(), start).is_retriable());
+        assert!(standing.refused(&address(2), refusal(), start, start).is_retriable());
     }
 
     #[test]
     fn refusals_of_connections_that_were_made_together_count_once() {
         let (standing, start) = (Standing::default(), Instant::now());
         standing.accepted(&address(1));
-        for tenth in 0..9 {
-            let now = start + tenth * COOL_DOWN / 10;
-            assert!(standing.refused(&address(1), refusal(), now).is_retriable());
+        let began: Vec<_> = (0..9).map(|_| standing.may_try(&address(1), start).unwrap()).collect();
+        for (answered, began) in (0..).zip(began) {
+            let now = start + answered * 2 * COOL_DOWN;
+            assert!(standing.refused(&address(1), refusal(), began, now).is_retriable());
         }
         standing.may_try(&address(1), start + COOL_DOWN).unwrap();
+    }
+
+    #[test]
+    fn a_broker_that_has_refused_us_is_asked_by_one_at_a_time() {
+        let (standing, start) = (Standing::default(), Instant::now());
+        standing.accepted(&address(1));
+        standing.refused(&address(1), refusal(), start, start);
+        let then = start + COOL_DOWN;
+        let began = standing.may_try(&address(1), then).unwrap();
+        assert!(standing.may_try(&address(1), then).unwrap_err().is_retriable());
+        // Whoever was let through may never come back.
+        standing.may_try(&address(1), then + COOL_DOWN).unwrap();
+        assert!(standing.refused(&address(1), refusal(), began, then).is_retriable());
+    }
+
+    #[test]
+    fn refusals_that_lie_far_apart_do_not_add_up() {
+        let (standing, start) = (Standing::default(), Instant::now());
+        standing.accepted(&address(1));
+        for time in 0..10 {
+            let now = start + time * FORGOTTEN;
+            let began = standing.may_try(&address(1), now).unwrap();
+            assert!(standing.refused(&address(1), refusal(), began, now).is_retriable());
+        }
+    }
+
+    #[test]
+    fn exchanges_that_do_not_end_are_bounded() {
+        let standing = Arc::new(Standing::default());
+        let mut underway: Vec<_> = (0..MOST_EXCHANGES).map(|_| standing.begin().unwrap()).collect();
+        for _ in 0..2 {
+            let error = standing.begin().unwrap_err();
+            assert!(
+                error.is_retriable() && error.to_string().contains("64 exchanges"),
+                "{error}"
+            );
+        }
+        underway.pop();
+        standing.begin().unwrap();
     }
 
     #[test]

@@ -470,6 +470,20 @@ impl Partition {
         failed
     }
 
+    /// Takes out all that is not on its way, for good.
+    pub(super) fn fail_waiting(self: &Arc<Self>, error: &Error) {
+        let mut state = self.state.lock();
+        self.seal(&mut state);
+        state.queue.fail_waiting(error);
+        self.tell(&mut state);
+        self.announce(state, true);
+    }
+
+    /// Why what waits does so, for those who are told that its time is over.
+    pub(super) fn blame(&self, error: &Error) {
+        self.state.lock().queue.blame(error);
+    }
+
     /// Takes everything out, and nothing in any more. Gives the number of records, also when it is called again.
     pub(super) fn end(&self, error: &Error) -> u64 {
         let mut state = self.state.lock();

@@ -73,6 +73,8 @@ pub(super) struct Queue<P> {
     failures: u32,
     retry_at: Option<Instant>,
     last_attempt: u32,
+    /// What has kept everything from being sent, since something was.
+    blamed: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -192,6 +194,7 @@ impl<P> Queue<P> {
             failures: 0,
             retry_at: None,
             last_attempt: 0,
+            blamed: None,
         }
     }
 
@@ -228,7 +231,7 @@ impl<P> Queue<P> {
             maybe_applied: false,
             void: false,
             misplaced: false,
-            last_error: None,
+            last_error: self.blamed.clone(),
         });
     }
 
@@ -298,6 +301,7 @@ impl<P> Queue<P> {
             });
             self.next_sequence = advance(self.next_sequence, entry.records);
         }
+        self.blamed = None;
         self.last_attempt = self.last_attempt.wrapping_add(1);
         entry.stage = Stage::InFlight(self.last_attempt);
         entry.attempts += 1;
@@ -625,6 +629,25 @@ impl<P> Queue<P> {
             }
         }
         failed
+    }
+
+    /// The same for what waits after it was sent, of which nobody will hear any more what became of it.
+    pub(super) fn fail_waiting(&mut self, error: &Error) {
+        for at in 0..self.entries.len() {
+            if matches!(self.entries[at].stage, Stage::Waiting) {
+                self.end(at, |_| error.clone());
+            }
+        }
+    }
+
+    /// Why all that waits does so, and what comes to wait with it: told when its time is over.
+    pub(super) fn blame(&mut self, error: &Error) {
+        for entry in &mut self.entries {
+            if matches!(entry.stage, Stage::Waiting) {
+                entry.last_error = Some(error.clone());
+            }
+        }
+        self.blamed = Some(error.clone());
     }
 
     /// Gives up everything.

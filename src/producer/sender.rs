@@ -264,7 +264,13 @@ impl Sender {
         if !is_nonsense {
             self.nonsense = 0;
         }
-        if action(error) != Action::Fail || error.kind() == ErrorKind::Closed {
+        if error.kind() == ErrorKind::Closed {
+            return;
+        }
+        for partition in &self.active {
+            partition.blame(error);
+        }
+        if action(error) != Action::Fail {
             return;
         }
         if is_nonsense && self.nonsense < NONSENSE {
@@ -278,7 +284,12 @@ impl Sender {
             error.clone()
         };
         for partition in &self.active {
-            partition.fail_unsent(&error);
+            if error.is_refusal() {
+                // Nor would anybody tell what became of what was sent before.
+                partition.fail_waiting(&error);
+            } else {
+                partition.fail_unsent(&error);
+            }
         }
     }
 

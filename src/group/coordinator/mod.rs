@@ -397,6 +397,8 @@ impl Coordinator {
             return; // the member is told of that
         };
         let deadline = Deadline::after(WRITE, "writing to the coordinator");
+        // Nothing else is asked over it between two joins, and who joins shall not wait for credentials.
+        links.get(Link::Join).keep_known();
         let patience = self.parts.config.rebalance_timeout;
         match requests::send(&self.parts.group, request, patience, links.get(link), &deadline) {
             Ok(sent) => self.flights.push(Flight::Member(ticket, sent)),

@@ -244,6 +244,9 @@ pub trait Mechanism: Send + Sync + 'static {
     /// Begins to authenticate one connection, or begins anew before a session ends: the place to look up credentials,
     /// which may have changed. It may take as long as `connect_timeout`; no lock is held meanwhile.
     ///
+    /// It runs on a thread of its own, which nobody can end: one that never comes back keeps it. When 64 are under way, no
+    /// more are begun, and connections fail with an error that says so. Give what it waits for a time limit.
+    ///
     /// # Errors
     ///
     /// When there are no credentials. The connection is not made, and the error is told as `Authentication`.

@@ -25,6 +25,7 @@ use crate::{
     error::{Error, ErrorKind},
     net::{
         Address, Connection, NetConfig,
+        prover::{Identity, Prover},
         sasl::{BoxError, Exchange, Mechanism, Peer, Sasl, Step},
         scripted::{self, Asked, Broker, everything, spawn},
     },
@@ -448,6 +449,27 @@ fn a_mechanism_that_takes_its_time_keeps_nobody_beyond_the_deadline() {
 }
 
 #[test]
+fn a_mechanism_that_never_comes_back_costs_no_more_and_more_threads() {
+    let (go, wait) = bounded::<()>(0);
+    let config = with(Beginning(move || {
+        wait.recv().ok();
+        Ok("late")
+    }));
+    let identity = Identity::of(&config, &Address::new("broker", 9092)).unwrap();
+    // Nobody waits for these.
+    let started: Vec<_> = (0..100).map(|_| Prover::start(&identity).map(drop)).collect();
+    assert_eq!(started.iter().filter(|started| started.is_ok()).count(), 64);
+    let broker = Broker::serve(|asked| Some(believing(0)(asked)));
+    let error = refused(&broker, &config);
+    assert!(
+        error.is_retriable() && error.to_string().contains("64 exchanges"),
+        "{error}"
+    );
+    drop(go);
+    wait_until(|| Prover::start(&identity).is_ok());
+}
+
+#[test]
 #[allow(clippy::disallowed_methods, reason = "the cool-down goes by the clock")]
 fn a_broker_that_has_refused_us_is_left_alone_for_a_while() {
     let broker = Broker::serve(|asked| {
@@ -671,6 +693,23 @@ fn a_connection_that_nobody_uses_is_renewed_when_somebody_does() {
     connection.age(OVER);
     assert!(!Stop::new("nothing").wait(Duration::from_millis(20)));
     assert_eq!(watched.sessions(), 1);
+    assert_eq!(call(&connection, "orders"), "orders");
+    assert_eq!(watched.sessions(), 2);
+}
+
+#[test]
+fn a_connection_that_nobody_uses_may_be_renewed_in_time() {
+    let watched = Watched::new();
+    let broker = Broker::serve({
+        let watched = Arc::clone(&watched);
+        move |asked| Some(watched.answer(asked))
+    });
+    let connection = open(&broker, &three_rounds());
+    connection.keep_known();
+    assert!(!connection.is_renewing());
+    connection.age(DUE);
+    connection.keep_known();
+    wait_until(|| watched.sessions() == 2 && !connection.is_renewing());
     assert_eq!(call(&connection, "orders"), "orders");
     assert_eq!(watched.sessions(), 2);
 }

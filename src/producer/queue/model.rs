@@ -292,7 +292,10 @@ impl World {
             88..91 => self.pass(0),
             91..93 if self.chance(20) => {
                 self.tell(|| "what was not sent is given up".to_owned());
-                self.queue.fail_unsent(&Error::closed("door"));
+                match self.chance(50) {
+                    true => drop(self.queue.fail_unsent(&Error::closed("door"))),
+                    false => self.queue.fail_waiting(&Error::closed("door")),
+                }
                 self.take_outcomes();
             }
             91..93 => self.haunt(),

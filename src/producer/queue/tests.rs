@@ -691,6 +691,51 @@ fn what_was_put_off_does_not_fail_unsent() {
 }
 
 #[test]
+fn what_waits_after_it_was_sent_fails_as_unknown_with_the_reason_when_nothing_can_be_sent_any_more() {
+    let mut bench = Bench::proven();
+    bench.push(&["a", "b", "c"]);
+    let [a, b] = [bench.take(), bench.take()];
+    bench.lost(a);
+    bench.queue.fail_waiting(&Error::refused(58));
+    assert!(bench.queue.is_current(b), "what is on its way may be answered");
+    let told = bench.queue.finished();
+    assert_eq!(told.len(), 1, "outcomes are told in order");
+    let error = told.into_iter().next().unwrap().outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+    assert!(error.to_string().contains("code 58"), "{error}");
+    bench.appended(b, 4);
+    assert_eq!(
+        bench.told(),
+        [("b", Ok(Some(4))), ("c", Err(ErrorKind::Authentication))]
+    );
+}
+
+#[test]
+fn who_hears_that_time_is_over_hears_why_nothing_could_be_sent() {
+    let mut bench = Bench::proven();
+    bench.push(&["a", "b"]);
+    let a = bench.take();
+    bench.lost(a);
+    bench.queue.blame(&Error::refused(58));
+    bench.push(&["c"]);
+    bench.pass(LIMIT);
+    bench.expire();
+    let told = bench.queue.finished();
+    let kinds: Vec<_> = told
+        .iter()
+        .map(|told| told.outcome.as_ref().unwrap_err().kind())
+        .collect();
+    assert_eq!(
+        kinds,
+        [ErrorKind::OutcomeUnknown, ErrorKind::TimedOut, ErrorKind::TimedOut]
+    );
+    for told in told {
+        let error = told.outcome.unwrap_err();
+        assert!(error.to_string().contains("code 58"), "{error}");
+    }
+}
+
+#[test]
 fn everything_fails_at_the_end() {
     let mut bench = Bench::proven();
     bench.push(&["a", "b", "c"]);
