@@ -333,38 +333,18 @@ impl Lane {
         };
         let config = cluster.net_config();
         let deadline = Deadline::after(config.connect_timeout, "connect_timeout").with_stop(&self.shared.stop);
-        let Opened {
-            reader,
-            writer,
-            hangup,
-            versions,
-            peer,
-            session,
-            identity,
-        } = handshake::open(&address, config, &deadline)?;
-        let version = versions.pick::<FetchRequest>()?;
+        let opened = handshake::open(&address, config, &deadline)?;
+        let version = opened.versions.pick::<FetchRequest>()?;
         {
             let mut state = self.shared.lock();
             if state.is_ended() {
                 return Err(Error::closed("stream"));
             }
             if let Some(entry) = state.lanes.get_mut(&(self.broker, self.role)) {
-                entry.hangup = Some(hangup);
+                entry.hangup = Some(opened.hangup.clone());
             }
         }
-        let reader = BufReader::with_capacity(READ_AHEAD, Timed { reader, until: None });
-        Ok(Link {
-            reader,
-            writer,
-            versions,
-            version,
-            is_known: identity.is_some(),
-            session: OwnSession::new(session, identity),
-            correlation_id: 0,
-            proven: false,
-            answering: false,
-            peer,
-        })
+        Ok(Link::new(opened, version))
     }
 
     /// A session that the broker has lost is begun anew at once; a second refusal in a row, or any other, is a failure.
@@ -517,6 +497,30 @@ impl Read for Timed {
 }
 
 impl Link {
+    fn new(opened: Opened, version: i16) -> Self {
+        let Opened {
+            reader,
+            writer,
+            versions,
+            peer,
+            session,
+            identity,
+            ..
+        } = opened;
+        Self {
+            reader: BufReader::with_capacity(READ_AHEAD, Timed { reader, until: None }),
+            writer,
+            versions,
+            version,
+            is_known: identity.is_some(),
+            session: OwnSession::new(session, identity),
+            correlation_id: 0,
+            proven: false,
+            answering: false,
+            peer,
+        }
+    }
+
     /// Says anew who we are, if that is due. Nothing is on its way now, and a Fetch that waits in the broker is answered
     /// though the session ends meanwhile.
     fn stay_known(&mut self, shared: &Shared) -> Result<()> {
@@ -557,27 +561,7 @@ impl Link {
     )]
     fn read(&mut self, plan: &Plan, session: &Session, shared: &Shared) -> Result<Answered> {
         let asked = Instant::now();
-        self.wait_at_most(plan.max_wait + GRACE)?;
-        let mut prefix = [0; 4];
-        self.reader
-            .read_exact(&mut prefix)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => {
-                    let hint = match self.is_known || self.proven {
-                        true => "",
-                        false => UNKNOWN_TO_IT,
-                    };
-                    Error::new(ErrorKind::Io, format!("the broker closed the connection{hint}"))
-                }
-                _ if is_timeout(&error) => {
-                    let limit = plan.max_wait + GRACE;
-                    Error::new(
-                        ErrorKind::TimedOut,
-                        format!("the broker did not answer within {limit:?}"),
-                    )
-                }
-                _ => Error::io("waiting for an answer", error),
-            })?;
+        let prefix = self.read_prefix(plan.max_wait + GRACE)?;
         let took = asked.elapsed();
         self.answering = true;
         self.wait_at_most(GRACE)?;
@@ -628,6 +612,33 @@ impl Link {
         })
     }
 
+    /// The first bytes of an answer, by this limit.
+    #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
+    fn read_prefix(&mut self, limit: Duration) -> Result<[u8; 4]> {
+        self.wait_at_most(limit)?;
+        // That is only for each time that anything comes, and what comes over TLS may hold nothing of an answer.
+        self.reader.get_mut().until = Some(Instant::now() + limit);
+        let mut prefix = [0; 4];
+        match self.reader.read_exact(&mut prefix) {
+            Ok(()) => Ok(prefix),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                let hint = match self.is_known || self.proven {
+                    true => "",
+                    false => UNKNOWN_TO_IT,
+                };
+                Err(Error::new(
+                    ErrorKind::Io,
+                    format!("the broker closed the connection{hint}"),
+                ))
+            }
+            Err(error) if is_timeout(&error) => Err(Error::new(
+                ErrorKind::TimedOut,
+                format!("the broker did not answer within {limit:?}"),
+            )),
+            Err(error) => Err(Error::io("waiting for an answer", error)),
+        }
+    }
+
     fn wait_at_most(&self, limit: Duration) -> Result<()> {
         let set = self.reader.get_ref().reader.set_read_timeout(Some(limit));
         set.map_err(|error| Error::io("setting a time limit on the connection", error))
@@ -655,9 +666,7 @@ impl Carrier for Renewed<'_> {
         written.map_err(|unfinished| unfinished.error.in_api(name))?;
         let timed = self.reader.get_mut();
         timed.until = Some(self.deadline.at());
-        let set = timed
-            .reader
-            .set_read_timeout(Some(self.deadline.remaining().max(LEAST)));
+        let set = timed.reader.set_read_timeout(Some(self.deadline.remaining()));
         set.map_err(|error| Error::io("setting a time limit on the connection", error))?;
         let answer = frame::read(self.reader, self.limit);
         self.reader.get_mut().until = None;
@@ -673,9 +682,6 @@ impl Carrier for Renewed<'_> {
         }
     }
 }
-
-/// A socket takes no limit of zero.
-const LEAST: Duration = Duration::from_millis(1);
 
 /// The answer may say who leads instead, and where that broker is (KIP-951): all who ask the cluster learn of it.
 fn take_hints(endpoints: &[fetch::Endpoint], landed: &[Landed], plan: &Plan, shared: &Shared) {
@@ -762,3 +768,79 @@ fn land(slot: Slot, asked: Asked, answer: fetch::PartitionAnswer) -> Landed {
 const ALL_BEFORE: &str = "all of them lie before the offset that was asked for";
 const OUT_OF_ORDER: &str = "their batches are not in the order of their offsets";
 const NO_WHOLE_BATCH: &str = "their first batch is longer than the answer that holds it";
+
+#[cfg(all(test, feature = "tls"))]
+mod tests {
+    use std::{
+        io::Write,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use crossbeam_channel::{Receiver, bounded};
+
+    use super::*;
+    use crate::net::{
+        scripted::{Broker, Duplex},
+        tls::{
+            TlsVersion,
+            tests::{Authority, Clients, long, over_tls, server, with},
+        },
+    };
+
+    /// One byte now and then, once it is told to.
+    struct Trickle {
+        stream: Box<dyn Duplex>,
+        is_slow: Arc<AtomicBool>,
+        end: Receiver<()>,
+    }
+
+    impl Read for Trickle {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.stream.read(into)
+        }
+    }
+
+    impl Write for Trickle {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.is_slow.load(Ordering::Relaxed) {
+                return self.stream.write(bytes);
+            }
+            match self.end.recv_timeout(Duration::from_millis(2)) {
+                Err(error) if error.is_timeout() => self.stream.write(&bytes[..1]),
+                _ => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.stream.flush()
+        }
+    }
+
+    #[test]
+    fn what_holds_nothing_of_an_answer_does_not_prolong_the_wait_for_it() {
+        let authority = Authority::new();
+        let config = server(&authority.issue(&["127.0.0.1"]), &Clients::Anybody, TlsVersion::Tls13);
+        let (done, end) = bounded::<()>(0);
+        let broker = Broker::start(move |peer| {
+            let is_slow = Arc::new(AtomicBool::new(false));
+            let trickle = |stream| Trickle {
+                stream,
+                is_slow: Arc::clone(&is_slow),
+                end: end.clone(),
+            };
+            let mut peer = over_tls(peer.over(trickle), Arc::clone(&config));
+            peer.introduce();
+            is_slow.store(true, Ordering::Relaxed);
+            // Nothing of a record can be read before the whole of it is there.
+            peer.send(&[0; 16_000]);
+            peer.wait_for_end();
+        });
+        let opened = handshake::open(&broker.address, &with(&authority.trusted()), &long()).unwrap();
+        let done = done; // whatever fails, the broker ends before it is joined
+        let mut link = Link::new(opened, TOPIC_IDS);
+        let error = link.read_prefix(Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().contains("did not answer within 50ms"), "{error}");
+        drop(done);
+    }
+}

@@ -1,8 +1,9 @@
 //! Certificates and keys in PEM: what is in a file, or why it is of no use.
 
+#[cfg(test)]
+use std::cell::Cell;
 use std::{
-    borrow::Cow,
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -14,6 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     sign::CertifiedKey,
 };
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Result, plain};
 
@@ -21,12 +23,13 @@ use crate::error::{Error, Result, plain};
 #[derive(Clone)]
 pub(super) enum Pem {
     File(PathBuf),
-    Bytes(Arc<[u8]>),
+    /// Wiped when nobody needs them any more, since they may be a key.
+    Bytes(Arc<Zeroizing<Vec<u8>>>),
 }
 
 impl Pem {
     pub(super) fn bytes(bytes: &[u8]) -> Self {
-        Self::Bytes(bytes.into())
+        Self::Bytes(Arc::new(bytes.to_vec().into()))
     }
 
     pub(super) fn file(&self) -> Option<&Path> {
@@ -36,14 +39,14 @@ impl Pem {
         }
     }
 
-    fn read(&self) -> Result<Cow<'_, [u8]>> {
-        let bytes: Cow<'_, [u8]> = match self {
+    fn read(&self) -> Result<Arc<Zeroizing<Vec<u8>>>> {
+        let bytes = match self {
             Self::File(path) => {
-                let read = fs::read(path);
+                let read = read_file(path);
                 let read = read.map_err(|error| Error::config(format!("{self} cannot be read: {}", plain(&error))))?;
-                read.into()
+                Arc::new(read.into())
             }
-            Self::Bytes(bytes) => bytes[..].into(),
+            Self::Bytes(bytes) => Arc::clone(bytes),
         };
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Err(Error::config(format!("{self} is empty")));
@@ -79,6 +82,20 @@ impl fmt::Debug for Pem {
             Self::Bytes(_) => f.write_str("PEM"),
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Files cannot be read, though they are there and good.
+    pub(super) static TROUBLE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    #[cfg(test)]
+    if TROUBLE.get() {
+        return Err(io::Error::other("too many open files"));
+    }
+    fs::read(path)
 }
 
 /// What tells that a file is another one than before, or was written to. Permissions count: what could not be read may be

@@ -98,11 +98,14 @@ enum Trust {
     Anyone,
 }
 
-/// What was read, and how the files were that it was read from, or last tried to be.
+/// What was read, and how the files were that it was read from.
 #[derive(Clone)]
 struct Current {
     config: Arc<ClientConfig>,
     stamps: Vec<Option<Stamp>>,
+    /// How they were when it was last told that they are of no use. They are read again nevertheless: what is in the way may
+    /// pass and leave no trace in the files, such as too many that are open.
+    told: Option<Vec<Option<Stamp>>>,
 }
 
 /// A version of the protocol.
@@ -204,7 +207,7 @@ impl Tls {
     }
 
     /// Accepts any certificate: what is sent cannot be read by who merely listens, but everybody on the way can pretend to be
-    /// a broker. For trials.
+    /// a broker. For trials. Roots that are named beside it are not even read, so mistakes in their files do not show.
     #[must_use]
     pub fn danger_accept_any_certificate(self) -> Self {
         self.edit(|settings| settings.trust = Trust::Anyone)
@@ -226,25 +229,40 @@ impl Tls {
         if let Some(known) = known.filter(|known| known.stamps == stamps) {
             return Ok(known.config);
         }
-        let read = self.settings.client_config().map(Arc::new);
-        let mut current = self.current.lock();
-        let (config, complaint) = match (read, &*current) {
-            (Ok(config), _) => (config, None),
-            (Err(error), None) => return Err(error),
-            // Somebody else has met and told it.
-            (Err(_), Some(good)) if good.stamps == stamps => return Ok(Arc::clone(&good.config)),
-            (Err(error), Some(good)) => (Arc::clone(&good.config), Some(error)),
-        };
-        let is_first = current.is_none();
-        *current = Some(Current {
+        match self.settings.client_config() {
+            Ok(config) => Ok(self.take_over(Arc::new(config), stamps)),
+            Err(error) => self.go_on(error, stamps),
+        }
+    }
+
+    fn take_over(&self, config: Arc<ClientConfig>, stamps: Vec<Option<Stamp>>) -> Arc<ClientConfig> {
+        let read = Current {
             config: Arc::clone(&config),
             stamps,
-        });
+            told: None,
+        };
+        let before = self.current.lock().replace(read);
+        if before.is_some() {
+            log::info!("TLS certificates have changed and were read anew");
+        }
+        config
+    }
+
+    /// With what was good before, if anything was.
+    fn go_on(&self, error: Error, stamps: Vec<Option<Stamp>>) -> Result<Arc<ClientConfig>> {
+        let mut current = self.current.lock();
+        let Some(good) = &mut *current else {
+            return Err(error);
+        };
+        let config = Arc::clone(&good.config);
+        // Somebody else may have read them meanwhile, or told it.
+        let is_known = good.stamps == stamps || good.told.as_ref() == Some(&stamps);
+        if !is_known {
+            good.told = Some(stamps);
+        }
         drop(current);
-        match complaint {
-            Some(error) => log::warn!("TLS goes on with the certificates that were read before: {error}"),
-            None if is_first => {}
-            None => log::info!("TLS certificates have changed and were read anew"),
+        if !is_known {
+            log::warn!("TLS goes on with the certificates that were read before: {error}");
         }
         Ok(config)
     }

@@ -69,7 +69,7 @@ impl Authority {
         }
     }
 
-    fn trusted(&self) -> Tls {
+    pub(crate) fn trusted(&self) -> Tls {
         Tls::new().root_pem(&self.pem)
     }
 }
@@ -123,11 +123,11 @@ fn broker(config: impl Fn() -> Arc<ServerConfig> + Send + Sync + 'static) -> Bro
     })
 }
 
-fn over_tls(peer: Peer, config: Arc<ServerConfig>) -> Peer {
+pub(crate) fn over_tls(peer: Peer, config: Arc<ServerConfig>) -> Peer {
     peer.over(|stream| StreamOwned::new(ServerConnection::new(config).unwrap(), stream))
 }
 
-fn with(tls: &Tls) -> NetConfig {
+pub(crate) fn with(tls: &Tls) -> NetConfig {
     NetConfig {
         connect_timeout: Duration::from_secs(60),
         tls: Some(tls.clone()),
@@ -446,6 +446,25 @@ fn new_connections_use_what_is_in_the_files_now_and_what_was_good_while_they_are
 }
 
 #[test]
+fn what_could_not_be_read_for_a_while_is_read_later_though_it_has_not_changed() {
+    let folder = Folder::new();
+    let (old, new) = (Authority::new(), Authority::new());
+    let tls = Tls::new().root_file(folder.put("root.pem", &old.pem));
+    let before = tls.client_config().unwrap();
+    folder.put("root.pem", &new.pem);
+    material::TROUBLE.set(true);
+    for _ in 0..2 {
+        assert!(Arc::ptr_eq(&before, &tls.client_config().unwrap()));
+        let told = tls.current.lock().as_ref().unwrap().told.clone();
+        assert_eq!(told, Some(tls.settings.stamps()), "it is told once");
+    }
+    material::TROUBLE.set(false);
+    let after = tls.client_config().unwrap();
+    assert!(!Arc::ptr_eq(&before, &after), "the new one is used");
+    assert!(Arc::ptr_eq(&after, &tls.client_config().unwrap()), "and kept");
+}
+
+#[test]
 fn a_renewed_identity_is_presented_once_its_key_fits() {
     let folder = Folder::new();
     let authority = Authority::new();
@@ -514,6 +533,11 @@ fn who_does_not_speak_tls_is_recognised() {
             "broke the rules of TLS",
         ),
         (&[], ErrorKind::Unreachable, "is the port a listener without TLS?"),
+        (
+            &[0x15, 3, 3, 0, 2, 2, 0],
+            ErrorKind::Unreachable,
+            "in the middle of the TLS handshake",
+        ),
         (
             &[0x16, 3, 3, 0, 90, 2],
             ErrorKind::Unreachable,

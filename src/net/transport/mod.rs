@@ -106,8 +106,13 @@ pub(crate) fn secure(
 impl Reader {
     /// `None` waits for ever, or until the connection is hung up.
     pub(crate) fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
-        self.socket.set_read_timeout(limit)
+        set_read_timeout(&self.socket, limit)
     }
+}
+
+/// What is less than the system's unit would be nothing to it, and nothing means for ever.
+fn set_read_timeout(socket: &Socket, limit: Option<Duration>) -> io::Result<()> {
+    socket.set_read_timeout(limit.map(|limit| limit.max(Duration::from_millis(1))))
 }
 
 impl Read for Reader {
@@ -339,6 +344,23 @@ mod tests {
         assert_eq!(refused.error.to_string(), unfinished.error.to_string());
         hangup.shutdown();
         assert_eq!(told.recv().unwrap(), unfinished.written);
+    }
+
+    #[test]
+    fn hardly_any_time_to_read_is_not_for_ever() {
+        let (go, wait) = bounded::<()>(0);
+        // It hangs up at last, so that a failure shows.
+        let broker = Broker::start(move |_peer| {
+            wait.recv_timeout(Duration::from_secs(60)).ok();
+        });
+        let (mut reader, _writer, _hangup) = connect(&broker.address, &SocketOptions::default(), &long()).unwrap();
+        let go = go; // whatever fails, the broker goes on before it is joined
+        for limit in [Duration::ZERO, Duration::from_nanos(1)] {
+            reader.set_read_timeout(Some(limit)).unwrap();
+            let error = reader.read(&mut [0; 1]).unwrap_err();
+            assert!(is_timeout(&error), "{error}");
+        }
+        drop(go);
     }
 
     #[test]

@@ -12,17 +12,17 @@ use std::{
     io::{self, IoSlice, Read},
     mem,
     sync::Arc,
-    time::Duration,
 };
 
 use parking_lot::Mutex;
 use rustls::{
+    AlertDescription,
     client::UnbufferedClientConnection,
     unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus},
 };
 use socket2::Socket;
 
-use super::{NO_SIGNAL, is_timeout, write_all};
+use super::{NO_SIGNAL, is_timeout, set_read_timeout, write_all};
 use crate::{
     deadline::Deadline,
     error::{Error, ErrorKind, Result},
@@ -77,7 +77,11 @@ pub(super) fn shake_hands(
         let (seen, turn) = state.step(incoming.bytes(), |payload| plain.extend_from_slice(payload));
         incoming.forget(seen);
         let turn = turn.map_err(|error| {
-            let error = state.fail(failures.explain(&error));
+            let error = state.fail(match error {
+                // An end that no key vouches for is no end in good order.
+                rustls::Error::AlertReceived(AlertDescription::CloseNotify) => closed(incoming.total),
+                error => failures.explain(&error),
+            });
             // So that the broker's log says why, if there is room at once.
             socket.send_with_flags(&state.caused, NO_SIGNAL).ok();
             error
@@ -121,9 +125,7 @@ pub(super) fn shake_hands(
 fn receive(socket: &Socket, incoming: &mut Incoming, deadline: &Deadline) -> Result<()> {
     let so_far = incoming.total;
     deadline.check(SHAKEN)?;
-    socket
-        .set_read_timeout(Some(deadline.remaining().max(Duration::from_millis(1))))
-        .map_err(|error| Error::io("preparing the socket", error))?;
+    set_read_timeout(socket, Some(deadline.remaining())).map_err(|error| Error::io("preparing the socket", error))?;
     match incoming.fill(socket) {
         Ok(0) => Err(interrupted(closed(so_far), so_far, deadline)),
         Ok(_) if so_far == 0 => incoming.check_first(),
@@ -212,6 +214,16 @@ impl State {
         error
     }
 
+    /// Until nothing is left that must leave before anything else is sealed.
+    fn settle(&mut self, unfinished: &mut [u8]) -> Result<Turn, rustls::Error> {
+        loop {
+            match self.step(unfinished, |_| {}).1 {
+                Ok(Turn::Again) => {}
+                turn => return turn,
+            }
+        }
+    }
+
     /// Takes from the front of `rest`, until enough is sealed for one time.
     fn seal(
         &mut self,
@@ -223,12 +235,7 @@ impl State {
             return Err(Fault::Known(failed.clone()));
         }
         let mut unfinished = mem::take(&mut self.unfinished);
-        let turn = loop {
-            match self.step(&mut unfinished, |_| {}).1 {
-                Ok(Turn::Again) => {}
-                turn => break turn,
-            }
-        };
+        let turn = self.settle(&mut unfinished);
         out.append(&mut self.caused);
         let sealed = turn.map_err(Fault::New).and_then(|turn| match turn {
             Turn::Ready => match self.connection.process_tls_records(&mut unfinished).state {
@@ -280,6 +287,9 @@ fn seal_pieces(
             gathered.clear();
             for piece in rest.iter() {
                 let room = FRAGMENT - gathered.len();
+                if room == 0 {
+                    break;
+                }
                 gathered.extend_from_slice(&piece[..piece.len().min(room)]);
             }
             out.seal(gathered, &mut seal)?;
@@ -297,11 +307,45 @@ impl Session {
         let Some(mut outbox) = self.outbox.try_lock() else {
             return;
         };
+        if outbox.is_broken {
+            return;
+        }
         outbox.append(&mut self.state.lock().caused);
         if let Some(flags) = AT_ONCE {
             let sent = socket.send_with_flags(outbox.bytes(), flags).unwrap_or(0);
             outbox.forget(sent);
         }
+    }
+
+    /// Seals and sends a part at a time.
+    fn send(
+        &self,
+        socket: &Socket,
+        mut rest: &mut [IoSlice<'_>],
+        gathered: &mut Vec<u8>,
+        outbox: &mut Outbox,
+        deadline: &Deadline,
+        written: &mut usize,
+    ) -> Result<()> {
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let mut state = self.state.lock();
+            let plain = state.seal(&mut rest, gathered, outbox).map_err(|fault| match fault {
+                Fault::Known(error) => error,
+                Fault::New(error) => state.fail(self.failures.explain(&error)),
+            })?;
+            drop(state);
+            let (all, mut sent) = (outbox.bytes().len(), 0);
+            let send = |pieces: &[IoSlice<'_>]| socket.send_vectored_with_flags(pieces, NO_SIGNAL);
+            let result = write_all(send, &mut [IoSlice::new(outbox.bytes())], deadline, &mut sent);
+            outbox.forget(sent);
+            *written += share(plain, sent, all);
+            result?;
+            if !rest.is_empty() {
+                deadline.check("room to write a request")?;
+            }
+        }
+        Ok(())
     }
 
     /// Tells the other side that this is the end, if that takes no time.
@@ -310,10 +354,12 @@ impl Session {
         else {
             return;
         };
-        if state.failed.is_some() || !outbox.bytes().is_empty() {
+        if state.failed.is_some() || outbox.is_broken || !outbox.bytes().is_empty() {
             return;
         }
         let mut unfinished = mem::take(&mut state.unfinished);
+        state.settle(&mut unfinished).ok();
+        outbox.append(&mut state.caused);
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) =
             state.connection.process_tls_records(&mut unfinished).state
         {
@@ -352,6 +398,8 @@ struct Outbox {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// What it holds never leaves, since whoever wrote it was told that it did not.
+    is_broken: bool,
 }
 
 impl Outbox {
@@ -421,34 +469,22 @@ impl Sealer {
     pub(super) fn write(
         &mut self,
         socket: &Socket,
-        mut rest: &mut [IoSlice<'_>],
+        rest: &mut [IoSlice<'_>],
         deadline: &Deadline,
         written: &mut usize,
     ) -> Result<()> {
         let Self { session, gathered } = self;
-        IoSlice::advance_slices(&mut rest, 0);
         let mut outbox = session.outbox.lock();
-        while !rest.is_empty() {
-            let mut state = session.state.lock();
-            let plain = state
-                .seal(&mut rest, gathered, &mut outbox)
-                .map_err(|fault| match fault {
-                    Fault::Known(error) => error,
-                    Fault::New(error) => state.fail(session.failures.explain(&error)),
-                })?;
-            drop(state);
-            let (all, mut sent) = (outbox.bytes().len(), 0);
-            let send = |pieces: &[IoSlice<'_>]| socket.send_vectored_with_flags(pieces, NO_SIGNAL);
-            let result = write_all(send, &mut [IoSlice::new(outbox.bytes())], deadline, &mut sent);
-            outbox.forget(sent);
-            *written += plain * sent / all.max(1);
-            result?;
-            if !rest.is_empty() {
-                deadline.check("room to write a request")?;
-            }
-        }
-        Ok(())
+        let result = session.send(socket, rest, gathered, &mut outbox, deadline, written);
+        outbox.is_broken |= result.is_err();
+        result
     }
+}
+
+/// Of `plain` bytes that are sealed within `all`, how many left with `sent` of these.
+fn share(plain: usize, sent: usize, all: usize) -> usize {
+    let share = plain as u64 * sent as u64 / all.max(1) as u64;
+    usize::try_from(share).unwrap_or(plain)
 }
 
 impl fmt::Debug for Sealer {

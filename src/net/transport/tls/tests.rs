@@ -1,6 +1,6 @@
 //! Sessions with brokers that do what the test says, right or wrong.
 
-use std::{io::Write, thread};
+use std::{io::Write, thread, time::Duration};
 
 use crossbeam_channel::bounded;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -368,6 +368,105 @@ fn what_was_encrypted_and_did_not_leave_breaks_the_connection() {
     assert!(unfinished.broken.is_some(), "a record is missing now");
     drop(go);
     hangup.shutdown();
+}
+
+#[test]
+fn what_did_not_leave_in_time_never_leaves() {
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let (go, wait) = bounded::<usize>(0);
+    let (tell, told) = bounded(1);
+    let broker = fixture.broker(move |mut stream| {
+        stream.write_all(b"hello").unwrap();
+        let left = wait.recv().unwrap_or_default();
+        let (mut count, mut buffer) = (0, vec![0; 100_000]);
+        while count < left {
+            count += stream.sock.read(&mut buffer).unwrap();
+        }
+        // There is room now, and this is something to complain about.
+        stream.sock.write_all(&[23, 3, 3, 0, 24]).unwrap();
+        stream.sock.write_all(&[7; 24]).unwrap();
+        while let Ok(got @ 1..) = stream.sock.read(&mut buffer) {
+            count += got;
+        }
+        tell.send(count).unwrap();
+    });
+    let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+    let go = go; // whatever fails, the broker goes on before it is joined
+    assert_eq!(read(&mut reader, &mut [0; 5]).unwrap(), 5);
+    let part = vec![0; 1024 * 1024];
+    let socket = Arc::clone(&writer.socket);
+    let passed = Deadline::after(Duration::ZERO, "the caller's limit");
+    let mut left = 0;
+    loop {
+        // Until there is no room at all, which may take several times.
+        socket.set_nonblocking(true).unwrap();
+        while let Ok(more) = (&*socket).write(&part) {
+            left += more;
+        }
+        socket.set_nonblocking(false).unwrap();
+        match writer.write_frame(&mut [IoSlice::new(b"small")], &passed) {
+            Ok(()) => left += SMALL,
+            Err(_) => break,
+        }
+    }
+    go.send(left).unwrap();
+    let damaged = read(&mut reader, &mut [0; 5]).unwrap_err();
+    assert_eq!(damaged.kind(), io::ErrorKind::InvalidData, "{damaged}");
+    hangup.shutdown();
+    let came = told.recv().unwrap();
+    assert!(
+        (left..left + SMALL).contains(&came),
+        "{came} bytes came where {left} had left"
+    );
+}
+
+/// "small" in a record of TLS 1.3.
+const SMALL: usize = 5 + 5 + 1 + 16;
+
+#[test]
+fn what_the_reader_has_caused_leaves_before_the_goodbye() {
+    let (tell, told) = bounded(1);
+    let fixture = Fixture::new(TlsVersion::Tls13);
+    let broker = fixture.broker(move |mut stream| {
+        stream.write_all(b"hello").unwrap();
+        let mut came = Vec::new();
+        stream.sock.read_to_end(&mut came).ok();
+        tell.send(came).unwrap();
+    });
+    let (mut reader, _writer, hangup) = fixture.connect(&broker).unwrap();
+    assert_eq!(read(&mut reader, &mut [0; 5]).unwrap(), 5);
+    let session = Arc::clone(hangup.tls.as_ref().unwrap());
+    session.state.lock().caused.extend_from_slice(b"an alert");
+    hangup.shutdown();
+    let came = told.recv().unwrap();
+    let goodbye = came.strip_prefix(b"an alert").expect("what was sealed first is first");
+    assert_eq!(goodbye.len(), 5 + 2 + 1 + 16, "an alert in a record");
+}
+
+#[test]
+fn shares_of_what_left_fit_into_any_machine() {
+    assert_eq!(share(0, 0, 0), 0);
+    assert_eq!(share(65_536, 65_600, 65_600), 65_536);
+    assert_eq!(share(65_536, 32_800, 65_600), 32_768);
+    assert_eq!(share(5, 5, 27), 0);
+}
+
+#[test]
+fn a_record_is_full_before_pieces_are_left_for_the_next() {
+    let pieces: Vec<Vec<u8>> = (0..3_000_u32).map(|at| at.to_be_bytes().repeat(5)).collect();
+    let mut slices: Vec<_> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+    let mut rest = &mut slices[..];
+    let mut records = Vec::new();
+    let seal = |plain: &[u8], _: &mut [u8]| {
+        records.push(plain.to_vec());
+        Ok(0)
+    };
+    let (mut gathered, mut out) = (Vec::new(), Outbox::default());
+    let plain = seal_pieces(seal, &mut rest, &mut gathered, &mut out).ok().unwrap();
+    assert_eq!((plain, rest.len()), (60_000, 0));
+    let lengths: Vec<_> = records.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [FRAGMENT, FRAGMENT, FRAGMENT, 60_000 - 3 * FRAGMENT]);
+    assert_eq!(records.concat(), pieces.concat());
 }
 
 #[test]
