@@ -286,8 +286,17 @@ impl Properties {
         self.find(key).filter(|value| !value.text.is_empty())
     }
 
-    /// Refuses what only looks as if it would be honoured.
+    /// Refuses what only looks as if it would be honoured; and first of all, since others quote what is wrong, keys that
+    /// stand where nobody keeps them secret.
     fn check(&self, whose: By) -> Result<()> {
+        let mut values = self.entries.values().map(Entry::value);
+        if let Some(misplaced) = values.find(|value| value.is_pem() && table::is_shown(value.key)) {
+            let is_file = misplaced.key.ends_with(".location") || misplaced.key.ends_with(".file");
+            return Err(misplaced.wrong(match is_file {
+                true => "must name a file, and holds PEM itself",
+                false => "holds PEM, which cannot be meant",
+            }));
+        }
         for (key, entry) in &self.entries {
             let Some(Meaning::Only(by, values, why)) = table::meaning(key) else {
                 continue;
@@ -389,7 +398,7 @@ impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = self.entries.values().map(Entry::value);
         f.debug_map()
-            .entries(entries.map(|value| match table::is_shown(value.key) {
+            .entries(entries.map(|value| match value.is_shown() {
                 true => (value.key, value.text),
                 false => (value.name(), "***"),
             }))

@@ -31,10 +31,11 @@ pub(super) fn servers(properties: &Properties) -> Result<Option<String>> {
     let protocol = properties.find_filled("security.protocol");
     let protocol = protocol.map_or("PLAINTEXT", |protocol| protocol.text);
     let mut servers = Vec::new();
+    // In all of it: a password may hold a comma.
+    if value.text.contains('@') {
+        return Err(value.wrong("must name hosts and ports only; who logs in is for sasl.jaas.config to say"));
+    }
     for server in value.list() {
-        if server.contains('@') {
-            return Err(value.wrong("must name hosts and ports only; who logs in is for sasl.jaas.config to say"));
-        }
         let address = match server.split_once("://") {
             Some((scheme, address)) if scheme.eq_ignore_ascii_case(protocol) => address,
             Some((scheme, _)) => {
@@ -525,8 +526,10 @@ mod tests {
             "asks for SSL, and security.protocol is PLAINTEXT",
         );
         refused(of("bootstrap.servers=a"), "port is missing");
-        let error = of("bootstrap.servers=me:hunter2@a:1").unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
+        for text in ["bootstrap.servers=me:hunter2@a:1", "bootstrap.servers=me:1,hunter2@a:1"] {
+            let error = of(text).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{
     Properties,
     security::{Hash, Identity, Pem, SaslSettings, Security, Trust},
+    table,
 };
 use crate::{
     client::{Client, ClientBuilder},
@@ -395,7 +396,50 @@ fn secrets_are_in_no_error_log_or_debug() {
             let properties = properties.clone().with(key, "a.B required password=\"hunter2;");
             seen += &format!("{properties:?} {:?} {:?}", properties.client(), properties.remarks());
         }
+        // Where nobody keeps them, with and without what makes them count.
+        let pem = "-----BEGIN PRIVATE KEY----- hunter2 -----END PRIVATE KEY-----";
+        for key in table::names() {
+            for kind in ["PEM", "JKS"] {
+                let protected = properties.clone().with("security.protocol", "SSL");
+                let protected = protected
+                    .with("ssl.keystore.type", kind)
+                    .with("ssl.truststore.type", kind);
+                for (key, value) in [(key, pem), ("bootstrap.servers", "SSL://me:x,hunter2@kafka:9092")] {
+                    let properties = protected.clone().with(key, value);
+                    seen += &format!("{properties:?} {:?} ", properties.remarks());
+                    seen += &format!("{:?} ", Security::of(&properties, None).err());
+                    match properties.client() {
+                        Ok(builder) => {
+                            seen += &format!("{builder:?} ");
+                            let Ok(client) = builder.connect_lazy() else { continue };
+                            seen += &format!("{:?} ", client.group("g").properties(&properties));
+                            seen += &format!("{:?} ", client.reader().properties(&properties));
+                            seen += &format!("{:?} ", client.producer().properties(&properties));
+                        }
+                        Err(error) => seen += &error.to_string(),
+                    }
+                }
+            }
+        }
         assert!(!seen.contains("hunter2"), "{seen}");
+    }
+}
+
+#[test]
+fn pem_where_a_file_must_be_named_is_refused() {
+    let pem = "-----BEGIN PRIVATE KEY----- hunter2 -----END PRIVATE KEY-----";
+    for kind in ["", "PEM", "JKS"] {
+        for key in [
+            "ssl.keystore.location",
+            "ssl.truststore.location",
+            "ssl.key.location",
+            "ssl.ca.location",
+        ] {
+            refused(
+                &format!("security.protocol=SSL\nssl.keystore.type={kind}\nssl.truststore.type={kind}\n{key}={pem}"),
+                &[&format!("line 4: {key} must name a file")],
+            );
+        }
     }
 }
 
