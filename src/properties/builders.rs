@@ -33,7 +33,11 @@ impl ClientBuilder {
         settings::client(properties, &mut self.config)?;
         let given = self.config.sasl.as_ref().map(|sasl| sasl.mechanism().name());
         if let Some(security) = Security::of(properties, given)? {
+            let had_tls = secured::has_tls(&self.config);
             secured::apply(security, &mut self.config)?;
+            if had_tls && !secured::has_tls(&self.config) {
+                self.remarks.extend(properties.taking_tls_away());
+            }
         }
         self.remarks.extend(properties.remarks());
         Ok(self)

@@ -85,7 +85,9 @@ use value::Value;
 ///   the roots that browsers trust. `ssl.keystore.type=PEM` with `ssl.keystore.location` (a file with key and chain), or
 ///   `ssl.keystore.certificate.chain` and `ssl.keystore.key`. Stores of the types JKS and PKCS12 are refused, with the command
 ///   that makes PEM of them. `ssl.enabled.protocols`; `ssl.endpoint.identification.algorithm`, which, when it is empty, lets
-///   any name in a certificate pass.
+///   any name in a certificate pass, and librdkafka's `enable.ssl.certificate.verification`, which, when it is false, lets any
+///   certificate pass: connecting warns of either, and of properties without TLS that take away a
+///   `Tls` of the program's.
 /// - **SASL**: `sasl.mechanism` PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER with client credentials
 ///   (`sasl.oauthbearer.token.endpoint.url`; feature `oidc`). User and password come from `sasl.jaas.config`, or from
 ///   `sasl.username` and `sasl.password`. A mechanism that klamm does not have, and tokens of one's own, are given to
@@ -151,7 +153,10 @@ impl Properties {
     ///
     /// Some hosts have words of their own, which are taken as well: `KAFKA_URL`, a list of `kafka://host:port` or
     /// `kafka+ssl://host:port`, and for the latter, as PEM text, `KAFKA_TRUSTED_CERT`, `KAFKA_CLIENT_CERT` and
-    /// `KAFKA_CLIENT_CERT_KEY`. Beside them, the variable of the key itself counts.
+    /// `KAFKA_CLIENT_CERT_KEY`. Beside them, the variable of the key itself counts: of `KAFKA_URL` and
+    /// `KAFKA_BOOTSTRAP_SERVERS`, the servers of the latter. `kafka://` and `kafka+ssl://` are of `KAFKA_URL` only; in `bootstrap.servers`, what
+    /// may stand in front of a server is the `security.protocol`. An empty `KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM` counts
+    /// as none at all; `none` lets any name in a certificate pass.
     ///
     /// ```
     /// # fn main() -> klamm::Result<()> {
@@ -328,18 +333,24 @@ impl Properties {
         }
     }
 
+    /// Of a program that had asked for TLS itself.
+    fn taking_tls_away(&self) -> Option<Remark> {
+        let protocol = self.find("security.protocol")?;
+        let what = "asks for no TLS, and takes away what the program has given: what is sent can be read on its way";
+        Some(Remark::warning(&protocol, what))
+    }
+
     fn remarks(&self) -> Vec<Remark> {
-        let unknown = self.unknown().filter_map(|key| self.find(key)).map(|value| {
-            let text = value.sentence("is known neither to Kafka's clients nor to klamm");
-            Remark { is_warning: true, text }
-        });
+        let unknown = self.unknown().filter_map(|key| self.find(key));
+        let unknown = unknown.map(|value| Remark::warning(&value, "is known neither to Kafka's clients nor to klamm"));
         let ignored = self.ignored().filter_map(|(key, why)| Some((self.find(key)?, why)));
         let ignored = ignored.map(|(value, why)| Remark {
             // What was to make a connection safe, and does not.
             is_warning: value.key.starts_with("ssl.") || value.key.starts_with("sasl."),
             text: value.sentence(format!("makes no difference: {why}")),
         });
-        unknown.chain(ignored).collect()
+        let dangers = security::dangers(self).map(|(value, danger)| Remark::warning(&value, danger));
+        unknown.chain(ignored).chain(dangers).collect()
     }
 }
 
@@ -351,6 +362,13 @@ pub(crate) struct Remark {
 }
 
 impl Remark {
+    fn warning(value: &Value<'_>, what: &str) -> Self {
+        Self {
+            is_warning: true,
+            text: value.sentence(what),
+        }
+    }
+
     pub(crate) fn log(&self) {
         match self.is_warning {
             true => log::warn!("{}", self.text),

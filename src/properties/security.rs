@@ -147,6 +147,27 @@ pub(super) fn without_effect(properties: &Properties, by: By, value: Value<'_>) 
     }
 }
 
+/// What makes TLS believe more than it should, each with its danger. Whoever reads a log is to know it, since the program does
+/// not show it.
+pub(super) fn dangers(properties: &Properties) -> impl Iterator<Item = (Value<'_>, &'static str)> {
+    let protocol = properties.find_filled("security.protocol");
+    let has_tls = protocol.is_some_and(|protocol| protocol.one_of(&PROTOCOLS).is_ok_and(|(tls, _)| tls));
+    let found = match trust(properties) {
+        Ok(Trust::Anybody) if has_tls => Some((
+            "enable.ssl.certificate.verification",
+            "accepts any certificate: it lets whoever is on the way pretend to be a broker",
+        )),
+        Ok(Trust::AnyName) if has_tls => Some((
+            "ssl.endpoint.identification.algorithm",
+            "accepts a certificate for any name: it lets whoever has one of the same authority pretend to be a broker",
+        )),
+        _ => None,
+    };
+    found
+        .and_then(|(key, danger)| Some((properties.find(key)?, danger)))
+        .into_iter()
+}
+
 fn tls_settings(properties: &Properties) -> Result<TlsSettings> {
     properties.check(By::Tls)?;
     Ok(TlsSettings {

@@ -444,6 +444,50 @@ fn pem_where_a_file_must_be_named_is_refused() {
 }
 
 #[test]
+fn what_verifies_less_is_warned_of() {
+    let warned = |text: &str| {
+        let remarks = of(text).remarks();
+        let warnings = remarks.iter().filter(|remark| remark.is_warning);
+        warnings.map(|remark| remark.text.clone()).collect::<Vec<_>>()
+    };
+    let any_name = warned(AIVEN);
+    assert_eq!(any_name.len(), 1);
+    assert!(
+        any_name[0].starts_with("line 4: ssl.endpoint.identification.algorithm accepts a certificate for any name"),
+        "{any_name:?}"
+    );
+    let anybody = warned(LIBRDKAFKA);
+    assert_eq!(anybody.len(), 1);
+    assert!(
+        anybody[0].starts_with("line 10: enable.ssl.certificate.verification accepts any certificate"),
+        "{anybody:?}"
+    );
+    assert!(warned(CONFLUENT).iter().all(|text| !text.contains("certificate")));
+    let verified = "security.protocol=SSL\nssl.endpoint.identification.algorithm=https";
+    assert_eq!(warned(verified), [""; 0]);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_of_the_program_is_not_taken_away_in_silence() {
+    let warned = |properties: &Properties| {
+        let builder = Client::builder().tls(crate::Tls::new()).properties(properties).unwrap();
+        let is_told = builder.remarks.iter().any(|remark| {
+            remark.is_warning
+                && remark
+                    .text
+                    .contains("security.protocol asks for no TLS, and takes away")
+        });
+        (builder.config.tls.is_some(), is_told)
+    };
+    assert_eq!(warned(&of("client.id=a")), (true, false));
+    assert_eq!(warned(&of("security.protocol=SSL")), (true, false));
+    assert_eq!(warned(&of("security.protocol=PLAINTEXT")), (false, true));
+    let sasl = "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=b";
+    assert_eq!(warned(&of(sasl)), (false, true));
+}
+
+#[test]
 fn unknown_and_ignored_keys_are_told_when_a_client_is_made() {
     let properties = of("bootstrap.servers=a:1\nmy.own=1\nkey.deserializer=x\ncheck.crcs=true\nssl.ca.location=a");
     assert_eq!(properties.unknown().collect::<Vec<_>>(), ["my.own"]);
