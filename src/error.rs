@@ -25,7 +25,8 @@ pub enum ErrorKind {
     TimedOut,
     /// The broker does not accept these credentials, or there are none to be had. Of a client that was believed before it is
     /// retriable at first: passwords change, and not all brokers know at once. When one has refused three times, a second
-    /// apart, it is not retriable any more, and ends what needs that broker: a stream, a group's membership, a record.
+    /// apart, it is not retriable any more, and ends what needs that broker: a stream, a group's membership, a record. That an
+    /// identity provider is out of reach (feature `oidc`) is retriable always.
     Authentication,
     /// The broker knows who this is, and does not allow it.
     Authorization,
