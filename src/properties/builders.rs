@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Properties, secured, security::Security, settings, table::By};
+use super::{Properties, Remark, secured, security::Security, settings, table::By};
 use crate::{
     client::ClientBuilder, consumer::ReaderBuilder, error::Result, group::GroupBuilder, producer::ProducerBuilder,
 };
@@ -40,6 +40,7 @@ impl ClientBuilder {
             }
         }
         self.remarks.extend(properties.remarks());
+        properties.untold(); // they are among these
         Ok(self)
     }
 
@@ -85,6 +86,7 @@ impl GroupBuilder {
     /// [`Config`](crate::ErrorKind::Config), naming file, line and key, when klamm cannot do what is asked for, and when
     /// `group.id` is another group.
     pub fn properties(mut self, properties: &Properties) -> Result<Self> {
+        properties.untold().iter().for_each(Remark::log);
         properties.check(By::Reading)?;
         properties.check(By::Group)?;
         settings::reading(properties, &mut self.fetch)?;
@@ -111,6 +113,7 @@ impl ReaderBuilder {
     ///
     /// [`Config`](crate::ErrorKind::Config), naming file, line and key, when klamm cannot do what is asked for.
     pub fn properties(mut self, properties: &Properties) -> Result<Self> {
+        properties.untold().iter().for_each(Remark::log);
         properties.check(By::Reading)?;
         settings::reading(properties, &mut self.fetch)?;
         Ok(self)
@@ -136,6 +139,7 @@ impl ProducerBuilder {
     /// [`Config`](crate::ErrorKind::Config), naming file, line and key, when klamm cannot do what is asked for, such as
     /// transactions.
     pub fn properties(mut self, properties: &Properties) -> Result<Self> {
+        properties.untold().iter().for_each(Remark::log);
         properties.check(By::Producer)?;
         settings::producer(properties, &mut self.config)?;
         Ok(self)

@@ -15,7 +15,18 @@ mod table;
 mod tests;
 mod value;
 
-use std::{collections::BTreeMap, fmt, fs, path::Path, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use zeroize::Zeroizing;
 
 use crate::{
     client::{Client, ClientBuilder},
@@ -55,7 +66,7 @@ use value::Value;
 ///
 /// **No key is passed over in silence.** One that klamm knows, with a value that it cannot honour, is an error that names
 /// file, line, key and what would be possible. Those that nobody knows are in [`unknown`](Self::unknown), and connecting
-/// warns of each; those that are Kafka's and mean nothing to klamm are in [`ignored`](Self::ignored), each with the reason.
+/// warns of each, or who else takes the properties first; those that are Kafka's and mean nothing to klamm are in [`ignored`](Self::ignored), each with the reason.
 /// Passwords and keys are shown in no error, log or `Debug`, nor is the value of a key that nobody knows.
 ///
 /// # Format
@@ -112,6 +123,8 @@ use value::Value;
 pub struct Properties {
     /// By the key as Kafka knows it.
     entries: BTreeMap<String, Entry>,
+    /// Somebody has told of the keys that nobody knows.
+    is_told: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -140,7 +153,7 @@ impl Properties {
     /// says with another word what an earlier one has said otherwise.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|error| {
+        let bytes = fs::read(path).map(Zeroizing::new).map_err(|error| {
             let why = crate::error::plain(&error);
             Error::config(format!("{} cannot be read: {why}", path.display()))
         })?;
@@ -221,7 +234,7 @@ impl Properties {
         entries.filter(|key| table::meaning(key).is_none())
     }
 
-    /// The keys that a Kafka client knows, and that make no difference here, each with the reason.
+    /// The keys that a Kafka client knows, and that make no difference here, or less than they say, each with the reason.
     ///
     /// ```
     /// # fn main() -> klamm::Result<()> {
@@ -279,6 +292,8 @@ impl Properties {
     }
 
     fn set(&mut self, entry: Entry) {
+        // Of this one there is something else to tell.
+        self.is_told = Arc::default();
         self.entries.insert(table::canonical(&entry.key).to_owned(), entry);
     }
 
@@ -340,9 +355,21 @@ impl Properties {
         Some(Remark::warning(&protocol, what))
     }
 
-    fn remarks(&self) -> Vec<Remark> {
+    /// Of keys that nobody knows, unless they were told already: whoever makes no client of this is to hear it too.
+    fn untold(&self) -> Vec<Remark> {
+        match self.is_told.swap(true, Ordering::Relaxed) {
+            true => Vec::new(),
+            false => self.unknown_remarks().collect(),
+        }
+    }
+
+    fn unknown_remarks(&self) -> impl Iterator<Item = Remark> {
         let unknown = self.unknown().filter_map(|key| self.find(key));
-        let unknown = unknown.map(|value| Remark::warning(&value, "is known neither to Kafka's clients nor to klamm"));
+        unknown.map(|value| Remark::warning(&value, "is known neither to Kafka's clients nor to klamm"))
+    }
+
+    /// All that is to be said when a client connects.
+    fn remarks(&self) -> Vec<Remark> {
         let ignored = self.ignored().filter_map(|(key, why)| Some((self.find(key)?, why)));
         let ignored = ignored.map(|(value, why)| Remark {
             // What was to make a connection safe, and does not.
@@ -350,7 +377,7 @@ impl Properties {
             text: value.sentence(format!("makes no difference: {why}")),
         });
         let dangers = security::dangers(self).map(|(value, danger)| Remark::warning(&value, danger));
-        unknown.chain(ignored).chain(dangers).collect()
+        self.unknown_remarks().chain(ignored).chain(dangers).collect()
     }
 }
 

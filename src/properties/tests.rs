@@ -268,7 +268,7 @@ fn client_credentials_are_read() {
         &["sasl.oauthbearer.token.endpoint.url", "https://"],
     );
     refused(
-        &OIDC.replace("clientSecret", "other"),
+        &OIDC.replace("clientSecret=\"hunter2\"", ""),
         &["client.credentials.client.secret", "clientSecret"],
     );
     let unsecured = OIDC.replace("clientId=\"app\"", "unsecuredLoginStringClaim_sub=\"app\"");
@@ -300,6 +300,14 @@ fn what_does_not_fit_together_is_refused() {
     refused(&with("sasl.jaas.config=hunter2"), &["line 3", "`required`"]);
     refused(
         &with("sasl.jaas.config=x.PlainLoginModule required user=\"hunter2\";"),
+        &["an option user that"],
+    );
+    refused(
+        &with("sasl.jaas.config=x.PlainLoginModule required username=\"a\" hunter2=\"b\" password=\"c\";"),
+        &["an option that klamm does not know; it knows username, password"],
+    );
+    refused(
+        &with("sasl.jaas.config=x.PlainLoginModule required password=\"hunter2\";"),
         &["username="],
     );
     refused(
@@ -441,6 +449,25 @@ fn pem_where_a_file_must_be_named_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn unknown_keys_are_told_once_whoever_takes_them_first() {
+    let properties = of("bootstrap.servers=a:1\nmy.own=1");
+    let client = Client::builder().bootstrap("a:1").connect_lazy().unwrap();
+    client.producer().properties(&properties).map(drop).unwrap();
+    assert!(properties.untold().is_empty(), "the producer has told");
+    let changed = properties.clone().with("my.other", "1");
+    client.reader().properties(&properties.clone()).map(drop).unwrap();
+    client.reader().properties(&changed).map(drop).unwrap();
+    assert!(changed.untold().is_empty(), "the reader has told");
+    let again = of("my.own=1");
+    client.group("g").properties(&again).map(drop).unwrap();
+    assert!(again.untold().is_empty(), "the group has told");
+    let new = of("bootstrap.servers=a:1\nmy.own=1");
+    assert_eq!(new.client().unwrap().remarks.len(), 1);
+    assert!(new.untold().is_empty(), "the client tells");
+    assert_eq!(of("my.own=1").untold().len(), 1);
 }
 
 #[test]
