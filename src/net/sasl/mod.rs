@@ -169,7 +169,8 @@ impl Sasl {
     }
 
     /// OAUTHBEARER (RFC 7628): a token that somebody else has issued, asked for whenever a connection is made. Whoever can
-    /// read it can use it: use TLS. Kafka: `sasl.mechanism=OAUTHBEARER` with a login callback handler.
+    /// read it can use it: use TLS; without, it is warned of once. Kafka: `sasl.mechanism=OAUTHBEARER` with a login callback
+    /// handler.
     ///
     /// ```
     /// # use klamm::{Sasl, Token};
