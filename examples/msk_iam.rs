@@ -125,7 +125,7 @@ impl Signer {
         Ok(Self {
             key_id: needed("AWS_ACCESS_KEY_ID")?,
             secret_key: needed("AWS_SECRET_ACCESS_KEY")?.into(),
-            session_token: env::var("AWS_SESSION_TOKEN").ok().map(Secret::from),
+            session_token: session_token(env::var("AWS_SESSION_TOKEN").ok()),
             region: needed("AWS_REGION")?,
             service: "kafka-cluster",
         })
@@ -185,6 +185,11 @@ impl Signer {
             .iter()
             .fold(secret, |key, part| sign(&key, part).as_ref().to_vec())
     }
+}
+
+/// An empty variable is none, and must not be signed.
+fn session_token(variable: Option<String>) -> Option<Secret> {
+    variable.filter(|token| !token.is_empty()).map(Secret::from)
 }
 
 /// The canonical request, as AWS calls it.
@@ -347,6 +352,13 @@ mod tests {
             "{signature}"
         );
         assert!(!message.contains("wJalrXUtnFEMI"));
+    }
+
+    #[test]
+    fn an_empty_session_token_is_not_signed() {
+        assert_eq!(session_token(Some(String::new())), None);
+        assert_eq!(session_token(None), None);
+        assert_eq!(session_token(Some("a".to_owned())), Some("a".into()));
     }
 
     #[test]

@@ -320,7 +320,8 @@ pub enum Coordinator<'a> {
 /// | [`metadata_max_age`](Self::metadata_max_age) | `metadata.max.age.ms` | 5 min |
 /// | [`unknown_topic_ttl`](Self::unknown_topic_ttl) | – | 5 s |
 /// | [`connections_max_idle`](Self::connections_max_idle) | `connections.max.idle.ms` | 9 min |
-/// | `tls` | `security.protocol`, `ssl.*` | none: what is sent can be read on its way |
+/// | `tls` (feature `tls`) | `security.protocol`, `ssl.*` | none: what is sent can be read on its way |
+/// | [`sasl`](Self::sasl) | `sasl.mechanism`, `sasl.jaas.config` | none: the client says not who it is |
 #[derive(Debug, Clone, Default)]
 #[must_use = "a builder does nothing until it connects"]
 pub struct ClientBuilder {
@@ -364,8 +365,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long it may take until a connection can be used: TCP, TLS and the exchange of versions together. Default: 10 s.
-    /// Kafka's `socket.connection.setup.timeout.ms`.
+    /// How long it may take until a connection can be used: TCP, TLS, the exchange of versions and SASL together. Default:
+    /// 10 s. Kafka's `socket.connection.setup.timeout.ms`.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.config.connect_timeout = timeout;
         self

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Address, NetConfig,
-    sasl::{BoxError, Peer, Sasl, Step},
+    sasl::{BoxError, Passing, Peer, Sasl, Step},
     standing::Standing,
 };
 use crate::{
@@ -113,7 +113,7 @@ impl Prover {
     fn wait(&self, deadline: &Deadline) -> Result<Step> {
         match deadline.wait(&self.said) {
             Waited::Got(Ok(step)) => Ok(step),
-            Waited::Got(Err(error)) => Err(self.failed(&error.to_string())),
+            Waited::Got(Err(error)) => Err(self.failed(&error.to_string()).retriable(error.is::<Passing>())),
             Waited::Gone => Err(self.failed("it panicked; see the log")),
             Waited::TimedOut => Err(deadline.error(&format!("credentials for {}", self.mechanism))),
             Waited::Stopped => Err(deadline.stopped().map_or_else(|| Error::closed("client"), Stop::error)),

@@ -117,11 +117,12 @@ impl Standing {
         error
     }
 
-    /// The same for credentials that could not be made, of which no broker knows.
+    /// The same for credentials that could not be made, of which no broker knows: whoever gives them out may merely be out of
+    /// reach, which the error says.
     pub(crate) fn unprepared(&self, error: Error) -> Error {
         let is_ours = error.kind() == ErrorKind::Authentication;
-        let accepted = self.book.lock().accepted;
-        if is_ours { error.retriable(accepted) } else { error }
+        let may_help = self.book.lock().accepted || error.is_retriable();
+        if is_ours { error.retriable(may_help) } else { error }
     }
 }
 
@@ -147,6 +148,8 @@ mod tests {
                 .unprepared(Error::new(ErrorKind::Authentication, "no"))
                 .is_retriable()
         );
+        let passing = Error::new(ErrorKind::Authentication, "not now").retriable(true);
+        assert!(standing.unprepared(passing).is_retriable());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Properties, secured, security::Security, settings, table::By};
+use super::{Properties, Remark, secured, security::Security, settings, table::By};
 use crate::{
     client::ClientBuilder, consumer::ReaderBuilder, error::Result, group::GroupBuilder, producer::ProducerBuilder,
 };
@@ -33,9 +33,14 @@ impl ClientBuilder {
         settings::client(properties, &mut self.config)?;
         let given = self.config.sasl.as_ref().map(|sasl| sasl.mechanism().name());
         if let Some(security) = Security::of(properties, given)? {
+            let had_tls = secured::has_tls(&self.config);
             secured::apply(security, &mut self.config)?;
+            if had_tls && !secured::has_tls(&self.config) {
+                self.remarks.extend(properties.taking_tls_away());
+            }
         }
         self.remarks.extend(properties.remarks());
+        properties.untold(); // they are among these
         Ok(self)
     }
 
@@ -81,6 +86,7 @@ impl GroupBuilder {
     /// [`Config`](crate::ErrorKind::Config), naming file, line and key, when klamm cannot do what is asked for, and when
     /// `group.id` is another group.
     pub fn properties(mut self, properties: &Properties) -> Result<Self> {
+        properties.untold().iter().for_each(Remark::log);
         properties.check(By::Reading)?;
         properties.check(By::Group)?;
         settings::reading(properties, &mut self.fetch)?;
@@ -107,6 +113,7 @@ impl ReaderBuilder {
     ///
     /// [`Config`](crate::ErrorKind::Config), naming file, line and key, when klamm cannot do what is asked for.
     pub fn properties(mut self, properties: &Properties) -> Result<Self> {
+        properties.untold().iter().for_each(Remark::log);
         properties.check(By::Reading)?;
         settings::reading(properties, &mut self.fetch)?;
         Ok(self)
@@ -132,6 +139,7 @@ impl ProducerBuilder {
     /// [`Config`](crate::ErrorKind::Config), naming file, line and key, when klamm cannot do what is asked for, such as
     /// transactions.
     pub fn properties(mut self, properties: &Properties) -> Result<Self> {
+        properties.untold().iter().for_each(Remark::log);
         properties.check(By::Producer)?;
         settings::producer(properties, &mut self.config)?;
         Ok(self)

@@ -43,7 +43,9 @@ pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Proper
     }
     for key in table::names() {
         let name = format!("KAFKA_{}", key.replace('.', "_").to_ascii_uppercase());
-        if let Some(value) = read(&name)? {
+        // A variable that is there and empty is none, where a line of a file with nothing means something on purpose.
+        let is_none = |value: &String| key == "ssl.endpoint.identification.algorithm" && value.trim().is_empty();
+        if let Some(value) = read(&name)?.filter(|value| !is_none(value)) {
             add(key, value, &name)?;
         }
     }
@@ -109,6 +111,18 @@ mod tests {
             "{error}"
         );
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_that_is_empty_does_not_let_any_certificate_pass() {
+        let algorithm = |value| {
+            let properties = of(&[("KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM", value)]).unwrap();
+            properties
+                .value("ssl.endpoint.identification.algorithm")
+                .map(str::to_owned)
+        };
+        assert_eq!((algorithm(""), algorithm(" ")), (None, None));
+        assert_eq!(algorithm("none").as_deref(), Some("none"));
     }
 
     #[test]

@@ -15,7 +15,18 @@ mod table;
 mod tests;
 mod value;
 
-use std::{collections::BTreeMap, fmt, fs, path::Path, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::Path,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use zeroize::Zeroizing;
 
 use crate::{
     client::{Client, ClientBuilder},
@@ -55,7 +66,7 @@ use value::Value;
 ///
 /// **No key is passed over in silence.** One that klamm knows, with a value that it cannot honour, is an error that names
 /// file, line, key and what would be possible. Those that nobody knows are in [`unknown`](Self::unknown), and connecting
-/// warns of each; those that are Kafka's and mean nothing to klamm are in [`ignored`](Self::ignored), each with the reason.
+/// warns of each, or who else takes the properties first; those that are Kafka's and mean nothing to klamm are in [`ignored`](Self::ignored), each with the reason.
 /// Passwords and keys are shown in no error, log or `Debug`, nor is the value of a key that nobody knows.
 ///
 /// # Format
@@ -85,7 +96,9 @@ use value::Value;
 ///   the roots that browsers trust. `ssl.keystore.type=PEM` with `ssl.keystore.location` (a file with key and chain), or
 ///   `ssl.keystore.certificate.chain` and `ssl.keystore.key`. Stores of the types JKS and PKCS12 are refused, with the command
 ///   that makes PEM of them. `ssl.enabled.protocols`; `ssl.endpoint.identification.algorithm`, which, when it is empty, lets
-///   any name in a certificate pass.
+///   any name in a certificate pass, and librdkafka's `enable.ssl.certificate.verification`, which, when it is false, lets any
+///   certificate pass: connecting warns of either, and of properties without TLS that take away a
+///   `Tls` of the program's.
 /// - **SASL**: `sasl.mechanism` PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, and OAUTHBEARER with client credentials
 ///   (`sasl.oauthbearer.token.endpoint.url`; feature `oidc`). User and password come from `sasl.jaas.config`, or from
 ///   `sasl.username` and `sasl.password`. A mechanism that klamm does not have, and tokens of one's own, are given to
@@ -110,6 +123,8 @@ use value::Value;
 pub struct Properties {
     /// By the key as Kafka knows it.
     entries: BTreeMap<String, Entry>,
+    /// Somebody has told of the keys that nobody knows.
+    is_told: Arc<AtomicBool>,
 }
 
 #[derive(Clone)]
@@ -138,7 +153,7 @@ impl Properties {
     /// says with another word what an earlier one has said otherwise.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(|error| {
+        let bytes = fs::read(path).map(Zeroizing::new).map_err(|error| {
             let why = crate::error::plain(&error);
             Error::config(format!("{} cannot be read: {why}", path.display()))
         })?;
@@ -151,7 +166,10 @@ impl Properties {
     ///
     /// Some hosts have words of their own, which are taken as well: `KAFKA_URL`, a list of `kafka://host:port` or
     /// `kafka+ssl://host:port`, and for the latter, as PEM text, `KAFKA_TRUSTED_CERT`, `KAFKA_CLIENT_CERT` and
-    /// `KAFKA_CLIENT_CERT_KEY`. Beside them, the variable of the key itself counts.
+    /// `KAFKA_CLIENT_CERT_KEY`. Beside them, the variable of the key itself counts: of `KAFKA_URL` and
+    /// `KAFKA_BOOTSTRAP_SERVERS`, the servers of the latter. `kafka://` and `kafka+ssl://` are of `KAFKA_URL` only; in `bootstrap.servers`, what
+    /// may stand in front of a server is the `security.protocol`. An empty `KAFKA_SSL_ENDPOINT_IDENTIFICATION_ALGORITHM` counts
+    /// as none at all; `none` lets any name in a certificate pass.
     ///
     /// ```
     /// # fn main() -> klamm::Result<()> {
@@ -216,7 +234,7 @@ impl Properties {
         entries.filter(|key| table::meaning(key).is_none())
     }
 
-    /// The keys that a Kafka client knows, and that make no difference here, each with the reason.
+    /// The keys that a Kafka client knows, and that make no difference here, or less than they say, each with the reason.
     ///
     /// ```
     /// # fn main() -> klamm::Result<()> {
@@ -274,6 +292,8 @@ impl Properties {
     }
 
     fn set(&mut self, entry: Entry) {
+        // Of this one there is something else to tell.
+        self.is_told = Arc::default();
         self.entries.insert(table::canonical(&entry.key).to_owned(), entry);
     }
 
@@ -286,8 +306,17 @@ impl Properties {
         self.find(key).filter(|value| !value.text.is_empty())
     }
 
-    /// Refuses what only looks as if it would be honoured.
+    /// Refuses what only looks as if it would be honoured; and first of all, since others quote what is wrong, keys that
+    /// stand where nobody keeps them secret.
     fn check(&self, whose: By) -> Result<()> {
+        let mut values = self.entries.values().map(Entry::value);
+        if let Some(misplaced) = values.find(|value| value.is_pem() && table::is_shown(value.key)) {
+            let is_file = misplaced.key.ends_with(".location") || misplaced.key.ends_with(".file");
+            return Err(misplaced.wrong(match is_file {
+                true => "must name a file, and holds PEM itself",
+                false => "holds PEM, which cannot be meant",
+            }));
+        }
         for (key, entry) in &self.entries {
             let Some(Meaning::Only(by, values, why)) = table::meaning(key) else {
                 continue;
@@ -319,18 +348,36 @@ impl Properties {
         }
     }
 
+    /// Of a program that had asked for TLS itself.
+    fn taking_tls_away(&self) -> Option<Remark> {
+        let protocol = self.find("security.protocol")?;
+        let what = "asks for no TLS, and takes away what the program has given: what is sent can be read on its way";
+        Some(Remark::warning(&protocol, what))
+    }
+
+    /// Of keys that nobody knows, unless they were told already: whoever makes no client of this is to hear it too.
+    fn untold(&self) -> Vec<Remark> {
+        match self.is_told.swap(true, Ordering::Relaxed) {
+            true => Vec::new(),
+            false => self.unknown_remarks().collect(),
+        }
+    }
+
+    fn unknown_remarks(&self) -> impl Iterator<Item = Remark> {
+        let unknown = self.unknown().filter_map(|key| self.find(key));
+        unknown.map(|value| Remark::warning(&value, "is known neither to Kafka's clients nor to klamm"))
+    }
+
+    /// All that is to be said when a client connects.
     fn remarks(&self) -> Vec<Remark> {
-        let unknown = self.unknown().filter_map(|key| self.find(key)).map(|value| {
-            let text = value.sentence("is known neither to Kafka's clients nor to klamm");
-            Remark { is_warning: true, text }
-        });
         let ignored = self.ignored().filter_map(|(key, why)| Some((self.find(key)?, why)));
         let ignored = ignored.map(|(value, why)| Remark {
             // What was to make a connection safe, and does not.
             is_warning: value.key.starts_with("ssl.") || value.key.starts_with("sasl."),
             text: value.sentence(format!("makes no difference: {why}")),
         });
-        unknown.chain(ignored).collect()
+        let dangers = security::dangers(self).map(|(value, danger)| Remark::warning(&value, danger));
+        self.unknown_remarks().chain(ignored).chain(dangers).collect()
     }
 }
 
@@ -342,6 +389,13 @@ pub(crate) struct Remark {
 }
 
 impl Remark {
+    fn warning(value: &Value<'_>, what: &str) -> Self {
+        Self {
+            is_warning: true,
+            text: value.sentence(what),
+        }
+    }
+
     pub(crate) fn log(&self) {
         match self.is_warning {
             true => log::warn!("{}", self.text),
@@ -389,7 +443,7 @@ impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = self.entries.values().map(Entry::value);
         f.debug_map()
-            .entries(entries.map(|value| match table::is_shown(value.key) {
+            .entries(entries.map(|value| match value.is_shown() {
                 true => (value.key, value.text),
                 false => (value.name(), "***"),
             }))

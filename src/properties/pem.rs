@@ -5,7 +5,11 @@ pub(super) fn in_lines(text: &str) -> String {
     // Of one piece, so that nothing of a key is left where it was moved from.
     let mut lines = String::with_capacity(text.len() + text.len() / LINE + 64);
     let mut rest = text;
-    while let Some((label, body, behind)) = section(rest) {
+    while let Some((_, begun)) = rest.split_once("-----BEGIN ") {
+        // Cut off, or another one's end: whoever reads it is to say so.
+        let Some((label, body, behind)) = section(begun) else {
+            return text.to_owned();
+        };
         // Headers, which need their lines: an encrypted key of old.
         if body.contains(':') {
             return text.to_owned();
@@ -33,13 +37,12 @@ pub(super) fn in_lines(text: &str) -> String {
 
 const LINE: usize = 64;
 
-/// The first section's label and what is in it, and what follows.
-fn section(text: &str) -> Option<(&str, &str, &str)> {
-    let (_, begun) = text.split_once("-----BEGIN ")?;
+/// The label of a section that has begun and what is in it, and what follows; None if it does not end.
+fn section(begun: &str) -> Option<(&str, &str, &str)> {
     let (label, begun) = begun.split_once("-----")?;
     let (body, behind) = begun.split_once("-----END ")?;
-    let (_, behind) = behind.split_once("-----")?;
-    Some((label, body, behind))
+    let (end, behind) = behind.split_once("-----")?;
+    (end == label && !body.contains("-----")).then_some((label, body, behind))
 }
 
 #[cfg(test)]
@@ -57,6 +60,14 @@ mod tests {
         assert_eq!(in_lines("no PEM"), "no PEM");
         let encrypted = "-----BEGIN X-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END X-----";
         assert_eq!(in_lines(encrypted), encrypted);
-        assert_eq!(in_lines("-----BEGIN X-----AAAA"), "-----BEGIN X-----AAAA");
+        for damaged in [
+            "-----BEGIN X-----AAAA",
+            "-----BEGIN X-----AAAA-----END X----------BEGIN X-----AAAA",
+            "-----BEGIN X-----AAAA-----END Y-----",
+            "-----BEGIN X-----AAAA-----BEGIN X-----BBBB-----END X-----",
+            "-----BEGIN X-----AAAA-----END X-----\n-----BEGIN X",
+        ] {
+            assert_eq!(in_lines(damaged), damaged);
+        }
     }
 }

@@ -19,6 +19,16 @@ pub(super) fn apply(security: Security, config: &mut ClusterConfig) -> Result<()
 }
 
 #[cfg(feature = "tls")]
+pub(super) fn has_tls(config: &ClusterConfig) -> bool {
+    config.tls.is_some()
+}
+
+#[cfg(not(feature = "tls"))]
+pub(super) fn has_tls(_: &ClusterConfig) -> bool {
+    false
+}
+
+#[cfg(feature = "tls")]
 fn apply_tls(settings: Option<TlsSettings>, config: &mut ClusterConfig) -> Result<()> {
     match settings {
         Some(settings) if settings.is_bare() && config.tls.is_some() => {}

@@ -147,6 +147,27 @@ pub(super) fn without_effect(properties: &Properties, by: By, value: Value<'_>) 
     }
 }
 
+/// What makes TLS believe more than it should, each with its danger. Whoever reads a log is to know it, since the program does
+/// not show it.
+pub(super) fn dangers(properties: &Properties) -> impl Iterator<Item = (Value<'_>, &'static str)> {
+    let protocol = properties.find_filled("security.protocol");
+    let has_tls = protocol.is_some_and(|protocol| protocol.one_of(&PROTOCOLS).is_ok_and(|(tls, _)| tls));
+    let found = match trust(properties) {
+        Ok(Trust::Anybody) if has_tls => Some((
+            "enable.ssl.certificate.verification",
+            "accepts any certificate: it lets whoever is on the way pretend to be a broker",
+        )),
+        Ok(Trust::AnyName) if has_tls => Some((
+            "ssl.endpoint.identification.algorithm",
+            "accepts a certificate for any name: it lets whoever has one of the same authority pretend to be a broker",
+        )),
+        _ => None,
+    };
+    found
+        .and_then(|(key, danger)| Some((properties.find(key)?, danger)))
+        .into_iter()
+}
+
 fn tls_settings(properties: &Properties) -> Result<TlsSettings> {
     properties.check(By::Tls)?;
     Ok(TlsSettings {
@@ -303,6 +324,35 @@ struct Login<'a> {
     protocol: Value<'a>,
 }
 
+/// The options of login modules. An asterisk stands for any end.
+const OPTIONS: [(&str, &[&str]); 3] = [
+    ("PlainLoginModule", &["username", "password", "serviceName"]),
+    (
+        "ScramLoginModule",
+        &["username", "password", "tokenauth", "serviceName"],
+    ),
+    (
+        "OAuthBearerLoginModule",
+        &["clientId", "clientSecret", "scope", "extension_*"],
+    ),
+];
+
+fn is_option(name: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| match known.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == *known,
+    })
+}
+
+/// With a blank behind it. Of a password without quotes, a part may be taken for an option.
+fn shown_option(name: &str) -> String {
+    let can_be = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '.');
+    match name.chars().all(can_be) {
+        true => format!("{name} "),
+        false => String::new(),
+    }
+}
+
 const MECHANISMS: &str = "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER";
 
 impl Login<'_> {
@@ -389,6 +439,21 @@ impl Login<'_> {
         };
         let module = LoginModule::parse(jaas.text).map_err(|wrong| jaas.wrong(wrong))?;
         if module.name() == class {
+            let known = OPTIONS.iter().filter(|(of, _)| *of == class);
+            let known: Vec<_> = known.flat_map(|(_, names)| names.iter().copied()).collect();
+            if module.options().any(|(name, _)| name.starts_with("unsecured")) {
+                return Err(jaas.wrong(
+                    "asks for a token that nobody has signed (unsecuredLoginStringClaim_sub), which klamm does not make; \
+                     `Sasl::oauthbearer` takes tokens of the program's",
+                ));
+            }
+            if let Some((name, _)) = module.options().find(|(name, _)| !is_option(name, &known)) {
+                return Err(jaas.wrong(format!(
+                    "has an option {}that klamm does not know; it knows {}",
+                    shown_option(name),
+                    known.join(", ")
+                )));
+            }
             return Ok(Some((jaas, module)));
         }
         // What is no login module may be a password at the wrong place.
@@ -405,15 +470,6 @@ impl Login<'_> {
     fn oauthbearer(&self, mechanism: Value<'_>) -> Result<Option<SaslSettings>> {
         self.properties.check(By::Sasl)?;
         let module = self.module(mechanism, "OAuthBearerLoginModule")?;
-        if let Some((jaas, module)) = &module {
-            let mut names = module.options().map(|(name, _)| name);
-            if names.any(|name| name.starts_with("unsecured")) {
-                return Err(jaas.wrong(
-                    "asks for a token that nobody has signed (unsecuredLoginStringClaim_sub), which klamm does not make; \
-                     `Sasl::oauthbearer` takes tokens of the program's",
-                ));
-            }
-        }
         let Some(endpoint) = self.properties.find_filled("sasl.oauthbearer.token.endpoint.url") else {
             return Ok(None);
         };

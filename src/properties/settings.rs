@@ -31,10 +31,11 @@ pub(super) fn servers(properties: &Properties) -> Result<Option<String>> {
     let protocol = properties.find_filled("security.protocol");
     let protocol = protocol.map_or("PLAINTEXT", |protocol| protocol.text);
     let mut servers = Vec::new();
+    // In all of it: a password may hold a comma.
+    if value.text.contains('@') {
+        return Err(value.wrong("must name hosts and ports only; who logs in is for sasl.jaas.config to say"));
+    }
     for server in value.list() {
-        if server.contains('@') {
-            return Err(value.wrong("must name hosts and ports only; who logs in is for sasl.jaas.config to say"));
-        }
         let address = match server.split_once("://") {
             Some((scheme, address)) if scheme.eq_ignore_ascii_case(protocol) => address,
             Some((scheme, _)) => {
@@ -131,6 +132,13 @@ pub(super) fn reading(properties: &Properties, config: &mut FetchConfig) -> Resu
             Ok(value.integer(1..=most)?.min(MOST_OF_AN_ANSWER))
         })?;
     }
+    // No answer could be large enough.
+    if properties.find_filled("fetch.max.bytes").is_none() {
+        config.max_bytes = config.max_bytes.max(config.min_bytes.min(MOST_OF_AN_ANSWER));
+    }
+    if config.max_bytes == MOST_OF_AN_ANSWER {
+        config.min_bytes = config.min_bytes.min(MOST_OF_AN_ANSWER);
+    }
     set(properties, "fetch.max.wait.ms", &mut config.max_wait, |value| {
         value.millis(1..=3_600_000)
     })?;
@@ -198,7 +206,7 @@ fn iso_8601(text: &str) -> Option<Duration> {
             .strip_suffix('S')
             .map(|count| count.split_once('.').unwrap_or((count, "")))?;
         add(whole, 1)?;
-        if fraction.len() > 9 {
+        if fraction.len() > 9 || !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
             return None;
         }
         nanos = format!("{fraction:0<9}").parse().ok()?;
@@ -233,9 +241,10 @@ pub(super) fn group(properties: &Properties, id: &str, config: &mut GroupConfig)
         |value| value.millis(1..=INT).map(Some),
     )?;
     if let Some(commits) = properties.find_filled("enable.auto.commit") {
-        if !commits.is_true()? {
-            config.commit_interval = None;
-        }
+        config.commit_interval = match commits.is_true()? {
+            true => config.commit_interval.or(GroupConfig::default().commit_interval),
+            false => None,
+        };
     }
     set(properties, "group.protocol", &mut config.protocol, |value| {
         let classic = value.one_of(&[("classic", GroupProtocol::Classic)]);
@@ -381,10 +390,13 @@ fn partitioner(value: Value<'_>) -> Result<Partitioner> {
 /// Why a key that builders take changes nothing, beside what others say.
 pub(super) fn without_effect(properties: &Properties, key: &str, value: Value<'_>) -> Option<&'static str> {
     let says = |key: &str, text: &str| properties.find_filled(key).is_some_and(|value| value.is(text));
-    let has_codec = |codec| {
-        properties
-            .find_filled("compression.type")
-            .is_none_or(|value| value.is(codec))
+    let codec = properties.find_filled("compression.type");
+    let is_other = |codec_of_level| codec.is_some_and(|codec| !codec.is(codec_of_level));
+    let is_large = || {
+        value
+            .text
+            .parse()
+            .is_ok_and(|bytes: u64| bytes > MOST_OF_AN_ANSWER as u64)
     };
     let acks = properties
         .find_filled("acks")
@@ -395,8 +407,14 @@ pub(super) fn without_effect(properties: &Properties, key: &str, value: Value<'_
             Some("with acks=all, klamm is idempotent")
         }
         "retries" if says("acks", "0") => Some("with acks=0, nothing is sent again"),
-        "compression.gzip.level" if !has_codec("gzip") => Some("compression.type is not gzip"),
-        "compression.zstd.level" if !has_codec("zstd") => Some("compression.type is not zstd"),
+        "compression.gzip.level" if is_other("gzip") => Some("compression.type is not gzip"),
+        "compression.zstd.level" if is_other("zstd") => Some("compression.type is not zstd"),
+        "compression.gzip.level" | "compression.zstd.level" if codec.is_none() => {
+            Some("without compression.type, nothing is compressed unless the program says so")
+        }
+        "fetch.max.bytes" | "max.partition.fetch.bytes" | "fetch.min.bytes" if is_large() => {
+            Some("klamm asks for 64 MiB at most")
+        }
         _ => None,
     }
 }
@@ -525,8 +543,10 @@ mod tests {
             "asks for SSL, and security.protocol is PLAINTEXT",
         );
         refused(of("bootstrap.servers=a"), "port is missing");
-        let error = of("bootstrap.servers=me:hunter2@a:1").unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
+        for text in ["bootstrap.servers=me:hunter2@a:1", "bootstrap.servers=me:1,hunter2@a:1"] {
+            let error = of(text).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
@@ -560,6 +580,41 @@ mod tests {
     }
 
     #[test]
+    fn sizes_beyond_klamm_s_are_cut_and_named() {
+        let of_sizes = |text: &str| {
+            let config = of_reading(text).unwrap();
+            config.check().unwrap();
+            (config.min_bytes, config.max_bytes)
+        };
+        assert_eq!(of_sizes("fetch.min.bytes=8388608"), (8 << 20, 8 << 20));
+        assert_eq!(of_sizes("fetch.min.bytes=104857600"), (64 << 20, 64 << 20));
+        let both = "fetch.min.bytes=83886080\nfetch.max.bytes=104857600\nmax.partition.fetch.bytes=104857600";
+        assert_eq!(of_sizes(both), (64 << 20, 64 << 20));
+        let little = of_reading("fetch.min.bytes=2000\nfetch.max.bytes=1000").unwrap();
+        assert_eq!((little.min_bytes, little.max_bytes), (2_000, 1_000));
+        little.check().unwrap_err();
+        let properties = of(both);
+        let ignored: Vec<_> = properties.ignored().collect();
+        let why = "klamm asks for 64 MiB at most";
+        let keys = ["fetch.max.bytes", "fetch.min.bytes", "max.partition.fetch.bytes"];
+        assert_eq!(ignored, keys.map(|key| (key, why)));
+        assert_eq!(of("fetch.max.bytes=67108864").ignored().count(), 0);
+    }
+
+    #[test]
+    fn a_level_without_a_codec_is_named() {
+        for level in ["compression.gzip.level=3", "compression.zstd.level=3"] {
+            let properties = of(level);
+            let why: Vec<_> = properties.ignored().map(|(_, why)| why).collect();
+            assert!(why.len() == 1 && why[0].contains("without compression.type"), "{why:?}");
+        }
+        assert_eq!(
+            of("compression.type=gzip\ncompression.gzip.level=3").ignored().count(),
+            0
+        );
+    }
+
+    #[test]
     fn a_reset_may_go_back_by_time() {
         let of = |text: &str| {
             of_reading(&format!("auto.offset.reset=by_duration:{text}"))
@@ -581,6 +636,7 @@ mod tests {
             "P1H",
             "PT1.1234567890S",
             "PT.S",
+            "PT1.+5S",
         ] {
             assert_eq!(iso_8601(wrong), None, "{wrong}");
         }
@@ -611,6 +667,20 @@ mod tests {
         assert_eq!(config.assignors, [Assignor::RoundRobin, Assignor::Range]);
         let explicit = of_group("enable.auto.commit=false\nauto.commit.interval.ms=1000").unwrap();
         assert_eq!(explicit.commit_interval, None);
+        let again = |text: &str| {
+            let mut config = GroupConfig {
+                commit_interval: None,
+                ..GroupConfig::default()
+            };
+            group(&of(text), "billing", &mut config).unwrap();
+            config.commit_interval
+        };
+        assert_eq!(again("enable.auto.commit=true"), Some(seconds(5)));
+        assert_eq!(
+            again("enable.auto.commit=true\nauto.commit.interval.ms=1000"),
+            Some(seconds(1))
+        );
+        assert_eq!(again("client.id=a"), None);
         refused(of_group("group.id=other"), "is other, and the program joins billing");
         refused(of_group("group.protocol=consumer"), "classic");
         refused(

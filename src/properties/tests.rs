@@ -3,6 +3,7 @@
 use super::{
     Properties,
     security::{Hash, Identity, Pem, SaslSettings, Security, Trust},
+    table,
 };
 use crate::{
     client::{Client, ClientBuilder},
@@ -267,7 +268,7 @@ fn client_credentials_are_read() {
         &["sasl.oauthbearer.token.endpoint.url", "https://"],
     );
     refused(
-        &OIDC.replace("clientSecret", "other"),
+        &OIDC.replace("clientSecret=\"hunter2\"", ""),
         &["client.credentials.client.secret", "clientSecret"],
     );
     let unsecured = OIDC.replace("clientId=\"app\"", "unsecuredLoginStringClaim_sub=\"app\"");
@@ -299,6 +300,14 @@ fn what_does_not_fit_together_is_refused() {
     refused(&with("sasl.jaas.config=hunter2"), &["line 3", "`required`"]);
     refused(
         &with("sasl.jaas.config=x.PlainLoginModule required user=\"hunter2\";"),
+        &["an option user that"],
+    );
+    refused(
+        &with("sasl.jaas.config=x.PlainLoginModule required username=\"a\" hunter2=\"b\" password=\"c\";"),
+        &["an option that klamm does not know; it knows username, password"],
+    );
+    refused(
+        &with("sasl.jaas.config=x.PlainLoginModule required password=\"hunter2\";"),
         &["username="],
     );
     refused(
@@ -395,8 +404,114 @@ fn secrets_are_in_no_error_log_or_debug() {
             let properties = properties.clone().with(key, "a.B required password=\"hunter2;");
             seen += &format!("{properties:?} {:?} {:?}", properties.client(), properties.remarks());
         }
+        // Where nobody keeps them, with and without what makes them count.
+        let pem = "-----BEGIN PRIVATE KEY----- hunter2 -----END PRIVATE KEY-----";
+        for key in table::names() {
+            for kind in ["PEM", "JKS"] {
+                let protected = properties.clone().with("security.protocol", "SSL");
+                let protected = protected
+                    .with("ssl.keystore.type", kind)
+                    .with("ssl.truststore.type", kind);
+                for (key, value) in [(key, pem), ("bootstrap.servers", "SSL://me:x,hunter2@kafka:9092")] {
+                    let properties = protected.clone().with(key, value);
+                    seen += &format!("{properties:?} {:?} ", properties.remarks());
+                    seen += &format!("{:?} ", Security::of(&properties, None).err());
+                    match properties.client() {
+                        Ok(builder) => {
+                            seen += &format!("{builder:?} ");
+                            let Ok(client) = builder.connect_lazy() else { continue };
+                            seen += &format!("{:?} ", client.group("g").properties(&properties));
+                            seen += &format!("{:?} ", client.reader().properties(&properties));
+                            seen += &format!("{:?} ", client.producer().properties(&properties));
+                        }
+                        Err(error) => seen += &error.to_string(),
+                    }
+                }
+            }
+        }
         assert!(!seen.contains("hunter2"), "{seen}");
     }
+}
+
+#[test]
+fn pem_where_a_file_must_be_named_is_refused() {
+    let pem = "-----BEGIN PRIVATE KEY----- hunter2 -----END PRIVATE KEY-----";
+    for kind in ["", "PEM", "JKS"] {
+        for key in [
+            "ssl.keystore.location",
+            "ssl.truststore.location",
+            "ssl.key.location",
+            "ssl.ca.location",
+        ] {
+            refused(
+                &format!("security.protocol=SSL\nssl.keystore.type={kind}\nssl.truststore.type={kind}\n{key}={pem}"),
+                &[&format!("line 4: {key} must name a file")],
+            );
+        }
+    }
+}
+
+#[test]
+fn unknown_keys_are_told_once_whoever_takes_them_first() {
+    let properties = of("bootstrap.servers=a:1\nmy.own=1");
+    let client = Client::builder().bootstrap("a:1").connect_lazy().unwrap();
+    client.producer().properties(&properties).map(drop).unwrap();
+    assert!(properties.untold().is_empty(), "the producer has told");
+    let changed = properties.clone().with("my.other", "1");
+    client.reader().properties(&properties.clone()).map(drop).unwrap();
+    client.reader().properties(&changed).map(drop).unwrap();
+    assert!(changed.untold().is_empty(), "the reader has told");
+    let again = of("my.own=1");
+    client.group("g").properties(&again).map(drop).unwrap();
+    assert!(again.untold().is_empty(), "the group has told");
+    let new = of("bootstrap.servers=a:1\nmy.own=1");
+    assert_eq!(new.client().unwrap().remarks.len(), 1);
+    assert!(new.untold().is_empty(), "the client tells");
+    assert_eq!(of("my.own=1").untold().len(), 1);
+}
+
+#[test]
+fn what_verifies_less_is_warned_of() {
+    let warned = |text: &str| {
+        let remarks = of(text).remarks();
+        let warnings = remarks.iter().filter(|remark| remark.is_warning);
+        warnings.map(|remark| remark.text.clone()).collect::<Vec<_>>()
+    };
+    let any_name = warned(AIVEN);
+    assert_eq!(any_name.len(), 1);
+    assert!(
+        any_name[0].starts_with("line 4: ssl.endpoint.identification.algorithm accepts a certificate for any name"),
+        "{any_name:?}"
+    );
+    let anybody = warned(LIBRDKAFKA);
+    assert_eq!(anybody.len(), 1);
+    assert!(
+        anybody[0].starts_with("line 10: enable.ssl.certificate.verification accepts any certificate"),
+        "{anybody:?}"
+    );
+    assert!(warned(CONFLUENT).iter().all(|text| !text.contains("certificate")));
+    let verified = "security.protocol=SSL\nssl.endpoint.identification.algorithm=https";
+    assert_eq!(warned(verified), [""; 0]);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_of_the_program_is_not_taken_away_in_silence() {
+    let warned = |properties: &Properties| {
+        let builder = Client::builder().tls(crate::Tls::new()).properties(properties).unwrap();
+        let is_told = builder.remarks.iter().any(|remark| {
+            remark.is_warning
+                && remark
+                    .text
+                    .contains("security.protocol asks for no TLS, and takes away")
+        });
+        (builder.config.tls.is_some(), is_told)
+    };
+    assert_eq!(warned(&of("client.id=a")), (true, false));
+    assert_eq!(warned(&of("security.protocol=SSL")), (true, false));
+    assert_eq!(warned(&of("security.protocol=PLAINTEXT")), (false, true));
+    let sasl = "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\nsasl.username=a\nsasl.password=b";
+    assert_eq!(warned(&of(sasl)), (false, true));
 }
 
 #[test]

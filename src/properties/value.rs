@@ -25,6 +25,15 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether its text may be shown: a key or a password may have come to where a name should be.
+    pub(super) fn is_shown(&self) -> bool {
+        table::is_shown(self.key) && !self.is_pem() && !self.text.contains('@')
+    }
+
+    pub(super) fn is_pem(&self) -> bool {
+        self.text.contains("-----BEGIN")
+    }
+
     /// Where it is, its key, and what is to be said of it.
     pub(super) fn sentence(&self, what: impl fmt::Display) -> String {
         let key = self.name();
@@ -41,7 +50,7 @@ impl<'a> Value<'a> {
 
     /// An error that says what would be possible.
     pub(super) fn refuse(&self, possible: impl fmt::Display) -> Error {
-        match (table::is_shown(self.key), self.text) {
+        match (self.is_shown(), self.text) {
             (true, "") => self.wrong(format!("must be {possible}, and is empty")),
             (true, text) => self.wrong(format!("must be {possible}, not {text}")),
             (false, _) => self.wrong(format!("must be {possible}")),
@@ -109,6 +118,8 @@ mod tests {
             ("sasl.jaas.config", "hunter2"),
             ("my.own", "hunter2"),
             ("password:\"hunter2\";", ""),
+            ("security.protocol", "SASL_SSL://me:hunter2@a:1"),
+            ("acks", "-----BEGIN PRIVATE KEY----- hunter2"),
         ] {
             let error = value(key, text).refuse("something else");
             assert!(!error.to_string().contains("hunter2"));

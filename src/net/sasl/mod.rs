@@ -32,6 +32,16 @@ use scram::{Hash, Scram};
 /// Anything that user code fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Why there are no credentials now, where there may be some in a moment: the error of a mechanism's `begin` for which asking
+/// again helps.
+#[cfg_attr(
+    not(feature = "oidc"),
+    allow(dead_code, reason = "klamm's other mechanisms ask nobody")
+)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Passing(pub(crate) String);
+
 /// How a client says who it is. Kafka: `sasl.mechanism` and `sasl.jaas.config`.
 ///
 /// Cheap to clone; clones share the credentials. `Debug` names the mechanism and nothing else.
@@ -159,7 +169,8 @@ impl Sasl {
     }
 
     /// OAUTHBEARER (RFC 7628): a token that somebody else has issued, asked for whenever a connection is made. Whoever can
-    /// read it can use it: use TLS. Kafka: `sasl.mechanism=OAUTHBEARER` with a login callback handler.
+    /// read it can use it: use TLS; without, it is warned of once. Kafka: `sasl.mechanism=OAUTHBEARER` with a login callback
+    /// handler.
     ///
     /// ```
     /// # use klamm::{Sasl, Token};
@@ -176,8 +187,10 @@ impl Sasl {
     /// OAUTHBEARER with tokens that an identity provider issues for an ID and a secret. See [`Oidc`].
     #[cfg(feature = "oidc")]
     pub fn oauthbearer_oidc(oidc: Oidc) -> Self {
-        let tokens = oidc::Tokens::new(oidc);
-        Self::oauthbearer(move |_| tokens.token())
+        let tokens = Arc::new(oidc::Tokens::new(oidc));
+        let refused = Arc::clone(&tokens);
+        let tell = move |token: &Token| refused.refused(token);
+        Self::custom(OauthBearer::new(move |_| tokens.token()).telling_refusals(tell))
     }
 
     /// A mechanism of one's own. See [`Mechanism`].

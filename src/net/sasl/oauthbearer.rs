@@ -1,6 +1,12 @@
 //! OAUTHBEARER (RFC 7628, KIP-255): a token that somebody else has issued, with extensions (KIP-342).
 
-use std::time::SystemTime;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use super::{BoxError, Exchange, Mechanism, Peer, Secret, Step, challenge};
 
@@ -126,13 +132,39 @@ pub(super) fn sasl_name(name: &str) -> String {
 
 pub(super) struct OauthBearer {
     look: Box<Look>,
+    /// For who keeps tokens.
+    refused: Arc<Refused>,
+    /// Each `Sasl` has one of these, so it is warned once.
+    is_warned: AtomicBool,
 }
 
 type Look = dyn Fn(&Peer<'_>) -> Result<Token, BoxError> + Send + Sync;
+type Refused = dyn Fn(&Token) + Send + Sync;
 
 impl OauthBearer {
     pub(super) fn new(look: impl Fn(&Peer<'_>) -> Result<Token, BoxError> + Send + Sync + 'static) -> Self {
-        Self { look: Box::new(look) }
+        Self {
+            look: Box::new(look),
+            refused: Arc::new(|_| {}),
+            is_warned: AtomicBool::new(false),
+        }
+    }
+
+    #[cfg(feature = "oidc")]
+    pub(super) fn telling_refusals(mut self, tell: impl Fn(&Token) + Send + Sync + 'static) -> Self {
+        self.refused = Arc::new(tell);
+        self
+    }
+
+    fn warn(&self, peer: &Peer<'_>) {
+        if !peer.is_encrypted && !self.is_warned.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "the token is sent to {}:{} over a connection that is not encrypted: everybody on the way can read and use \
+                 it; use TLS",
+                peer.host,
+                peer.port
+            );
+        }
     }
 }
 
@@ -151,8 +183,10 @@ impl Mechanism for OauthBearer {
                 peer.port
             );
         }
+        self.warn(peer);
         Ok(Box::new(OauthExchange {
             token,
+            refused: Arc::clone(&self.refused),
             is: State::Begun,
         }))
     }
@@ -160,6 +194,7 @@ impl Mechanism for OauthBearer {
 
 struct OauthExchange {
     token: Token,
+    refused: Arc<Refused>,
     is: State,
 }
 
@@ -179,6 +214,7 @@ impl Exchange for OauthExchange {
         match std::mem::replace(&mut self.is, State::Ended) {
             State::Begun if challenge.is_empty() => Ok(Step::Done),
             State::Begun => {
+                (self.refused)(&self.token);
                 self.is = State::Refused(self.refusal(challenge)?);
                 // RFC 7628, 3.2.3: so that it may end in failure.
                 Ok(Step::Send(vec![SEPARATOR]))
@@ -315,6 +351,15 @@ mod tests {
         let mut exchange = begin(Token::new("t")).unwrap();
         exchange.next(b"\xff").unwrap_err();
         exchange.next(b"").unwrap_err();
+    }
+
+    #[test]
+    fn a_client_is_warned_once_of_a_token_that_everybody_can_read() {
+        let bearer = OauthBearer::new(|_| Ok(Token::new("t")));
+        bearer.begin(&Peer::new("b", 9092, true)).map(drop).unwrap();
+        assert!(!bearer.is_warned.load(Ordering::Relaxed));
+        bearer.begin(&Peer::new("b", 9092, false)).map(drop).unwrap();
+        assert!(bearer.is_warned.load(Ordering::Relaxed));
     }
 
     #[test]

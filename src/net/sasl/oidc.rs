@@ -21,7 +21,11 @@ use ureq::{
 };
 use zeroize::Zeroizing;
 
-use super::{BoxError, Secret, Token, challenge, credentials::quoted};
+use super::{BoxError, Passing, Secret, Token, challenge, credentials::quoted};
+#[cfg(feature = "tls")]
+use crate::net::tls::provider;
+#[cfg(not(feature = "tls"))]
+use rustls::crypto::ring::default_provider as provider;
 
 /// How to get tokens from an identity provider: with an ID and a secret of this program. Kafka:
 /// `OAuthBearerLoginCallbackHandler` with `sasl.oauthbearer.*`.
@@ -37,8 +41,12 @@ use super::{BoxError, Secret, Token, challenge, credentials::quoted};
 /// ```
 ///
 /// A token is fetched when the first connection is made, and kept for all of them until 80 % of its time (`expires_in`) have
-/// passed; then the next connection, or the next renewal of a session, fetches another one. While the provider is out of
-/// reach, the old one is used until it expires. A token without `expires_in` is not kept.
+/// passed, or a broker has refused it; then the next connection, or the next renewal of a session, fetches another one. While
+/// the provider is out of reach, the old one is used until it expires, and no connection waits for longer than 2 s in vain. A
+/// token without `expires_in` is not kept.
+///
+/// That a provider is out of reach or overloaded (status 408, 429 or 5xx) is an error that is retriable; that it says no, one
+/// that is not, as long as no broker has accepted a token.
 ///
 /// What a proxy is called is taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), but for this machine itself. Redirects
 /// are not followed: they would tell the secret elsewhere.
@@ -117,12 +125,12 @@ impl Oidc {
     }
 
     fn agent(&self, endpoint: &Uri) -> Result<Agent, String> {
-        let mut tls = TlsConfig::builder();
+        // Named, as for brokers: klamm has no say in what is the default of the process.
+        let mut tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(provider()));
         if !self.roots.is_empty() {
             tls = tls.root_certs(RootCerts::Specific(Arc::new(self.certificates()?)));
         }
         let mut config = Agent::config_builder()
-            .timeout_global(Some(self.timeout.min(LONGEST_WAIT)))
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("klamm/", env!("CARGO_PKG_VERSION")))
@@ -247,7 +255,45 @@ struct State {
     is_asking: bool,
     /// How many questions were answered, and why the last one was answered with no token.
     rounds: u64,
-    failed: Option<Arc<str>>,
+    failed: Option<Failure>,
+    /// When a broker's refusal last made a token to be fetched before its time.
+    refused_at: Option<Instant>,
+}
+
+/// Why there is no token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failure {
+    why: String,
+    /// The provider was out of reach, or asks for patience.
+    is_passing: bool,
+}
+
+impl From<String> for Failure {
+    fn from(why: String) -> Self {
+        Self { why, is_passing: false }
+    }
+}
+
+impl From<ureq::Error> for Failure {
+    fn from(error: ureq::Error) -> Self {
+        let is_passing = match &error {
+            // A certificate that is no good comes as this one.
+            ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+            ureq::Error::Timeout(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        };
+        let why = plain(&error);
+        Self { why, is_passing }
+    }
+}
+
+impl From<Failure> for BoxError {
+    fn from(failure: Failure) -> Self {
+        match failure.is_passing {
+            true => Passing(failure.why).into(),
+            false => failure.why.into(),
+        }
+    }
 }
 
 impl Tokens {
@@ -270,11 +316,17 @@ impl Tokens {
             return self.wait(state);
         }
         state.is_asking = true;
+        let patience = state.patience(self.oidc.timeout.min(LONGEST_WAIT), Instant::now());
         drop(state);
         let asking = Asking(self);
         let asked_at = (Instant::now(), SystemTime::now());
-        let answer = self.ask();
+        let answer = self.ask(patience);
         asking.end(asked_at, answer)
+    }
+
+    /// A broker does not take this one.
+    pub(super) fn refused(&self, token: &Token) {
+        self.state.lock().refused(token, Instant::now());
     }
 
     /// For what another connection has asked for.
@@ -283,37 +335,45 @@ impl Tokens {
         let end = Instant::now() + self.oidc.timeout.min(LONGEST_WAIT);
         while state.rounds == round {
             if self.answered.wait_until(&mut state, end).timed_out() {
-                return Err(self.failure("no answer, for another connection either").into());
+                let why = self.failure("no answer, for another connection either");
+                return Err(Passing(why).into());
             }
         }
         match (&state.failed, &state.held) {
             (None, Some(held)) => Ok(held.token.clone()),
-            (Some(why), _) => Err(why.to_string().into()),
+            (Some(failure), _) => Err(failure.clone().into()),
             (None, None) => Err(self.failure("no answer").into()),
         }
     }
 
-    fn ask(&self) -> Result<Answer, String> {
-        self.oidc
-            .checked_endpoint()
-            .and_then(|endpoint| self.post(&endpoint))
-            .map_err(|why| self.failure(&why))
+    fn ask(&self, patience: Duration) -> Result<Answer, Failure> {
+        let endpoint = self.oidc.checked_endpoint().map_err(Failure::from);
+        let answer = endpoint.and_then(|endpoint| self.post(&endpoint, patience));
+        answer.map_err(|failure| Failure {
+            why: self.failure(&failure.why),
+            ..failure
+        })
     }
 
-    fn post(&self, endpoint: &Uri) -> Result<Answer, String> {
+    fn post(&self, endpoint: &Uri, patience: Duration) -> Result<Answer, Failure> {
         let agent = self.agent(endpoint)?;
         let mut form = vec![("grant_type", "client_credentials")];
         form.extend(self.oidc.scope.as_deref().map(|scope| ("scope", scope)));
         let request = agent
             .post(endpoint)
             .header("Authorization", self.oidc.authorization().expose())
-            .header("Accept", "application/json");
-        let mut answer = request.send_form(form).map_err(|error| plain(&error))?;
+            .header("Accept", "application/json")
+            .config()
+            .timeout_global(Some(patience))
+            .build();
+        let mut answer = request.send_form(form)?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec();
-        let body = Zeroizing::new(body.map_err(|error| plain(&error))?);
-        let answer = Answer::read(status, &body);
-        answer.map_err(|why| challenge::told(&why, &self.oidc.client_secret))
+        let body = Zeroizing::new(body?);
+        Answer::read(status, &body).map_err(|why| Failure {
+            why: challenge::told(&why, &self.oidc.client_secret),
+            is_passing: matches!(status, 408 | 429 | 500..),
+        })
     }
 
     fn agent(&self, endpoint: &Uri) -> Result<Agent, String> {
@@ -339,19 +399,19 @@ const LONGEST_ANSWER: u64 = 256 << 10;
 struct Asking<'a>(&'a Tokens);
 
 impl Asking<'_> {
-    fn end(&self, asked_at: (Instant, SystemTime), answer: Result<Answer, String>) -> Result<Token, BoxError> {
+    fn end(&self, asked_at: (Instant, SystemTime), answer: Result<Answer, Failure>) -> Result<Token, BoxError> {
         let mut state = self.0.state.lock();
         state.failed = None;
         match answer {
             Ok(answer) => Ok(state.hold(Held::new(asked_at, answer, &self.0.oidc.extensions))),
-            Err(why) => {
+            Err(failure) => {
                 let now = Instant::now();
                 if let Some(token) = state.old_token(now) {
-                    log::warn!("{why}; the old one is used until it expires");
+                    log::warn!("{}; the old one is used until it expires", failure.why);
                     return Ok(token);
                 }
-                state.failed = Some(Arc::from(&*why));
-                Err(why.into())
+                state.failed = Some(failure.clone());
+                Err(failure.into())
             }
         }
     }
@@ -375,6 +435,27 @@ impl State {
         is_good.then(|| held.token.clone())
     }
 
+    /// How long to ask for: not long while the old one would do.
+    fn patience(&self, timeout: Duration, now: Instant) -> Duration {
+        match &self.held {
+            Some(held) if now < held.ends_at => timeout.min(NOT_LONG),
+            _ => timeout,
+        }
+    }
+
+    /// Another one is to be fetched, and this one used only if there is none. Not for every refusal: a broker that takes none
+    /// must not have us ask a provider all the time.
+    fn refused(&mut self, token: &Token, now: Instant) {
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < AGAIN;
+        match &mut self.held {
+            Some(held) if held.token == *token && !self.refused_at.is_some_and(is_soon) => {
+                held.renew_at = held.renew_at.min(now);
+                self.refused_at = Some(now);
+            }
+            _ => {}
+        }
+    }
+
     fn hold(&mut self, held: Held) -> Token {
         let token = held.token.clone();
         self.held = Some(held);
@@ -391,6 +472,9 @@ impl State {
 
 /// When a provider that did not answer is asked again, as long as there is a token.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// How long a connection waits for a new token while it could use the old one.
+const NOT_LONG: Duration = Duration::from_secs(2);
 
 /// A token, and for how long it is one.
 struct Held {

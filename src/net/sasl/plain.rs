@@ -6,7 +6,7 @@ use super::{BoxError, Exchange, Mechanism, Peer, Step, challenge, credentials::S
 
 pub(super) struct Plain {
     source: Source,
-    /// Each client has one of these, so it is warned once.
+    /// Each `Sasl` has one of these, so it is warned once.
     is_warned: AtomicBool,
 }
 

@@ -39,8 +39,19 @@ impl Pem {
         }
     }
 
+    /// A path that is none, and must not be shown.
+    fn is_mistaken(&self) -> bool {
+        self.file()
+            .is_some_and(|path| contains(path.as_os_str().as_encoded_bytes(), "-----BEGIN"))
+    }
+
     fn read(&self) -> Result<Arc<Zeroizing<Vec<u8>>>> {
         let bytes = match self {
+            Self::File(_) if self.is_mistaken() => {
+                return Err(Error::config(
+                    "what should be the path of a file is PEM itself, which `root_pem` and `identity_pem` take",
+                ));
+            }
             Self::File(path) => {
                 let read = read_file(path);
                 let read = read.map_err(|error| Error::config(format!("{self} cannot be read: {}", plain(&error))))?;
@@ -69,7 +80,8 @@ impl Pem {
 impl fmt::Display for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(f),
+            Self::File(path) if !self.is_mistaken() => path.display().fmt(f),
+            Self::File(_) => f.write_str("a path that is PEM itself"),
             Self::Bytes(_) => f.write_str("the PEM that was given"),
         }
     }
@@ -78,8 +90,8 @@ impl fmt::Display for Pem {
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => path.fmt(f),
-            Self::Bytes(_) => f.write_str("PEM"),
+            Self::File(path) if !self.is_mistaken() => path.fmt(f),
+            Self::File(_) | Self::Bytes(_) => f.write_str("PEM"),
         }
     }
 }

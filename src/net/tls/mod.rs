@@ -388,7 +388,7 @@ impl Settings {
 }
 
 /// Named, since klamm has no say in what is the default of the process.
-fn provider() -> CryptoProvider {
+pub(crate) fn provider() -> CryptoProvider {
     #[cfg(feature = "tls-aws-lc-rs")]
     return rustls::crypto::aws_lc_rs::default_provider();
     #[cfg(not(feature = "tls-aws-lc-rs"))]

@@ -402,6 +402,11 @@ fn what_is_secret_is_not_shown() {
     let shown = format!("{:?}", tls.root_file("/etc/ca.pem").server_name("kafka"));
     assert!(shown.contains("/etc/ca.pem") && shown.contains("kafka"), "{shown}");
     assert!(!shown.contains("BEGIN") && shown.len() < 200, "{shown}");
+    let pem = include_str!("pem/sec1.pem");
+    for tls in [Tls::new().root_file(pem), Tls::new().identity_files(pem, pem)] {
+        let shown = format!("{tls:?} {}", tls.check().unwrap_err());
+        assert!(!shown.contains("BEGIN") && shown.contains("`identity_pem`"), "{shown}");
+    }
 }
 
 #[test]

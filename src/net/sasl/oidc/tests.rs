@@ -175,6 +175,70 @@ fn the_next_connection_asks_again_after_a_failure() {
 }
 
 #[test]
+fn only_what_passes_is_worth_asking_again() {
+    let is_passing = |tokens: Tokens| tokens.token().unwrap_err().is::<Passing>();
+    for (status, passes) in [(503, true), (429, true), (401, false), (400, false), (302, false)] {
+        assert_eq!(
+            is_passing(Provider::answering([(status, "")]).tokens()),
+            passes,
+            "{status}"
+        );
+    }
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let oidc = |endpoint: String| Tokens::new(Oidc::new(endpoint, "billing", SECRET));
+    assert!(is_passing(oidc(format!("http://{gone}/"))));
+    assert!(!is_passing(oidc(format!("ftp://{gone}/"))));
+}
+
+#[test]
+fn nobody_waits_long_for_a_new_token_while_the_old_one_is_good() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}/", silent.local_addr().unwrap());
+    // So long that a test which waits for it does not end.
+    let tokens = Tokens::new(Oidc::new(endpoint, "billing", SECRET).timeout(Duration::from_secs(100_000)));
+    let now = Instant::now();
+    let mut old = held(now, "a", 100_000);
+    old.renew_at = now;
+    tokens.state.lock().hold(old);
+    assert!(sent(&tokens.token().unwrap()).contains("Bearer a"));
+    let state = tokens.state.lock();
+    assert_eq!(state.patience(NOT_LONG / 2, now), NOT_LONG / 2);
+    assert_eq!(state.patience(10 * NOT_LONG, now + 2 * LONGEST_WAIT), 10 * NOT_LONG);
+}
+
+#[test]
+fn a_token_that_a_broker_refuses_is_fetched_anew_but_not_all_the_time() {
+    let provider = Provider::answering([
+        (200, r#"{"access_token":"a","expires_in":9999}"#),
+        (200, r#"{"access_token":"b","expires_in":9999}"#),
+        (200, r#"{"access_token":"c","expires_in":9999}"#),
+    ]);
+    let sasl = super::super::Sasl::oauthbearer_oidc(Oidc::new(provider.endpoint(), "billing", SECRET));
+    let refused = || {
+        let mut exchange = sasl
+            .mechanism()
+            .begin(&super::super::Peer::new("b", 9092, true))
+            .unwrap();
+        let first = String::from_utf8(exchange.first().unwrap()).unwrap();
+        exchange.next(br#"{"status":"invalid_token"}"#).unwrap();
+        first
+    };
+    let all = [refused(), refused(), refused()];
+    assert_eq!(
+        all,
+        ["a", "b", "b"].map(|token| format!("n,,\x01auth=Bearer {token}\x01\x01"))
+    );
+    let now = Instant::now();
+    let mut state = State::default();
+    let token = state.hold(held(now, "a", 1000));
+    state.refused(&Token::new("another"), now);
+    assert_eq!(state.token(now), Some(token.clone()));
+    state.refused(&token, now);
+    assert_eq!(state.token(now), None);
+    assert_eq!(state.old_token(now), Some(token), "better than none");
+}
+
+#[test]
 fn a_provider_that_is_silent_or_gone_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}/token?key=0pen", listener.local_addr().unwrap());

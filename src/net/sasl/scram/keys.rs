@@ -112,14 +112,23 @@ impl Keys {
 pub(super) struct Derived {
     /// The latest ones last.
     of: Mutex<Vec<Arc<Entry>>>,
+    /// Of fingerprints.
+    key: OnceLock<Zeroizing<[u8; 32]>>,
 }
 
 struct Entry {
-    credentials: Credentials,
+    hash: Hash,
+    user: String,
+    /// Tells one password from another, and no more.
+    password: Fingerprint,
     salt: Vec<u8>,
     iterations: u32,
     keys: OnceLock<Arc<Keys>>,
 }
+
+/// Of a password, under a key that was made up for it and lives as long as what it is compared with.
+#[derive(Clone, PartialEq, Eq)]
+struct Fingerprint([u8; 32]);
 
 /// A cluster has one salt for a user. More than a few are those of several clusters, or of somebody who makes them up.
 const MOST: usize = 8;
@@ -127,32 +136,56 @@ const MOST: usize = 8;
 impl Derived {
     /// The first to ask for them derives them, outside of the lock; others that want the same ones wait for that.
     pub(super) fn keys(&self, hash: Hash, credentials: &Credentials, salt: &[u8], iterations: u32) -> Arc<Keys> {
-        let entry = self.entry(credentials, salt, iterations);
+        let entry = self.entry(hash, credentials, salt, iterations);
         let derive = || Arc::new(Keys::derive(hash, credentials.password.expose(), salt, iterations));
         Arc::clone(entry.keys.get_or_init(derive))
     }
 
-    fn entry(&self, credentials: &Credentials, salt: &[u8], iterations: u32) -> Arc<Entry> {
+    fn entry(&self, hash: Hash, credentials: &Credentials, salt: &[u8], iterations: u32) -> Arc<Entry> {
+        let password = self.fingerprint(credentials);
         let mut of = self.of.lock();
-        // What a user's former password has left.
-        of.retain(|entry| entry.credentials.user != credentials.user || entry.credentials == *credentials);
         let known = of.iter().position(|entry| {
-            entry.credentials == *credentials && entry.salt == salt && entry.iterations == iterations
+            entry.is_of(hash, &credentials.user, salt) && entry.password == password && entry.iterations == iterations
         });
         let entry = match known {
             Some(at) => of.remove(at),
             None => Arc::new(Entry {
-                credentials: credentials.clone(),
+                hash,
+                user: credentials.user.clone(),
+                password,
                 salt: salt.to_vec(),
                 iterations,
                 keys: OnceLock::new(),
             }),
         };
+        // What a user's former password has left. With another salt it may be another cluster's.
+        of.retain(|other| !other.is_of(hash, &credentials.user, salt) || other.password == entry.password);
         if of.len() == MOST {
             of.remove(0);
         }
         of.push(Arc::clone(&entry));
         entry
+    }
+
+    fn fingerprint(&self, credentials: &Credentials) -> Fingerprint {
+        let key = self.key.get_or_init(|| {
+            let mut key = Zeroizing::new([0; 32]);
+            // Without random bytes there was no nonce either.
+            fill_random(&mut *key).ok();
+            key
+        });
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &key[..]));
+        context.update(&[u8::from(credentials.is_delegation_token)]);
+        context.update(credentials.password.expose().as_bytes());
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(context.sign().as_ref());
+        Fingerprint(fingerprint)
+    }
+}
+
+impl Entry {
+    fn is_of(&self, hash: Hash, user: &str, salt: &[u8]) -> bool {
+        self.hash == hash && self.user == user && self.salt == salt
     }
 }
 
@@ -177,6 +210,15 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_one_hash_are_not_those_of_another() {
+        let derived = Derived::default();
+        let credentials = Credentials::new("a", "sesame");
+        let of = |hash| derived.keys(hash, &credentials, b"salt", 4096).client.len();
+        assert_eq!((of(Hash::Sha256), of(Hash::Sha512), of(Hash::Sha256)), (32, 64, 32));
+        assert_eq!(derived.of.lock().len(), 2);
+    }
+
+    #[test]
     fn a_new_password_leaves_nothing_of_the_old_one() {
         let derived = Derived::default();
         let old = keys(&derived, "a", "sesame", b"salt");
@@ -188,16 +230,36 @@ mod tests {
     }
 
     #[test]
+    fn a_user_of_two_clusters_has_two_passwords() {
+        let derived = Derived::default();
+        let one = keys(&derived, "a", "sesame", b"salt");
+        let other = keys(&derived, "a", "open", b"sal2");
+        assert!(Arc::ptr_eq(&one, &keys(&derived, "a", "sesame", b"salt")));
+        assert!(Arc::ptr_eq(&other, &keys(&derived, "a", "open", b"sal2")));
+    }
+
+    #[test]
+    fn a_delegation_token_is_no_password() {
+        let derived = Derived::default();
+        let password = keys(&derived, "a", "sesame", b"salt");
+        let token = Credentials::delegation_token("a", "sesame");
+        assert!(!Arc::ptr_eq(
+            &password,
+            &derived.keys(Hash::Sha256, &token, b"salt", 4096)
+        ));
+    }
+
+    #[test]
     fn salts_that_are_made_up_push_out_the_oldest() {
         let derived = Derived::default();
         let credentials = Credentials::new("a", "sesame");
-        let first = derived.entry(&credentials, &[0], 4096);
+        let first = derived.entry(Hash::Sha256, &credentials, &[0], 4096);
         for salt in 0..100 {
-            derived.entry(&credentials, &[salt], 4096);
+            derived.entry(Hash::Sha256, &credentials, &[salt], 4096);
             assert!(derived.of.lock().len() <= MOST);
         }
         assert_eq!(Arc::strong_count(&first), 1);
-        let last = derived.entry(&credentials, &[99], 4096);
+        let last = derived.entry(Hash::Sha256, &credentials, &[99], 4096);
         assert_eq!(Arc::strong_count(&last), 2, "it was still there");
     }
 
