@@ -151,6 +151,10 @@ impl Writer {
         })
     }
 
+    #[cfg_attr(
+        not(feature = "tls"),
+        expect(clippy::needless_pass_by_ref_mut, reason = "TLS seals with what changes each time")
+    )]
     fn write(&mut self, frame: &mut [IoSlice<'_>], deadline: &Deadline, written: &mut usize) -> Result<()> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
