@@ -330,6 +330,7 @@
 //! | `unstable-internals` | off | nothing for programs: klamm's own benches and fuzz targets reach inside |
 
 mod admin;
+mod bell;
 mod client;
 mod cluster;
 mod consumer;

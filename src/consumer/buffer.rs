@@ -21,7 +21,6 @@ use super::{
     config::FetchConfig,
     event::{Event, EventQueue},
     fetch_lane::{self, LaneEntry, PARKED, Role},
-    fetcher::AHEAD,
     lease::Lease,
     partition::{Partition, Phase, Task, Trouble},
     spares::Spares,
@@ -291,9 +290,7 @@ impl Shared {
         } else if is_current {
             partition.stands_at = chunk.next_offset;
         }
-        if partition.account.ready <= AHEAD / 2 {
-            partition.wake.notify_one();
-        }
+        partition.read_on();
         if is_draining {
             self.nudge();
         }
@@ -329,9 +326,7 @@ impl Shared {
                     account.in_hand += chunk.bytes;
                     account.in_hand_records += chunk.records;
                 });
-                if partition.account.ready <= AHEAD / 2 {
-                    partition.wake.notify_one();
-                }
+                partition.read_on();
                 let lease = Lease::take(partition, slot, chunk, now);
                 state.leases += 1;
                 return Some(Turn::Lease(lease));

@@ -13,6 +13,7 @@ use super::{
     acks::Freed,
     budget::{Account, Expansion},
     config::{FetchConfig, PrefetchRule},
+    fetcher::AHEAD,
     message::{Cell, Chunk, ChunkData},
     ownership::{Ownership, Tracked},
 };
@@ -417,6 +418,13 @@ impl Partition {
         self.replica
             .map(|(broker, _)| broker)
             .or(self.leader.map(|(broker, _)| broker))
+    }
+
+    /// Something was taken: its fetcher may go on, if it waits for room.
+    pub(crate) fn read_on(&self) {
+        if self.decoding && !self.is_lent && self.account.ready <= AHEAD / 2 {
+            self.wake.notify_one();
+        }
     }
 
     /// All that was asked for has been given out, and its fetcher has nothing more to say of it.

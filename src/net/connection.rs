@@ -21,6 +21,7 @@ use parking_lot::{Mutex, MutexGuard};
 use zeroize::Zeroize;
 
 use crate::{
+    bell::Bell,
     deadline::{Deadline, FOR_EVER, Waited},
     error::{Error, ErrorKind, Result},
     net::{
@@ -134,6 +135,8 @@ pub(super) struct Shared {
     is_proven: AtomicBool,
     /// Held for a few lines, never across I/O.
     calls: Mutex<Calls>,
+    /// Rung with each answer, and at the end.
+    bell: Option<Arc<Bell>>,
 }
 
 struct Calls {
@@ -158,10 +161,22 @@ pub(crate) struct Pending<R> {
 
 impl Connection {
     pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -> Result<Self> {
-        Self::start(handshake::open(address, config, deadline)?, config)
+        Self::start(handshake::open(address, config, deadline)?, config, None)
     }
 
-    fn start(opened: Opened, config: &NetConfig) -> Result<Self> {
+    /// The same for one who waits for answers and for other things as well: whenever there is an answer to take, and when
+    /// the connection has ended, this bell is rung.
+    pub(crate) fn open_with(
+        bell: &Arc<Bell>,
+        address: &Address,
+        config: &NetConfig,
+        deadline: &Deadline,
+    ) -> Result<Self> {
+        let opened = handshake::open(address, config, deadline)?;
+        Self::start(opened, config, Some(Arc::clone(bell)))
+    }
+
+    fn start(opened: Opened, config: &NetConfig, bell: Option<Arc<Bell>>) -> Result<Self> {
         let Opened {
             reader,
             writer,
@@ -191,6 +206,7 @@ impl Connection {
                 died: None,
                 was_idle: false,
             }),
+            bell,
         });
         let number = COUNT.fetch_add(1, Ordering::Relaxed) % 100_000;
         let worker = Worker::start(format!("klamm-read-{number}"), {
@@ -346,6 +362,15 @@ impl Connection {
     /// is its caller. For those who can do better than to wait.
     pub(crate) fn wants_quiet(&self) -> bool {
         self.shared.renewals.as_ref().is_some_and(Renewals::wants_quiet)
+    }
+
+    /// Whether a request that fits into the socket's buffer would be written without waiting for anybody, as far as can be
+    /// told: nobody writes, and the session is not about to be renewed.
+    pub(crate) fn is_free(&self) -> bool {
+        self.shared
+            .door
+            .try_lock()
+            .is_some_and(|door| door.session.is_free(now))
     }
 
     /// Ended for whatever reason.
@@ -595,6 +620,7 @@ impl Shared {
                 Ok(waiter) => drop(waiter.try_send(Ok(answer))),
                 Err(error) => return error,
             }
+            self.ring();
             if let Some(renewals) = self.renewals.as_ref().filter(|_| is_quiet) {
                 renewals.is_quiet();
             }
@@ -659,7 +685,14 @@ impl Shared {
         for waiter in waiting {
             waiter.try_send(Err(cause.clone())).ok();
         }
+        self.ring();
         cause
+    }
+
+    fn ring(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
     }
 }
 

@@ -99,6 +99,12 @@ impl Session {
         }
     }
 
+    /// Whether a request of now would have nothing to begin, and nothing to wait for.
+    pub(crate) fn is_free(&self, now: impl Fn() -> Instant) -> bool {
+        self.limits
+            .is_none_or(|limits| self.state == State::Fresh && now() < limits.due)
+    }
+
     /// Whether it ends before its connection does.
     pub(crate) fn ends(&self) -> bool {
         self.limits.is_some()

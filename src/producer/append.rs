@@ -10,6 +10,7 @@ use super::{
     delivery::Delivery,
     partition::{Partition, Parts, Put, Watch, now},
     record::Record,
+    sender::send_at_once,
     shared::Shared,
     topics::Topic,
 };
@@ -225,9 +226,16 @@ fn put(
     loop {
         let context = |error: Error| error.for_partition(&partition.topic, partition.index);
         let wish = match partition.put(parts, watch, &mut room).map_err(context)? {
-            Put::Written { delivery, is_homeless } => {
+            Put::Written {
+                delivery,
+                is_homeless,
+                due,
+            } => {
                 if is_homeless {
                     shared.settle_in(partition);
+                }
+                if let Some(inbox) = due {
+                    send_at_once(&inbox);
                 }
                 return Ok(delivery);
             }

@@ -14,10 +14,12 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     callbacks,
+    inbox::Inbox,
     ledger::Ledger,
     partition::Partition,
     queue::{Appended, Outcome},
     report::RecordMetadata,
+    sender::send_at_once,
 };
 use crate::{
     deadline::Deadline,
@@ -113,7 +115,10 @@ impl Delivery {
         let deadline = Deadline::after(timeout, "timeout");
         let deliveries: Vec<&Self> = deliveries.into_iter().collect();
         for delivery in &deliveries {
-            delivery.fate.hasten();
+            // One request may carry them all.
+            if let Some(inbox) = delivery.fate.hasten() {
+                inbox.wake();
+            }
         }
         let wait = |delivery: &&Self| delivery.wait(deadline.remaining());
         deliveries.iter().map(wait).collect()
@@ -239,7 +244,9 @@ impl Fate {
     }
 
     fn wait(&self, index: u32, deadline: &Deadline) -> Result<Outcome> {
-        self.hasten();
+        if let Some(inbox) = self.hasten() {
+            send_at_once(&inbox);
+        }
         let mut state = self.state.lock();
         loop {
             if let Some(outcome) = find(&state, index) {
@@ -267,11 +274,9 @@ impl Fate {
         }
     }
 
-    /// Somebody waits: the batch must not linger.
-    fn hasten(&self) {
-        if let Some(home) = self.home.upgrade() {
-            home.hasten(self);
-        }
+    /// Somebody waits: the batch must not linger. Gives whose sender has something to send now.
+    fn hasten(&self) -> Option<Arc<Inbox>> {
+        self.home.upgrade()?.hasten(self)
     }
 
     #[inline]

@@ -1,24 +1,20 @@
 //! Where others leave word for a sender: partitions that have something for it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::partition::Partition;
+use super::{helm::Helm, partition::Partition, sender::Sender};
+use crate::bell::Bell;
 
 #[derive(Debug)]
 pub(super) struct Inbox {
     /// The broker that the sender sends to.
     pub(super) broker: i32,
     listed: Mutex<Vec<Arc<Partition>>>,
-    bell: Bell,
+    bell: Arc<Bell>,
+    /// Where its sender is, while nobody is at work with it.
+    pub(super) helm: Helm<Sender>,
     /// Since when its broker has owed something: an answer, a connection, room for a request.
     owed_since: Mutex<Option<Instant>>,
 }
@@ -28,7 +24,8 @@ impl Inbox {
         Arc::new(Self {
             broker,
             listed: Mutex::default(),
-            bell: Bell::new(),
+            bell: Arc::new(Bell::new()),
+            helm: Helm::default(),
             owed_since: Mutex::default(),
         })
     }
@@ -46,7 +43,7 @@ impl Inbox {
         self.bell.ring();
     }
 
-    pub(super) fn bell(&self) -> &Bell {
+    pub(super) fn bell(&self) -> &Arc<Bell> {
         &self.bell
     }
 
@@ -56,42 +53,5 @@ impl Inbox {
 
     pub(super) fn owed_since(&self) -> Option<Instant> {
         *self.owed_since.lock()
-    }
-}
-
-/// Wakes one thread, however often it is rung before that has looked.
-#[derive(Debug)]
-pub(super) struct Bell {
-    is_rung: AtomicBool,
-    ring: Sender<()>,
-    rung: Receiver<()>,
-}
-
-impl Bell {
-    pub(super) fn new() -> Self {
-        let (ring, rung) = bounded(1); // one is enough: it says "look"
-        Self {
-            is_rung: AtomicBool::new(false),
-            ring,
-            rung,
-        }
-    }
-
-    pub(super) fn ring(&self) {
-        if !self.is_rung.swap(true, Ordering::SeqCst) {
-            // Full: it is rung already.
-            self.ring.try_send(()).ok();
-        }
-    }
-
-    /// To wait on.
-    pub(super) fn signal(&self) -> &Receiver<()> {
-        &self.rung
-    }
-
-    /// To be called before looking: what happens from now on rings again.
-    pub(super) fn quiet(&self) {
-        self.rung.try_recv().ok();
-        self.is_rung.store(false, Ordering::SeqCst);
     }
 }

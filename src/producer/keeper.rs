@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Select;
 use kafka_protocol::messages::InitProducerIdRequest;
 
 use super::{
@@ -79,8 +78,14 @@ impl Keeper {
     }
 
     pub(super) fn run(mut self) {
-        while !self.shared.ended.is_stopped() {
+        let shared = Arc::clone(&self.shared);
+        let _rings = self.shared.ended.on_stop(move || shared.desk.bell().ring());
+        loop {
+            // Before anything is looked at, also the end.
             self.shared.desk.bell().quiet();
+            if self.shared.ended.is_stopped() {
+                break;
+            }
             let Wants {
                 nameless,
                 homeless,
@@ -191,10 +196,7 @@ impl Keeper {
         if !self.nameless.is_empty() {
             until = until.min(self.identities.until.unwrap_or(until));
         }
-        let mut select = Select::new();
-        select.recv(self.shared.desk.bell().signal());
-        select.recv(self.shared.ended.signal());
-        select.ready_deadline(until).ok();
+        self.shared.desk.bell().wait_until(until);
         self.shared.desk.doze(false);
     }
 

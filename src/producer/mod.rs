@@ -16,6 +16,7 @@ mod builder;
 mod callbacks;
 pub(crate) mod config;
 mod delivery;
+mod helm;
 mod inbox;
 mod keeper;
 mod ledger;

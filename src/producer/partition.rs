@@ -140,6 +140,8 @@ pub(super) enum Put {
         delivery: Option<Delivery>,
         /// The partition has no sender yet.
         is_homeless: bool,
+        /// It does not linger: whose sender has something to send.
+        due: Option<Arc<Inbox>>,
     },
     /// So many bytes are needed for it; what is more can be used for those that follow.
     NeedsRoom { bytes: Wish, is_homeless: bool },
@@ -283,8 +285,18 @@ impl Partition {
         }
         let delivery = open.take_in(&record, size, watch)?;
         let is_homeless = news && state.owner.is_none();
-        self.announce(state, news);
-        Ok(Put::Written { delivery, is_homeless })
+        let mut due = self.list(state, news);
+        if !self.env.config.linger.is_zero() {
+            // It is for its thread to find out until when.
+            if let Some(owner) = due.take() {
+                owner.wake();
+            }
+        }
+        Ok(Put::Written {
+            delivery,
+            is_homeless,
+            due,
+        })
     }
 
     fn needs_room(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool, bytes: Wish) -> Put {
@@ -380,19 +392,24 @@ impl Partition {
     }
 
     /// Tells the sender that there is something to do, without the lock.
-    fn announce(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>, news: bool) {
+    fn announce(self: &Arc<Self>, state: parking_lot::MutexGuard<'_, State>, news: bool) {
+        if let Some(owner) = self.list(state, news) {
+            owner.wake();
+        }
+    }
+
+    /// The same but for calling it, which is left to the caller.
+    fn list(self: &Arc<Self>, mut state: parking_lot::MutexGuard<'_, State>, news: bool) -> Option<Arc<Inbox>> {
         if !news {
-            return;
+            return None;
         }
         let is_new = !std::mem::replace(&mut state.is_listed, true);
-        let Some(owner) = state.owner.clone() else {
-            return;
-        };
+        let owner = state.owner.clone()?;
         drop(state);
         if is_new {
             owner.list(self);
         }
-        owner.wake();
+        Some(owner)
     }
 
     /// The same for what a sender has found out itself: it looks again anyway, unless another one has the partition now.
@@ -407,14 +424,13 @@ impl Partition {
         }
     }
 
-    /// Somebody waits for a record of this batch.
-    pub(super) fn hasten(self: &Arc<Self>, fate: &Fate) {
+    /// Somebody waits for a record of this batch. Gives whose sender has something to send for that.
+    pub(super) fn hasten(self: &Arc<Self>, fate: &Fate) -> Option<Arc<Inbox>> {
         let mut state = self.state.lock();
         let open = state.open.as_mut().filter(|open| std::ptr::eq(&*open.fate, fate));
-        if let Some(open) = open.filter(|open| !open.is_pressed) {
-            open.is_pressed = true;
-            self.announce(state, true);
-        }
+        let open = open.filter(|open| !open.is_pressed)?;
+        open.is_pressed = true;
+        self.list(state, true)
     }
 
     /// Nothing lingers.

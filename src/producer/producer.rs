@@ -356,6 +356,11 @@ impl Producer {
         let callbacks = self.shared.env.callbacks.close(deadline);
         senders.and(keeper).and(callbacks)
     }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }
 
 /// The threads wait for nothing then; this is for a machine that is busy, and for a callback that runs.

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::Select;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, produce_response::PartitionProduceResponse};
 use uuid::Uuid;
 
 use super::{
     config::Acks,
+    helm::Found,
     inbox::Inbox,
     memory::Buffer,
     partition::{Body, Held, Partition, Poll, Taken, now},
@@ -34,15 +34,48 @@ use crate::{
     },
 };
 
-pub(super) fn run(shared: Arc<Shared>, inbox: Arc<Inbox>) {
-    match Sender::new(shared, inbox) {
-        Ok(mut sender) => sender.run(),
+mod at_once;
+
+pub(super) use at_once::send_at_once;
+
+/// The sender's thread.
+pub(super) fn run(shared: &Arc<Shared>, inbox: &Arc<Inbox>) {
+    let mut sender = match Sender::new(Arc::clone(shared), Arc::clone(inbox)) {
+        Ok(sender) => Box::new(sender),
         // The codec was checked when the producer was built.
-        Err(error) => log::error!("a sender cannot start: {error}"),
+        Err(error) => return log::error!("a sender cannot start: {error}"),
+    };
+    let bell = inbox.bell();
+    let _rings = shared.ended.on_stop({
+        let bell = Arc::clone(bell);
+        move || bell.ring()
+    });
+    loop {
+        // Before anything is looked at, also the end.
+        bell.quiet();
+        if shared.ended.is_stopped() {
+            return sender.end();
+        }
+        let until = sender.work();
+        inbox.helm.leave(sender, until);
+        let was_rung = bell.wait_until(until);
+        sender = loop {
+            // Whoever has it rings when it is back, which may be before this waits.
+            bell.quiet();
+            match inbox.helm.take() {
+                Found::Free(sender) => break sender,
+                Found::InUse => drop(bell.wait_until(now() + LONG)),
+                Found::Lost => return,
+            }
+        };
+        if !was_rung {
+            sender.end_if_idle();
+        }
     }
 }
 
-struct Sender {
+/// One broker's, in the hands of whoever is at work.
+pub(super) struct Sender {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
     /// Partitions that have something, or may have.
@@ -124,15 +157,16 @@ impl Sender {
         })
     }
 
-    fn run(&mut self) {
-        while !self.shared.ended.is_stopped() {
-            self.inbox.bell().quiet();
-            self.take_answers();
-            self.adopt();
-            let wake_at = self.send_ready();
-            self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
-            self.wait(wake_at);
-        }
+    /// All that is to be done now. Gives the time at which to look again.
+    fn work(&mut self) -> Instant {
+        self.take_answers();
+        self.adopt();
+        let wake_at = self.send_ready();
+        self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
+        self.look_at(wake_at)
+    }
+
+    fn end(&mut self) {
         // Nobody waits for what is still on its way. Partitions and inboxes refer to each other.
         drop(self.inbox.take());
         self.connection = None;
@@ -236,7 +270,7 @@ impl Sender {
         let deadline = Deadline::after(cluster.config().connect_timeout, "connect_timeout")
             .with_stop(&self.shared.ended)
             .with_stop(cluster.closing());
-        match Connection::open(&address, cluster.net_config(), &deadline) {
+        match Connection::open_with(self.inbox.bell(), &address, cluster.net_config(), &deadline) {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.connected_at = Some(now());
@@ -329,12 +363,17 @@ impl Sender {
     /// One batch of each partition that has one ready, as many as a request holds. What does not fit is the first of one of
     /// the next, and then fits, however long it is.
     fn assemble(&mut self) -> Vec<(Arc<Partition>, Taken)> {
+        let room = self.shared.env.config.request_bytes;
+        self.assemble_within(usize::MAX, room)
+    }
+
+    /// The same within limits: of the first one, and of all together.
+    fn assemble_within(&mut self, longest: usize, mut room: usize) -> Vec<(Arc<Partition>, Taken)> {
         let now = now();
-        let mut room = self.shared.env.config.request_bytes;
         let mut batches = Vec::new();
         let (later, sooner) = self.active.split_at(self.turn % self.active.len().max(1));
         for partition in sooner.iter().chain(later) {
-            let allowed = if batches.is_empty() { usize::MAX } else { room };
+            let allowed = if batches.is_empty() { longest } else { room };
             let Some(taken) = partition.take(&self.inbox, now, allowed) else {
                 continue;
             };
@@ -655,30 +694,27 @@ impl Sender {
         self.shared.desk.attend();
     }
 
-    fn wait(&mut self, wake_at: Option<Instant>) {
-        let mut select = Select::new();
-        select.recv(self.inbox.bell().signal());
-        select.recv(self.shared.ended.signal());
-        let max_idle = self.shared.cluster.config().connections_max_idle;
-        let mut until = now() + max_idle;
+    fn look_at(&self, wake_at: Option<Instant>) -> Instant {
+        let config = self.shared.cluster.config();
+        // What a caller sends meanwhile is not overdue before that.
+        let mut until = now() + config.connections_max_idle.min(config.request_timeout);
         if let Some(flight) = self.flights.front() {
-            select.recv(flight.pending.signal());
             until = until.min(flight.pending.expires());
         }
-        if let Some(wake_at) = wake_at {
-            until = until.min(wake_at);
-        }
-        let is_timeout = select.ready_deadline(until).is_err();
-        if is_timeout && self.flights.is_empty() {
-            if let Some(connection) = &self.connection {
-                if connection.end_if_idle_for(max_idle) {
-                    self.connection = None;
-                }
-            }
+        wake_at.map_or(until, |wake_at| until.min(wake_at))
+    }
+
+    fn end_if_idle(&mut self) {
+        let max_idle = self.shared.cluster.config().connections_max_idle;
+        let connection = self.connection.as_ref().filter(|_| self.flights.is_empty());
+        if connection.is_some_and(|connection| connection.end_if_idle_for(max_idle)) {
+            self.connection = None;
         }
     }
 }
 
+/// A caller has a sender for far less.
+const LONG: Duration = Duration::from_secs(1);
 /// Brokers end the connection on a longer request (`socket.request.max.bytes`), and would do so each time it comes again.
 const LARGEST_REQUEST: usize = (100 << 20) - (64 << 10);
 /// Only a single record becomes so long.

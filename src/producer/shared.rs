@@ -11,12 +11,13 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    inbox::{Bell, Inbox},
+    inbox::Inbox,
     partition::{Env, Partition},
     sender,
     topics::{Topic, Topics},
 };
 use crate::{
+    bell::Bell,
     cluster::{self, Cluster, Metadata},
     deadline::Deadline,
     error::{Error, Result},
@@ -144,7 +145,7 @@ impl Shared {
         let name = format!("klamm-send-{}", senders.count % 10_000);
         let worker = Worker::start(name, {
             let (shared, inbox) = (Arc::clone(self), Arc::clone(&inbox));
-            move || sender::run(shared, inbox)
+            move || sender::run(&shared, &inbox)
         })?;
         senders.count += 1;
         senders.running.insert(broker, (Arc::clone(&inbox), worker));
