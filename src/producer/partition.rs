@@ -3,6 +3,10 @@
 //! Its lock is held for an append, for a look, or to tell outcomes in their order, and within it only those of ledger,
 //! memory, fate and callbacks, which take none themselves.
 
+mod sending;
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::{
         Arc,
@@ -13,15 +17,15 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub(super) use self::sending::{Held, Part, Poll, Taken};
 use super::{
-    callbacks::{Callbacks, Job},
+    callbacks::Callbacks,
     config::ProducerConfig,
     delivery::{self, Callback, Delivery, Fate},
     inbox::Inbox,
     ledger::{Debt, Ledger},
     memory::{Buffer, Memory, Reservation, Wish},
-    queue::{Finished, Next, Piece, Queue, Rules, Ticket, Verdict},
-    report::BatchReport,
+    queue::{Queue, Rules},
     sequence::Identity,
 };
 use crate::{
@@ -29,9 +33,6 @@ use crate::{
     stop::Stop,
     wire::batch::{BatchWriter, Flags, HeaderRef, Sequence, record_size},
 };
-
-#[cfg(test)]
-mod tests;
 
 /// What all partitions of a producer have in common.
 #[derive(Debug)]
@@ -145,45 +146,6 @@ pub(super) enum Put {
     },
     /// So many bytes are needed for it; what is more can be used for those that follow.
     NeedsRoom { bytes: Wish, is_homeless: bool },
-}
-
-/// What a sender finds.
-#[derive(Debug)]
-pub(super) enum Poll {
-    /// Another sender has it now.
-    Gone,
-    /// Nothing to do; it is not listed any more.
-    Idle,
-    Ready,
-    At(Instant),
-    /// Until an answer comes.
-    Blocked,
-    /// Until there is an identity, which is asked for if this is true.
-    Nameless(bool),
-}
-
-/// A batch for the wire.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) ticket: Ticket,
-    pub(super) sequence: Sequence,
-    pub(super) records: u32,
-    pub(super) body: Body,
-}
-
-/// A batch that is to be taken apart.
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) bytes: Arc<Buffer>,
-    pub(super) records: u32,
-    pub(super) ticket: Ticket,
-}
-
-/// A part of a batch that was taken apart.
-#[derive(Debug)]
-pub(super) enum Part {
-    Kept(Buffer, std::ops::Range<u32>),
-    Failed(Error, std::ops::Range<u32>),
 }
 
 impl Partition {
@@ -593,196 +555,6 @@ impl Partition {
         state.queue.fail_unsent(error);
         self.tell(&mut state);
         self.announce(state, true);
-    }
-
-    // ---- its sender ----
-
-    pub(super) fn poll(&self, me: &Arc<Inbox>, now: Instant) -> Poll {
-        let mut state = self.state.lock();
-        if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
-            return Poll::Gone;
-        }
-        let next = state.queue.next(now, state.open.is_some());
-        if matches!(next, Next::Empty) {
-            state.is_listed = false;
-            return Poll::Idle;
-        }
-        match state.queue.waiting() {
-            Some(load) if matches!(load.body, Body::Lent) => return Poll::Blocked,
-            Some(_) => {}
-            None => {
-                if let Some(at) = self.lingers_until(&state, now) {
-                    return Poll::At(at);
-                }
-            }
-        }
-        match next {
-            Next::Ready => Poll::Ready,
-            Next::At(at) => Poll::At(at),
-            Next::Blocked | Next::Empty => Poll::Blocked,
-            Next::Identity => Poll::Nameless(!std::mem::replace(&mut state.is_nameless, true)),
-        }
-    }
-
-    /// When the batch that is being filled is to be sent, if that is not now.
-    fn lingers_until(&self, state: &State, now: Instant) -> Option<Instant> {
-        let open = state.open.as_ref()?;
-        if open.is_pressed || self.env.memory.is_pressed() || self.env.closing.is_stopped() {
-            return None;
-        }
-        Some(open.opened + self.env.config.linger).filter(|at| now < *at)
-    }
-
-    /// The next batch, if one is ready and not longer than `room`.
-    pub(super) fn take(&self, me: &Arc<Inbox>, now: Instant, room: usize) -> Option<Taken> {
-        let mut state = self.state.lock();
-        if !state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, me)) {
-            return None;
-        }
-        if !matches!(state.queue.next(now, state.open.is_some()), Next::Ready) {
-            return None;
-        }
-        match state.queue.waiting() {
-            Some(load) if matches!(load.body, Body::Lent) || load.body.len() > room => return None,
-            Some(_) => {}
-            None if state.filled() > room || self.lingers_until(&state, now).is_some() => return None,
-            None => self.seal(&mut state),
-        }
-        let (ticket, sequence, load) = state.queue.take()?;
-        Some(Taken {
-            ticket,
-            sequence,
-            records: load.records,
-            body: std::mem::replace(&mut load.body, Body::Lent),
-        })
-    }
-
-    /// The batch as it goes onto the wire, for the case that it has to go again. False if it need not go at all any more.
-    pub(super) fn give_back(self: &Arc<Self>, ticket: Ticket, bytes: &Arc<Buffer>, sequence: Sequence) -> bool {
-        let mut state = self.state.lock();
-        if let Some(load) = state.queue.payload(ticket) {
-            load.body = Body::Stamped(Arc::clone(bytes), sequence);
-        }
-        let is_current = state.queue.is_current(ticket);
-        if !is_current {
-            state.queue.forgo(ticket);
-        }
-        // Whoever has it now has waited for this, as has what lies behind it.
-        self.announce(state, !is_current);
-        is_current
-    }
-
-    pub(super) fn not_sent(self: &Arc<Self>, me: &Arc<Inbox>, ticket: Ticket, error: Error, random: u64) {
-        let mut state = self.state.lock();
-        state.queue.not_sent(ticket, error, now(), random);
-        self.tell(&mut state);
-        self.announce_from(me, state);
-    }
-
-    /// What an attempt came to; gives the batch that is to be taken apart, if it is.
-    pub(super) fn settle(
-        self: &Arc<Self>,
-        me: &Arc<Inbox>,
-        ticket: Ticket,
-        verdict: Verdict,
-        random: u64,
-    ) -> Option<Held> {
-        let mut state = self.state.lock();
-        let is_held = state.queue.settle(ticket, verdict, now(), random);
-        let held = is_held.then(|| state.queue.payload(ticket)).flatten();
-        let held = held.and_then(|load| match &load.body {
-            Body::Stamped(bytes, _) => Some(Held {
-                bytes: Arc::clone(bytes),
-                records: load.records,
-                ticket,
-            }),
-            _ => None,
-        });
-        self.tell(&mut state);
-        self.announce_from(me, state);
-        held
-    }
-
-    /// The parts of a batch that was held, in their order; together they are all of it.
-    pub(super) fn replace(self: &Arc<Self>, me: &Arc<Inbox>, ticket: Ticket, parts: Vec<Part>) {
-        let mut state = self.state.lock();
-        let Some(load) = state.queue.payload(ticket) else {
-            return;
-        };
-        let pieces = parts.into_iter().map(|part| {
-            let (body, records, error) = match part {
-                Part::Kept(buffer, records) => (Body::Closed(buffer), records, None),
-                Part::Failed(error, records) => (Body::Gone, records, Some(error)),
-            };
-            let payload = Load {
-                fate: Arc::clone(&load.fate),
-                first: load.first + records.start,
-                records: records.end - records.start,
-                debt: load.debt.clone(),
-                opened: load.opened,
-                body,
-            };
-            match error {
-                None => Piece::Kept {
-                    records: payload.records,
-                    payload,
-                },
-                Some(error) => Piece::Failed { payload, error },
-            }
-        });
-        let pieces: Vec<_> = pieces.collect();
-        state.queue.replace(ticket, pieces);
-        self.tell(&mut state);
-        self.announce_from(me, state);
-    }
-
-    /// Outcomes, in their order. Gives the number of records that failed.
-    fn tell(&self, state: &mut State) -> u64 {
-        let mut failed = 0;
-        for finished in state.queue.finished() {
-            let Finished {
-                payload,
-                attempts,
-                outcome,
-            } = finished;
-            let Load {
-                fate,
-                first,
-                records,
-                debt,
-                opened,
-                body,
-            } = payload;
-            if outcome.is_err() {
-                failed += u64::from(records);
-            }
-            let (room, bytes) = match body {
-                // It was never sent.
-                Body::Closed(buffer) => (Some(Arc::new(buffer)), 0),
-                Body::Stamped(buffer, _) => {
-                    let bytes = buffer.bytes().len();
-                    (Some(buffer), bytes)
-                }
-                Body::Lent | Body::Gone => (None, 0),
-            };
-            let calls = fate.settle(first..first + records, &outcome);
-            let callbacks = &self.env.callbacks;
-            let report = callbacks.is_observed().then(|| BatchReport {
-                topic: self.topic.to_string(),
-                partition: self.index,
-                records,
-                bytes,
-                attempts,
-                took: now().saturating_duration_since(opened),
-                error: outcome.err(),
-            });
-            if !calls.is_empty() || report.is_some() {
-                callbacks.run(Job { calls, report, room });
-            }
-            drop(debt);
-        }
-        self.backlog.store(state.queue.len(), Ordering::Relaxed);
-        failed
     }
 }
 

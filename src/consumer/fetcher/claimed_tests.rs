@@ -9,12 +9,12 @@ use std::{
 
 use uuid::Uuid;
 
-use super::*;
+use super::{preparing::Prepared, *};
 use crate::{
     cluster::{Cluster, ClusterConfig},
     consumer::{
         acks::{AckMode, CommitOrder},
-        buffer::{Subscription, Turn},
+        buffer::{State, Subscription, Turn},
         config::{FetchConfig, PrefetchRule},
         fetch_lane::{LaneEntry, Role},
         handover::{Claim, ClaimFrom},
@@ -22,7 +22,7 @@ use crate::{
         ownership::{Terms, Validity},
         partition::Ends,
     },
-    offset::TopicPartition,
+    offset::{StartAt, TopicPartition},
     wire::batch::{Compression, Compressor, Flags, tests::TestBatch},
 };
 

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use super::*;
+use super::{preparing::Prepared, *};
 use crate::{
     cluster::{Cluster, ClusterConfig},
     consumer::{
@@ -22,7 +22,7 @@ use crate::{
         lease::Lease,
         partition::{Ends, Partition},
     },
-    offset::TopicPartition,
+    offset::{StartAt, TopicPartition},
     wire::batch::{Compression, Compressor, Flags, tests::TestBatch},
 };
 

@@ -4,7 +4,11 @@ use super::*;
 use crate::{
     cluster::Backoff,
     error::ErrorKind,
-    producer::{config::Acks, queue::Appended, sequence::Identity},
+    producer::{
+        config::Acks,
+        queue::{Appended, Ticket, Verdict},
+        sequence::Identity,
+    },
     wire::batch::stamp,
 };
 
