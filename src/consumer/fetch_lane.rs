@@ -131,6 +131,8 @@ struct Link {
     proven: bool,
     /// An answer has begun to arrive: what ends it is no idle close.
     answering: bool,
+    /// So many bytes of the last answer are still to be read.
+    tail: usize,
     peer: Arc<str>,
 }
 
@@ -517,6 +519,7 @@ impl Link {
             correlation_id: 0,
             proven: false,
             answering: false,
+            tail: 0,
             peer,
         }
     }
@@ -532,6 +535,7 @@ impl Link {
         let Some(proof) = self.session.due(&deadline)? else {
             return Ok(());
         };
+        self.read_behind_tail(deadline.remaining(), &mut [])?;
         let mut link = Renewed {
             reader: &mut self.reader,
             writer: &mut self.writer,
@@ -581,6 +585,7 @@ impl Link {
         )?;
         self.proven = true;
         self.answering = false;
+        self.tail = answer.tail;
         self.reader.get_mut().until = None;
         #[allow(clippy::cast_sign_loss, reason = "it was just made positive")]
         let throttle = Duration::from_millis(answer.throttle_ms.max(0) as u64).min(LONGEST_THROTTLE);
@@ -613,14 +618,32 @@ impl Link {
     }
 
     /// The first bytes of an answer, by this limit.
-    #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
     fn read_prefix(&mut self, limit: Duration) -> Result<[u8; 4]> {
+        let mut prefix = [0; 4];
+        self.read_behind_tail(limit, &mut prefix)?;
+        Ok(prefix)
+    }
+
+    /// What follows the last bytes of the answer before, for which nobody has waited.
+    fn read_behind_tail<const N: usize>(&mut self, limit: Duration, into: &mut [u8; N]) -> Result<()> {
+        let mut bytes = [0; fetch::TAIL + 4];
+        let tail = std::mem::take(&mut self.tail);
+        let bytes = &mut bytes[..tail + N];
+        if !bytes.is_empty() {
+            self.read_within(limit, bytes)?;
+        }
+        let (tail, rest) = bytes.split_at(tail);
+        into.copy_from_slice(rest);
+        fetch::check_tail(tail)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "a lane waits here")]
+    fn read_within(&mut self, limit: Duration, into: &mut [u8]) -> Result<()> {
         self.wait_at_most(limit)?;
         // That is only for each time that anything comes, and what comes over TLS may hold nothing of an answer.
         self.reader.get_mut().until = Some(Instant::now() + limit);
-        let mut prefix = [0; 4];
-        match self.reader.read_exact(&mut prefix) {
-            Ok(()) => Ok(prefix),
+        match self.reader.read_exact(into) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 let hint = match self.is_known || self.proven {
                     true => "",

@@ -69,14 +69,21 @@ pub(crate) struct FetchAnswer {
     pub session_id: i32,
     pub partitions: Vec<PartitionAnswer>,
     pub endpoints: Vec<Endpoint>,
+    /// Bytes of its frame that are still to be read, at most [`TAIL`], and to be given to [`check_tail`].
+    pub tail: usize,
 }
+
+/// So many bytes end the last partition, its topic and the answer when there are no tagged fields.
+pub(crate) const TAIL: usize = 3;
 
 /// Reads one Fetch answer, header included, of `frame` bytes.
 ///
 /// `expected` is what one partition was asked for at the most, or a usual batch: a buffer of that size may be made at once; a larger
 /// claim (one batch above the limit is Kafka's right) is believed as its bytes arrive. More than `most_partitions` is more
-/// than was asked for. `buffer` gives buffers to fill;
-/// what is in them is written over.
+/// than was asked for. `buffer` gives buffers to fill; what is in them is written over.
+///
+/// The last bytes are left to be read later when it is known what they must be: a broker sends them on their own, behind the
+/// records, and whoever waits for these need not wait for those.
 ///
 /// # Errors
 ///
@@ -110,18 +117,25 @@ pub(crate) fn read_answer<R: Read>(
         answer.error = frame.i16()?;
         answer.session_id = frame.i32()?;
     }
-    for _ in 0..frame.count("topics")? {
+    for topics_behind in (0..frame.count("topics")?).rev() {
         let topic = if version >= 13 {
             TopicKey::Id(frame.uuid()?)
         } else {
             TopicKey::Name(frame.topic()?)
         };
-        for _ in 0..frame.count("partitions")? {
-            let partition = frame.partition(version, topic.clone(), expected, &mut buffer)?;
+        for partitions_behind in (0..frame.count("partitions")?).rev() {
+            let mut partition = frame.partition(version, topic.clone(), expected, &mut buffer)?;
             if answer.partitions.len() >= most_partitions {
                 let message = format!("a Fetch answer holds more than {most_partitions} partitions");
                 return Err(Error::protocol(message));
             }
+            let is_last = topics_behind == 0 && partitions_behind == 0;
+            if is_last && frame.flexible && frame.left == TAIL {
+                answer.partitions.push(partition);
+                answer.tail = TAIL;
+                return Ok(answer);
+            }
+            partition.leader = frame.leader()?;
             answer.partitions.push(partition);
         }
         frame.skip_tags()?;
@@ -152,6 +166,18 @@ pub(crate) fn read_answer<R: Read>(
     Ok(answer)
 }
 
+/// Looks at what was left of an answer's frame.
+///
+/// # Errors
+///
+/// Protocol when it begins fields that have no room in it.
+pub(crate) fn check_tail(tail: &[u8]) -> Result<()> {
+    match tail.iter().all(|&fields| fields == 0) {
+        true => Ok(()),
+        false => Err(Error::protocol("a Fetch answer ends in the middle of a tagged field")),
+    }
+}
+
 /// What is left of one frame. No read goes beyond it.
 struct Frame<R> {
     reader: R,
@@ -160,6 +186,7 @@ struct Frame<R> {
 }
 
 impl<R: Read> Frame<R> {
+    /// Up to its tagged fields.
     fn partition(
         &mut self,
         version: i16,
@@ -195,7 +222,12 @@ impl<R: Read> Frame<R> {
         if let Some(length) = self.length("records")?.filter(|&length| length > 0) {
             answer.records = self.bytes(length, expected, buffer)?;
         }
-        let leader = &mut answer.leader;
+        Ok(answer)
+    }
+
+    /// What the tagged fields of a partition say.
+    fn leader(&mut self) -> Result<Option<LeaderHint>> {
+        let mut leader = None;
         self.tags(|frame, tag| {
             if tag != 1 {
                 return Ok(false); // 0 diverging epoch and 2 snapshot are for followers
@@ -205,10 +237,10 @@ impl<R: Read> Frame<R> {
                 epoch: frame.i32()?,
             };
             frame.skip_tags()?;
-            *leader = Some(hint).filter(|hint| hint.leader >= 0);
+            leader = Some(hint).filter(|hint| hint.leader >= 0);
             Ok(true)
         })?;
-        Ok(answer)
+        Ok(leader)
     }
 
     fn bytes(&mut self, length: usize, expected: usize, buffer: &mut impl FnMut(usize) -> Vec<u8>) -> Result<Vec<u8>> {
@@ -463,7 +495,11 @@ mod tests {
     }
 
     fn read(bytes: &[u8], version: i16) -> Result<FetchAnswer> {
-        read_answer(bytes, bytes.len(), version, 5, 1 << 20, 9, Vec::with_capacity)
+        let mut rest = bytes;
+        let answer = read_answer(&mut rest, bytes.len(), version, 5, 1 << 20, 9, Vec::with_capacity)?;
+        assert_eq!(rest.len(), answer.tail);
+        check_tail(rest)?;
+        Ok(answer)
     }
 
     #[test]
@@ -505,6 +541,56 @@ mod tests {
                 assert!(read_answer(&bytes[..end], bytes.len(), version, 5, 64, 9, Vec::with_capacity).is_err());
                 assert!(read(&bytes[..end], version).is_err());
             }
+        }
+    }
+
+    /// Without tagged fields, as nearly all are.
+    fn plain(version: i16) -> Vec<u8> {
+        let partition = |index| {
+            PartitionData::default()
+                .with_partition_index(index)
+                .with_records(Some(Bytes::from_static(b"records as they are")))
+        };
+        let topic = FetchableTopicResponse::default().with_partitions(vec![partition(0), partition(1)]);
+        let topic = match version >= 13 {
+            true => topic.with_topic_id(ID),
+            false => topic.with_topic(TopicName(StrBytes::from_static_str("orders"))),
+        };
+        let mut bytes = BytesMut::from(&5_i32.to_be_bytes()[..]);
+        if version >= FLEXIBLE {
+            bytes.extend_from_slice(&[0]);
+        }
+        let response = FetchResponse::default().with_responses(vec![topic]);
+        response.encode(&mut bytes, version).unwrap();
+        bytes.to_vec()
+    }
+
+    #[test]
+    fn nobody_waits_for_the_end_of_an_answer_that_says_nothing_more() {
+        for version in [4, 11, 12, 18] {
+            let bytes = plain(version);
+            let tail = if version >= FLEXIBLE { TAIL } else { 0 };
+            let (known, rest) = bytes.split_at(bytes.len() - tail);
+            let answer = read_answer(known, bytes.len(), version, 5, 64, 9, Vec::with_capacity).unwrap();
+            assert_eq!((answer.partitions.len(), answer.tail), (2, tail));
+            assert!(
+                answer
+                    .partitions
+                    .iter()
+                    .all(|one| one.records == b"records as they are")
+            );
+            check_tail(rest).unwrap();
+            for end in 0..known.len() {
+                assert!(read_answer(&known[..end], bytes.len(), version, 5, 64, 9, Vec::with_capacity).is_err());
+            }
+        }
+        assert_eq!(read(&answer(18), 18).unwrap().tail, 0);
+    }
+
+    #[test]
+    fn an_end_that_says_more_than_it_has_room_for_is_a_lie() {
+        for lie in [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0x80]] {
+            assert_eq!(check_tail(&lie).unwrap_err().kind(), ErrorKind::Protocol);
         }
     }
 

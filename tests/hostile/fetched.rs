@@ -525,6 +525,50 @@ fn an_answer_whose_bytes_do_not_hold_is_asked_for_again() {
 }
 
 #[test]
+fn records_are_given_before_the_end_of_an_answer_that_can_say_nothing_more() {
+    let liar = Liar::start(batches(3));
+    liar.lie(FETCH, |asked, _| match asked.count {
+        // It comes with the next answer, and that is asked for only if nobody waits for this end.
+        0 => Fate::Change(|frame| frame.truncate(frame.len() - 3)),
+        1 => Fate::Change(|frame| drop(frame.splice(..0, [0; 3]))),
+        _ => Fate::Send,
+    });
+    let client = client(&liar);
+    let stream = reader(&client).open().unwrap();
+    take(&stream, 30).is_the_log(30);
+    liar.grow();
+    let given = take(&stream, 10); // with the one before that was not finished
+    assert_eq!(given.offsets, (29..39).collect::<Vec<_>>(), "{:?}", given.error);
+    assert!(given.events.is_empty(), "{:?}", given.events);
+}
+
+#[test]
+fn an_answer_that_ends_in_nonsense_is_told_and_nothing_is_given_twice() {
+    let lies: [fn(&mut Vec<u8>); 2] = [
+        |frame| {
+            let end = frame.len();
+            put(frame, end - 3, &[1, 7, 9]);
+        },
+        |frame| frame.truncate(frame.len() - 1),
+    ];
+    for lie in lies {
+        let liar = Liar::start(batches(3));
+        liar.lie(FETCH, move |asked, _| match asked.count {
+            0 => Fate::Change(lie),
+            _ => Fate::Send,
+        });
+        let client = client(&liar);
+        let stream = reader(&client).open().unwrap();
+        take(&stream, 30).is_the_log(30);
+        liar.grow();
+        let given = take(&stream, 10); // as well
+        assert_eq!(given.offsets, (29..39).collect::<Vec<_>>(), "{:?}", given.error);
+        let is_told = |event: &Event| matches!(event, Event::Disconnected { .. });
+        assert!(given.events.iter().any(is_told), "{:?}", given.events);
+    }
+}
+
+#[test]
 fn every_single_byte_of_a_fetch_answer_may_be_wrong() {
     static AT: AtomicUsize = AtomicUsize::new(0);
     let length = 4 + 4 + 1 + 4 + 2 + 4 + 1 + 7 + 1 + 70;

@@ -234,7 +234,10 @@ fn as_read(version: i16, frame: &[u8]) {
     };
     let read = fetch::read_answer(&mut rest, frame.len(), version, id, EXPECTED, MOST_PARTITIONS, buffer);
     let Ok(read) = read else { return };
-    assert!(rest.is_empty(), "the whole frame is read");
+    assert_eq!(rest.len(), read.tail, "the frame is read but for its tail");
+    if fetch::check_tail(rest).is_err() {
+        return;
+    }
     assert!(read.partitions.len() <= MOST_PARTITIONS && given <= read.partitions.len());
     let held: usize = read.partitions.iter().map(|partition| partition.records.len()).sum();
     assert!(held <= frame.len(), "no more than was there");
