@@ -18,7 +18,7 @@ use std::{
 
 use klamm::{Client, ClientBuilder, ErrorKind, Event, Iter, Next, StartAt, Topics};
 
-use crate::support::{Asked, Fate, Kafka, java_tool, unique};
+use crate::support::{Asked, Fate, Kafka, java_tool, shared_behind_a_proxy, unique};
 
 const FETCH: i16 = 1;
 const LONG: Duration = Duration::from_secs(60);
@@ -192,7 +192,7 @@ fn damage(frame: &mut [u8]) {
 
 #[test]
 fn whatever_happens_to_answers_on_the_way_the_log_is_read_as_it_is() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("damaged");
     kafka.create_topic(&topic, PARTITIONS, &[]);
     kafka.fill(&topic, PARTITIONS, RECORDS, "none", 100);
@@ -274,7 +274,7 @@ fn whatever_happens_to_answers_on_the_way_the_log_is_read_as_it_is() {
 
 #[test]
 fn an_answer_that_is_always_damaged_is_told_within_seconds_and_the_rest_goes_on() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("rotten");
     kafka.create_topic(&topic, 1, &[]);
     kafka.fill(&topic, 1, 1000, "lz4", 100);

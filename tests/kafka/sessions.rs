@@ -11,7 +11,7 @@ use std::{
 
 use klamm::{Client, Iter, Next};
 
-use crate::support::{Fate, Kafka, Proxy, unique, wait_until};
+use crate::support::{Fate, Kafka, Proxy, shared_behind_a_proxy, unique, wait_until};
 
 const FETCH: i16 = 1;
 const LONG: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ fn more_streams_than_the_broker_has_sessions_for_all_read_everything_without_a_h
 
 #[test]
 fn idle_partitions_cost_one_fetch_for_each_long_poll_and_are_not_named_again() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("idle");
     kafka.create_topic(&topic, 50, &[]);
     let client = Client::connect(&kafka.bootstrap()).unwrap();

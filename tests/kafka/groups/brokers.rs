@@ -12,7 +12,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use klamm::{Client, CloseReport, Error, ErrorKind, Event, GroupBuilder, Health, Next, Stream};
 
 use crate::support::{
-    Asked, Checker, Fate, History, Kafka, Pouring, Proxy, Recorder, Watching, What, is_long, unique, wait_until,
+    Asked, Checker, Fate, History, Kafka, Pouring, Proxy, Recorder, Watching, What, is_long, shared_behind_a_proxy,
+    unique, wait_until,
 };
 
 /// No machine is so slow.
@@ -519,7 +520,7 @@ fn a_coordinator_that_is_not_available_is_asked_for_at_leisure_until_it_is() {
     } else {
         Duration::from_secs(6)
     };
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let proxy = kafka.proxy(1);
     let topic = unique("absent");
     kafka.create_topic(&topic, 1, &[]);

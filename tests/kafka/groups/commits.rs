@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use klamm::{AckMode, ErrorKind, Event, GroupBuilder, Message, Next, StartAt, Stream};
 
 use super::acks::{LONG, committed, member, next, nothing, offsets, take, topic};
-use crate::support::{Direction, Kafka, ask, shared, unique, wait_until};
+use crate::support::{Direction, Kafka, ask, shared, shared_behind_a_proxy, unique, wait_until};
 
 const OFFSET_COMMIT: i16 = 8;
 const OFFSET_FETCH: i16 = 9;
@@ -24,7 +24,7 @@ fn one(kafka: &Kafka, topic: &str) -> (Stream, String) {
 #[test]
 fn there_is_one_commit_for_an_interval_and_none_when_nothing_is_new() {
     const INTERVAL: Duration = Duration::from_millis(500);
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("commits");
     kafka.create_topic(&topic, 2, &[]);
     kafka.fill(&topic, 2, 2000, "none", 10);
@@ -84,7 +84,7 @@ fn there_is_one_commit_for_an_interval_and_none_when_nothing_is_new() {
 
 #[test]
 fn a_commit_that_does_not_get_through_says_what_it_waited_for_and_the_group_lives() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("commits");
     kafka.create_topic(&topic, 1, &[]);
     kafka.fill(&topic, 1, 100, "none", 10);

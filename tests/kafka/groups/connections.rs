@@ -14,8 +14,8 @@ use super::brokers::{
     check, committed, connect, drain, edit, next, texts, troubles, wait_for_event, wait_until_assigned,
 };
 use crate::support::{
-    ALONE, Direction, Fate, Kafka, Random, Then, What, alone, is_long, nothing_is_left, sockets, unique,
-    wait_for_a_place, wait_until,
+    ALONE, Direction, Fate, Kafka, Random, Then, What, alone, is_long, nothing_is_left, shared_behind_a_proxy, sockets,
+    unique, wait_for_a_place, wait_until,
 };
 
 /// Quick to notice things, and hard to lose.
@@ -41,7 +41,7 @@ fn quick(kafka: &Kafka) -> Client {
 #[test]
 fn nothing_is_lost_or_doubled_while_connections_are_cut_anywhere() {
     let cuts = if is_long() { 300 } else { 40 };
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let proxy = kafka.proxy(1);
     let (topic, group) = (unique("cut"), unique("cut"));
     kafka.create_topic(&topic, 4, &[]);
@@ -108,7 +108,7 @@ fn nothing_is_lost_or_doubled_while_connections_are_cut_anywhere() {
 /// What the answer says is not known: it may have been done.
 #[test]
 fn an_answer_that_breaks_off_costs_nothing_whichever_it_is() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let proxy = kafka.proxy(1);
     let client = quick(&kafka);
     for api in [
@@ -231,7 +231,7 @@ type Latencies = Arc<Mutex<HashMap<i16, Vec<Duration>>>>;
 /// Nineteen of twenty partitions wait in the broker for ten seconds each time.
 #[test]
 fn commits_and_heartbeats_do_not_wait_behind_long_polls() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let proxy = kafka.proxy(1);
     let run = |partitions: usize, max_wait: Duration| {
         let latencies = Latencies::default();

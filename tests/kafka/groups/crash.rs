@@ -11,7 +11,7 @@ use klamm::{Client, Closer, Message, Next, Stream, TopicPartition};
 
 use crate::support::{
     Asked, Checker, Commits, Committed, Ending, Fate, Kafka, Look, MemberProcess, Members, Pattern, Random, Recorder,
-    What, is_long, now, shared, unique, wait_until,
+    What, is_long, now, shared, shared_behind_a_proxy, unique, wait_until,
 };
 
 /// No machine is so slow.
@@ -507,7 +507,7 @@ impl InHand {
 }
 
 fn a_member_is_cut_off(stall: Stall) {
-    let kafka = Arc::new(Kafka::builder().behind_proxies().start());
+    let kafka = Arc::new(shared_behind_a_proxy());
     let (topic, group) = (unique("zombie"), unique("zombie"));
     kafka.create_topic(&topic, 4, &[]);
     let wall = Wall::before(&kafka, stall);

@@ -12,7 +12,7 @@ use super::brokers::{
     HEARTBEAT, LONG, OFFSET_FETCH, committed, connect, drain, edit, next, texts, troubles, wait_for_event,
     wait_until_assigned,
 };
-use crate::support::{Committed, Fate, Kafka, shared, unique, wait_until};
+use crate::support::{Committed, Fate, shared, shared_behind_a_proxy, unique, wait_until};
 
 /// Where each partition was begun, of these events.
 fn beginnings(events: &[Event]) -> Vec<(i32, i64)> {
@@ -32,7 +32,7 @@ fn beginnings(events: &[Event]) -> Vec<(i32, i64)> {
 /// The whole answer is an error, or that of one partition.
 #[test]
 fn a_member_that_cannot_be_told_what_was_committed_waits_and_never_begins_elsewhere() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let proxy = kafka.proxy(1);
     let topic = unique("untold");
     kafka.create_topic(&topic, 2, &[]);

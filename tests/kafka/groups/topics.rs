@@ -8,7 +8,7 @@ use klamm::{Client, ErrorKind, Event, Next, StartAt, Stream};
 use super::brokers::{
     LONG, OFFSET_COMMIT, committed, connect, drain, next, texts, wait_for_event, wait_until_assigned,
 };
-use crate::support::{Committed, Fate, Kafka, Proxy, shared, unique, wait_until};
+use crate::support::{Committed, Fate, Kafka, Proxy, shared, shared_behind_a_proxy, unique, wait_until};
 
 const METADATA: i16 = 3;
 const FETCH: i16 = 1;
@@ -86,7 +86,7 @@ fn wait_until_committed(kafka: &Kafka, group: &str, expected: &Committed) {
 
 #[test]
 fn partitions_that_are_added_are_read_from_their_first_record() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (topic, group) = (unique("grows"), unique("grows"));
     kafka.create_topic(&topic, 2, &[]);
     kafka.fill(&topic, 2, 20, "none", 10);
@@ -149,7 +149,7 @@ fn partitions_that_were_added_are_read_from_their_first_record_by_a_later_member
 
 #[test]
 fn an_awaited_topic_is_read_from_its_first_record_once_it_is_there() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (topic, other, group) = (unique("awaited"), unique("awaited-other"), unique("awaited"));
     kafka.create_topic(&other, 1, &[]);
     kafka.java_writes(&other, 0, &["before"]);
@@ -191,7 +191,7 @@ fn an_awaited_topic_is_read_from_its_first_record_once_it_is_there() {
 /// Nobody looks for it in a hurry, and nobody else is held up.
 #[test]
 fn a_topic_that_is_deleted_under_a_group_is_given_up_without_a_hot_loop() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (gone, stays, group) = (unique("gone"), unique("stays"), unique("gone"));
     kafka.create_topic(&gone, 2, &[]);
     kafka.create_topic(&stays, 1, &[]);
@@ -242,7 +242,7 @@ fn a_topic_that_is_deleted_under_a_group_is_given_up_without_a_hot_loop() {
 /// missed the old one, or late.
 #[test]
 fn a_recreated_topic_is_read_from_its_first_record_and_no_old_offset_is_committed_into_it() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     for (is_late, count) in [(false, 5), (false, 20), (false, 60), (true, 20)] {
         let (topic, group) = (unique("anew"), unique("anew"));
         kafka.create_topic(&topic, 1, &[]);

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use klamm::{BatchReport, Client, Compression, Delivery, ErrorKind, Producer, ProducerBuilder, Record};
 
 use super::{dumped, topic};
-use crate::support::{self, ALONE, Direction, Fate, Kafka, alone, is_long, memory, unique, wait_until};
+use crate::support::{
+    self, ALONE, Direction, Fate, Kafka, alone, is_long, memory, shared_behind_a_proxy, unique, wait_until,
+};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(120);
@@ -185,9 +187,9 @@ fn no_batch_is_larger_than_it_is_set_to_be_but_a_record_that_is_goes_alone() {
     }
 }
 
-/// A cluster that a test may slow down, and a client of it.
+/// A proxy that a test may slow down, and a client behind it.
 fn proxied(name: &str, topics: usize, partitions: usize) -> (Kafka, Client, Vec<String>) {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topics: Vec<String> = (0..topics).map(|n| unique(&format!("{name}-{n}"))).collect();
     for topic in &topics {
         kafka.create_topic(topic, partitions, &[]);

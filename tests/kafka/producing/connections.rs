@@ -16,7 +16,7 @@ use klamm::{Client, ProducerBuilder, Record};
 
 use crate::support::{
     Asked, Direction, Fate, Kafka, Load, Logs, Outcome, Promise, Proxy, Random, Running, Then, is_long, judge_by,
-    unique, wait_until,
+    shared_behind_a_proxy, unique, wait_until,
 };
 
 /// No machine is so slow.
@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(super) const PRODUCE: i16 = 0;
 const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
 
-/// A broker behind a proxy, and a topic.
+/// The shared broker behind a proxy, and a topic.
 pub(super) fn behind_a_proxy(name: &str, partitions: usize) -> (Kafka, String) {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique(name);
     kafka.create_topic(&topic, partitions, &[]);
     (kafka, topic)
@@ -329,7 +329,9 @@ fn count_out_of_sequence(proxy: &Proxy, count: &Arc<AtomicUsize>) {
 }
 
 fn load_while_the_broker_restarts(name: &str, rounds: usize, end: impl Fn(&Kafka)) -> usize {
-    let (kafka, topic) = behind_a_proxy(name, 3);
+    let kafka = Kafka::builder().behind_proxies().start();
+    let topic = unique(name);
+    kafka.create_topic(&topic, 3, &[]);
     let proxy = kafka.proxy(1);
     let (builder, again) = counting(Client::connect(&kafka.bootstrap()).unwrap().producer());
     let producer = builder.delivery_timeout(PATIENCE).build().unwrap();

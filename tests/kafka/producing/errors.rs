@@ -11,7 +11,7 @@ use kafka_protocol::messages::ProduceResponse;
 use klamm::{Acks, Client, Compression, Delivery, Error, ErrorKind, NewTopic, Producer, Record, RecordMetadata};
 
 use super::connections::{PRODUCE, read};
-use crate::support::{Direction, Fate, Kafka, Proxy, Random, shared, unique, wait_until};
+use crate::support::{Direction, Fate, Kafka, Proxy, Random, shared, shared_behind_a_proxy, unique, wait_until};
 
 const MESSAGE_TOO_LARGE: i16 = 10;
 
@@ -296,7 +296,7 @@ fn count_too_large(proxy: &Proxy) -> Arc<[AtomicUsize; 2]> {
 
 #[test]
 fn batches_that_are_too_large_for_the_topic_are_taken_apart_and_later_ones_are_smaller() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let client = Client::connect(&kafka.bootstrap()).unwrap();
     for compression in [
         Compression::None,
@@ -559,7 +559,7 @@ fn without_acknowledgement_there_is_no_offset() {
 
 #[test]
 fn a_broker_that_is_silent_fills_the_buffer_and_each_wait_names_itself() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let client = Client::builder().bootstrap(kafka.bootstrap());
     let client = client.request_timeout(Duration::from_secs(10)).connect().unwrap();
     let topic = unique("silent");

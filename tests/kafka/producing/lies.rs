@@ -16,7 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 use klamm::{Client, ErrorKind, Producer, Record, RecordMetadata};
 
 use super::connections::{LONG, PRODUCE, behind_a_proxy, edit};
-use crate::support::{Asked, Fate, Kafka, Load, Proxy, is_long, judge, unique, wait_until};
+use crate::support::{Asked, Fate, Kafka, Load, Proxy, is_long, judge, shared_behind_a_proxy, unique, wait_until};
 
 const INIT_PRODUCER_ID: i16 = 22;
 
@@ -186,7 +186,7 @@ fn an_answer_that_lies_ends_in_an_outcome_that_makes_sense() {
             Expected::Unknown,
         ),
     ];
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topics: Vec<String> = LIES.iter().map(|_| unique("lies")).collect();
     for topic in &topics {
         kafka.create_topic(topic, 2, &[]);
@@ -260,7 +260,7 @@ fn an_answer_that_is_wrong_once_costs_nothing_but_time() {
         }),
         ("swallowed", |_, _| Fate::Drop),
     ];
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let client = impatient(&kafka, "lied-to-once");
     let times = if is_long() { 3 } else { 1 };
     for (name, lie) in lies {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use klamm::{BatchReport, Client, Delivery, ErrorKind, Producer, Record, RecordMetadata};
 
 use super::errors::{LONG, create, log, refused, says, topic_with};
-use crate::support::{Kafka, unique, wait_until};
+use crate::support::{shared_behind_a_proxy, unique, wait_until};
 
 /// Nobody waits so long for others to share a batch: whatever returns has lifted it.
 const FOR_EVER: Duration = Duration::from_secs(100);
@@ -487,7 +487,7 @@ fn a_handle_writes_to_its_partition_and_nowhere_else() {
 
 #[test]
 fn purging_takes_out_what_was_never_sent_and_leaves_the_rest() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let client = Client::connect(&kafka.bootstrap()).unwrap();
     let topic = unique("purged");
     create(&kafka, &client, &topic, 2, &[]);

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::certificates::Identity;
@@ -12,6 +12,9 @@ use super::listener::Listener;
 use super::process::Process;
 use super::proxy::Proxy;
 use super::{corner, jars, raw, wait, watchdog};
+
+/// How many tests may have the shared broker behind a proxy at a time.
+const PLACES: usize = 4;
 
 /// A start takes two seconds on an idle machine; this one may not be idle.
 const START_LIMIT: Duration = Duration::from_secs(120);
@@ -25,8 +28,43 @@ pub fn shared() -> &'static Kafka {
     static SHARED: OnceLock<Kafka> = OnceLock::new();
     SHARED.get_or_init(|| match std::env::var("KLAMM_TEST_BOOTSTRAP") {
         Ok(bootstrap) => Kafka::at(bootstrap),
-        Err(_) => Kafka::builder().start_with(None),
+        Err(_) => Kafka::builder().places(PLACES).start_with(None),
     })
+}
+
+/// The same broker behind a proxy that is this test's alone, until it is dropped: for tests that hurt connections, or count
+/// what goes over them, and leave the broker in peace. A broker of its own would cost seconds.
+///
+/// It is called 1, and other tests use it meanwhile: names from [`unique`](wait::unique) here too.
+pub fn shared_behind_a_proxy() -> Kafka {
+    let broker = shared();
+    let Some(node) = broker.nodes.first() else {
+        // Of a cluster that was not started here nobody can say where it tells clients to connect to.
+        return Kafka::builder().behind_proxies().start();
+    };
+    let place = broker.places.take();
+    let proxy = Proxy::start_at(place.door().clients(), place.door().broker);
+    let lent = Node {
+        id: node.id,
+        folder: node.folder.clone(),
+        client: place.door().broker,
+        internal: node.internal,
+        advertised: proxy.address(),
+        proxy: Some(proxy),
+        more: Vec::new(),
+        heap_mb: node.heap_mb,
+        full_speed: node.full_speed,
+        process: Mutex::new(None),
+        starts: AtomicUsize::new(node.starts.load(Ordering::Relaxed)),
+    };
+    Kafka {
+        nodes: vec![lent],
+        external: None,
+        folder: PathBuf::new(),
+        places: Places::default(),
+        place: Some(place),
+        _permit: None,
+    }
 }
 
 /// A cluster of the test's own: one broker, or more, that are dropped with it.
@@ -37,6 +75,9 @@ pub struct Kafka {
     /// The bootstrap addresses of a cluster that was not started here.
     external: Option<String>,
     folder: PathBuf,
+    places: Places,
+    /// Of the shared broker, if this is that. Declared after the nodes, with whose proxy it has been used.
+    place: Option<Place>,
     /// Declared last: the next test may start its brokers when these are gone.
     _permit: Option<Permit>,
 }
@@ -75,6 +116,7 @@ pub struct KafkaBuilder {
     advertise: Option<u16>,
     proxies: bool,
     full_speed: bool,
+    places: usize,
 }
 
 impl Kafka {
@@ -84,6 +126,8 @@ impl Kafka {
             nodes: Vec::new(),
             external: Some(bootstrap),
             folder: PathBuf::new(),
+            places: Places::default(),
+            place: None,
             _permit: None,
         }
     }
@@ -98,6 +142,7 @@ impl Kafka {
             advertise: None,
             proxies: false,
             full_speed: false,
+            places: 0,
         }
     }
 
@@ -190,14 +235,14 @@ impl Kafka {
 
     /// Kills the broker with no chance to say goodbye.
     pub fn kill9(&self, id: i32) {
-        if let Some(mut process) = self.node(id).process().take() {
+        if let Some(mut process) = self.own(id).process().take() {
             process.kill();
         }
     }
 
     /// Asks the broker to stop, and waits until it has.
     pub fn stop(&self, id: i32) {
-        let taken = self.node(id).process().take();
+        let taken = self.own(id).process().take();
         if let Some(mut process) = taken {
             process.signal("CONT");
             process.signal("TERM");
@@ -220,14 +265,14 @@ impl Kafka {
 
     /// Starts a broker again that was killed or stopped, on its old address and data, and waits until it serves.
     pub fn start(&self, id: i32) {
-        let node = self.node(id);
+        let node = self.own(id);
         node.launch();
         node.wait_until_ready(1);
     }
 
     /// Starts a broker again and does not wait.
     pub fn start_without_waiting(&self, id: i32) {
-        self.node(id).launch();
+        self.own(id).launch();
     }
 
     /// The node that leads a partition; -1 when there is none.
@@ -290,10 +335,16 @@ impl Kafka {
     }
 
     fn signal(&self, id: i32, name: &str) {
-        match self.node(id).process().as_mut() {
+        match self.own(id).process().as_mut() {
             Some(process) => process.signal(name),
             None => panic!("broker {id} does not run"),
         }
+    }
+
+    /// A broker that may be hurt.
+    fn own(&self, id: i32) -> &Node {
+        assert!(self.place.is_none(), "other tests use the shared broker");
+        self.node(id)
     }
 
     fn node(&self, id: i32) -> &Node {
@@ -324,7 +375,7 @@ impl Kafka {
             None => self
                 .nodes
                 .iter()
-                .filter(|node| node.process().is_some())
+                .filter(|node| self.place.is_some() || node.process().is_some())
                 .map(|node| node.internal)
                 .collect(),
         }
@@ -352,7 +403,8 @@ impl Drop for Kafka {
                 process.kill();
             }
         }
-        if self.external.is_none() && std::env::var_os("KLAMM_TEST_KEEP").is_none() {
+        let is_own = self.external.is_none() && self.place.is_none();
+        if is_own && std::env::var_os("KLAMM_TEST_KEEP").is_none() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
     }
@@ -420,6 +472,12 @@ impl KafkaBuilder {
         self
     }
 
+    /// The single broker has so many listeners more, each to be lent: [`shared_behind_a_proxy`].
+    fn places(mut self, places: usize) -> Self {
+        self.places = places;
+        self
+    }
+
     /// Starts the brokers and waits until each of them serves clients and knows all others.
     ///
     /// Waits first while two other tests have clusters of their own.
@@ -442,6 +500,7 @@ impl KafkaBuilder {
             .map(|(n, port)| format!("{}@127.0.0.1:{port}", n + 1))
             .collect();
 
+        let doors: Vec<LentDoor> = (0..self.places).map(|_| LentDoor::new()).collect();
         let mut nodes = Vec::new();
         for (n, controller) in controllers.into_iter().enumerate() {
             let client = local(free_port());
@@ -469,7 +528,7 @@ impl KafkaBuilder {
                 internal: local(free_port()),
                 advertised,
                 proxy,
-                more: more.collect(),
+                more: more.chain(doors.iter().zip(1..).map(LentDoor::listener)).collect(),
                 heap_mb: match self.brokers {
                     _ if self.full_speed => 1024,
                     1 => 512,
@@ -490,6 +549,8 @@ impl KafkaBuilder {
             nodes,
             external: None,
             folder,
+            places: Places::of(doors),
+            place: None,
             _permit: permit,
         };
         for node in &kafka.nodes {
@@ -709,6 +770,86 @@ pub(super) fn free_port() -> u16 {
         }
     }
     panic!("no free port between {first} and {}", first + BLOCK)
+}
+
+/// A listener of the shared broker, and where clients are told to find it. Nobody listens there but the proxy of the test
+/// that it is lent to; the port stays its own meanwhile.
+struct LentDoor {
+    broker: SocketAddr,
+    clients: TcpListener,
+}
+
+impl LentDoor {
+    fn new() -> Self {
+        Self {
+            broker: local(free_port()),
+            clients: TcpListener::bind(local(0)).expect("a port on loopback"),
+        }
+    }
+
+    fn listener((door, number): (&Self, usize)) -> Door {
+        Door {
+            listener: Listener::plaintext(&format!("LENT{number}")),
+            address: door.broker,
+            advertised: door.clients.local_addr().expect("a bound listener has an address"),
+            proxy: None,
+        }
+    }
+
+    /// Whoever has connected since the last test is not this test's client.
+    fn clients(&self) -> TcpListener {
+        let set = |is_on| self.clients.set_nonblocking(is_on).expect("a listener takes it");
+        set(true);
+        while self.clients.accept().is_ok() {}
+        set(false);
+        self.clients.try_clone().expect("a listener has many handles")
+    }
+}
+
+/// What the shared broker has to lend.
+#[derive(Clone, Default)]
+struct Places(Arc<(Mutex<Vec<LentDoor>>, Condvar)>);
+
+impl Places {
+    fn of(doors: Vec<LentDoor>) -> Self {
+        Self(Arc::new((Mutex::new(doors), Condvar::new())))
+    }
+
+    /// Waits until a test that has one ends.
+    fn take(&self) -> Place {
+        let (doors, returned) = &*self.0;
+        let doors = doors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut doors = returned
+            .wait_while(doors, |doors| doors.is_empty())
+            .unwrap_or_else(PoisonError::into_inner);
+        Place {
+            door: doors.pop(),
+            places: self.clone(),
+        }
+    }
+}
+
+/// A door that is lent, until this is dropped.
+struct Place {
+    door: Option<LentDoor>,
+    places: Places,
+}
+
+impl Place {
+    fn door(&self) -> &LentDoor {
+        self.door.as_ref().expect("it is given back when this is dropped")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let (doors, returned) = &*self.places.0;
+        doors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(self.door.take());
+        returned.notify_one();
+    }
 }
 
 /// One of the few clusters that may run at a time beside the shared one: each takes a core while it starts.

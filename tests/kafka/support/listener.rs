@@ -20,6 +20,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Neither names nor TLS.
+    pub(super) fn plaintext(name: &str) -> Self {
+        Self::new(name, "PLAINTEXT")
+    }
+
     /// TLS, and no names.
     pub fn ssl(name: &str, identity: &Identity) -> Self {
         let mut listener = Self::new(name, "SSL");

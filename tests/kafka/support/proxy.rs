@@ -88,6 +88,11 @@ struct Faults {
 impl Proxy {
     pub fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
+        Self::start_at(listener, target)
+    }
+
+    /// Where somebody listens already.
+    pub(super) fn start_at(listener: TcpListener, target: SocketAddr) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared {
             target,

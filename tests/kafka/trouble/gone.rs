@@ -5,11 +5,11 @@ use std::time::Duration;
 use klamm::{Client, ErrorKind, Event, Next, StartAt};
 
 use super::{FETCH, LONG, METADATA, drain, next, texts, wait_for_event};
-use crate::support::{Kafka, unique, wait_until};
+use crate::support::{Kafka, shared_behind_a_proxy, unique, wait_until};
 
 #[test]
 fn a_deleted_topic_is_told_once_and_not_asked_for_in_a_hurry() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (gone, stays) = (unique("gone"), unique("stays"));
     kafka.create_topic(&gone, 3, &[]);
     kafka.create_topic(&stays, 1, &[]);
@@ -63,7 +63,7 @@ fn a_deleted_topic_is_told_once_and_not_asked_for_in_a_hurry() {
 
 #[test]
 fn a_recreated_topic_is_read_from_its_first_record() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let client = Client::builder()
         .bootstrap(kafka.bootstrap())
         .unknown_topic_ttl(LONG)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use klamm::{Client, Next, StartAt, Topics};
 
 use super::{FETCH, LONG, connect, next, wait_for_event};
-use crate::support::{Kafka, unique, wait_until};
+use crate::support::{Kafka, shared_behind_a_proxy, unique, wait_until};
 
 /// As long as a broker may let a Fetch wait here; whatever takes a fifth of it has not waited for it.
 const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -13,7 +13,7 @@ const SOON: Duration = Duration::from_secs(2);
 
 #[test]
 fn nineteen_idle_partitions_do_not_hold_up_the_twentieth() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("parked");
     kafka.create_topic(&topic, 20, &[]);
     for partition in [0, 1] {
@@ -141,7 +141,7 @@ fn seventeen_parked_partitions_do_not_slow_down_the_eighteenth() {
 /// An idle stream asks no more often than it must: once per `max_wait` and connection.
 #[test]
 fn two_hundred_idle_partitions_cost_one_fetch_at_a_time() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let topic = unique("quiet");
     kafka.create_topic(&topic, 200, &[]);
     let client = Client::connect(&kafka.bootstrap()).unwrap();

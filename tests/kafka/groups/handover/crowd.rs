@@ -9,8 +9,8 @@ use klamm::Message;
 
 use super::{LONG, Member, NEVER, finished, goes_on_where_it_was_left, is_shared_out, settings, takes, times, topic};
 use crate::support::{
-    Checker, Ending, Fate, Handling, History, Kafka, MemberProcess, Members, Proxy, What, now, shared, unique,
-    wait_until,
+    Checker, Ending, Fate, Handling, History, Kafka, MemberProcess, Members, Proxy, What, now, shared,
+    shared_behind_a_proxy, unique, wait_until,
 };
 
 const FETCH: i16 = 1;
@@ -74,7 +74,7 @@ fn all_endings(histories: &[History]) -> Vec<Ending> {
 
 #[test]
 fn members_that_wait_for_a_slow_one_join_once() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (topic, group) = (filled(&kafka, 4, 10), unique("late"));
     let limit = Duration::from_secs(24);
     let patient = |name: &str| {
@@ -130,7 +130,7 @@ fn members_that_wait_for_a_slow_one_join_once() {
 
 #[test]
 fn a_member_without_partitions_costs_nothing_and_takes_over_at_once() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (topic, group) = (filled(&kafka, 2, 10), unique("idle"));
     let requests = Requests::count(kafka.proxy(1));
     let heartbeat = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use klamm::Message;
 
 use super::{LONG, Member, finished, goes_on_where_it_was_left, settings, takes, topic};
-use crate::support::{Checker, Ending, Handling, Kafka, What, shared, unique, wait_until};
+use crate::support::{Checker, Ending, Handling, What, shared, shared_behind_a_proxy, unique, wait_until};
 
 const SESSION: Duration = Duration::from_secs(4);
 const HEARTBEAT: Duration = Duration::from_millis(400);
@@ -200,7 +200,7 @@ fn a_loop_body_that_never_returns_costs_its_partition_and_nothing_else() {
 /// The group counts from the beginning of the rebalance, which a member hears of with its next heartbeat.
 #[test]
 fn a_stuck_partition_is_given_up_in_time_also_when_the_rebalance_was_heard_of_late() {
-    let kafka = Kafka::builder().behind_proxies().start();
+    let kafka = shared_behind_a_proxy();
     let (topic, group) = (unique("heard-late"), unique("heard-late"));
     kafka.create_topic(&topic, 2, &[]);
     kafka.fill(&topic, 2, 40, "none", 10);
