@@ -47,7 +47,7 @@ use std::{
 };
 
 use klamm::{Client, Stream};
-use race::{median, median_of, number, peak_megabytes, processor_seconds, ratios};
+use race::{median, median_of, number, page_faults, peak_megabytes, processor_seconds, ratios};
 use topics::{Broker, WORKLOADS, Workload};
 
 const CONTENDERS: &[&str] = &["floor", "klamm", "klamm-batches", "klamm-group"];
@@ -80,7 +80,8 @@ fn run(contender: &str, bootstrap: &str, topic: &str, records: usize) {
     };
     let Read { first, last, bytes } = read;
     let [first, last] = [first, last].map(|at| (at - begun).as_secs_f64());
-    println!("{last} {} {} {first} {bytes}", processor_seconds(), peak_megabytes());
+    let [busy, peak, faults] = [processor_seconds(), peak_megabytes(), page_faults()];
+    println!("{last} {busy} {peak} {faults} {first} {bytes}");
 }
 
 /// What a contender has read, and when.
@@ -204,6 +205,7 @@ struct Run {
     rate_behind_first: f64,
     processor: f64,
     peak: f64,
+    faults: f64,
     first: f64,
 }
 
@@ -215,8 +217,8 @@ fn compete(bootstrap: &str, topic: &str, workload: &Workload, records: usize) {
         start(program, &args, records, workload.value_bytes)
     });
     println!(
-        "{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
-        "", "M/s", "CPU s/M", "peak MB", "first ms", "then M/s"
+        "{:<16}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
+        "", "M/s", "CPU s/M", "peak MB", "faults", "first ms", "then M/s"
     );
     for ((name, ..), mine) in contenders.iter().zip(&runs) {
         let rates = ratios(mine, &runs[0], |run| run.rate);
@@ -227,10 +229,11 @@ fn compete(bootstrap: &str, topic: &str, workload: &Workload, records: usize) {
             .map(|(rate, cpu)| format!("{rate:.2}/{cpu:.2}"))
             .collect();
         println!(
-            "{name:<16}{:>10.2}{:>10.4}{:>10.1}{:>10.1}{:>10.2}   {:.2} {:.2}; {}",
+            "{name:<16}{:>10.2}{:>10.4}{:>10.1}{:>10}{:>10.1}{:>10.2}   {:.2} {:.2}; {}",
             median_of(mine, |run| run.rate),
             median_of(mine, |run| run.processor),
             median_of(mine, |run| run.peak),
+            median_of(mine, |run| run.faults),
             median_of(mine, |run| run.first * 1000.0),
             median_of(mine, |run| run.rate_behind_first),
             median(rates),
@@ -254,7 +257,7 @@ fn compete(bootstrap: &str, topic: &str, workload: &Workload, records: usize) {
 }
 
 fn start(program: &Path, args: &[&str], records: usize, value_bytes: usize) -> Run {
-    let [seconds, processor, peak, first, bytes] = race::numbers_of_program(program, args);
+    let [seconds, processor, peak, faults, first, bytes] = race::numbers_of_program(program, args);
     assert_eq!(bytes as usize, records * value_bytes, "all values were seen");
     let millions = records as f64 / 1e6;
     Run {
@@ -262,6 +265,7 @@ fn start(program: &Path, args: &[&str], records: usize, value_bytes: usize) -> R
         rate_behind_first: millions / (seconds - first),
         processor: processor / millions,
         peak,
+        faults,
         first,
     }
 }

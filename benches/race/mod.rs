@@ -102,16 +102,25 @@ pub(crate) fn processor_modes() -> [f64; 2] {
     [11, 12].map(|field| ticks_in("self", field, 1))
 }
 
+/// How often this process has touched a page of memory that it did not have yet.
+pub(crate) fn page_faults() -> f64 {
+    sum_in("self", 7, 1)
+}
+
 fn processor_ticks(process: &str, field: usize) -> f64 {
     ticks_in(process, field, 2)
 }
 
-/// The sum of so many fields.
 fn ticks_in(process: &str, field: usize, count: usize) -> f64 {
+    sum_in(process, field, count) / 100.0
+}
+
+/// The sum of so many fields.
+fn sum_in(process: &str, field: usize, count: usize) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("Linux tells about processes");
     let behind_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = behind_name.split_whitespace().skip(field).take(count);
-    ticks.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
+    let fields = behind_name.split_whitespace().skip(field).take(count);
+    fields.filter_map(|number| number.parse::<f64>().ok()).sum()
 }
 
 pub(crate) fn peak_megabytes() -> f64 {
