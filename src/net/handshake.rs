@@ -52,7 +52,7 @@ pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -
     let open = || {
         let began = config.standing.may_try(address, now())?;
         let opened = introduce(address, config, &deadline, &peer, began)?;
-        config.standing.accepted(address);
+        config.standing.accepted(address, now());
         Ok(opened)
     };
     open().map_err(|error: Error| error.at_broker(&peer))
