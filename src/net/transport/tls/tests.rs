@@ -470,6 +470,23 @@ fn a_record_is_full_before_pieces_are_left_for_the_next() {
 }
 
 #[test]
+fn of_a_frame_in_one_piece_no_copy_is_made() {
+    for length in [1, FRAGMENT - 1, FRAGMENT, FRAGMENT + 1, SEALED + 1] {
+        let frame = noise(length);
+        let mut records = Vec::new();
+        let seal = |plain: &[u8], _: &mut [u8]| {
+            records.push(plain.to_vec());
+            Ok(0)
+        };
+        let (mut gathered, mut out) = (Vec::new(), Outbox::default());
+        let plain = seal_pieces(seal, &mut &mut [IoSlice::new(&frame)][..], &mut gathered, &mut out);
+        assert_eq!(plain.ok().unwrap(), length.min(SEALED));
+        assert_eq!(records.concat(), frame[..length.min(SEALED)]);
+        assert_eq!(gathered.capacity(), 0);
+    }
+}
+
+#[test]
 fn who_reads_looks_at_the_clock_while_half_a_record_trickles_in() {
     let fixture = Fixture::new(TlsVersion::Tls13);
     let config = Arc::clone(&fixture.config);
