@@ -6,7 +6,10 @@
 )]
 
 mod access;
+mod files;
 mod java;
+mod load;
+mod memory;
 mod refusals;
 mod rotation;
 mod sessions;
