@@ -9,7 +9,7 @@ use std::time::Duration;
 use klamm::{Client, ErrorKind, Record, Sasl, StartAt, Tls, Token};
 
 use super::LONG;
-use crate::support::{User, alone, secured, unique, unsecured_token, wait_until};
+use crate::support::{User, alone, secured, unique, unsecured_token_with, wait_until};
 
 const ALICE: User = User::ALICE;
 
@@ -117,9 +117,14 @@ fn credentials_are_wiped_wherever_they_were_sent_from() {
         "this finds {planted:?}"
     );
 
-    let password = Masked::new(&[ALICE.name, "\0", ALICE.password]);
-    let text = unsecured_token(ALICE.name, 600);
-    let token = Masked::new(&["auth=Bearer ", &text]);
+    // So long, that what is left of it is not all written over by something else.
+    let text = unsecured_token_with(ALICE.name, 600, &"to be found ".repeat(200));
+    let end = &text[text.len() - 100..];
+    let sent = [
+        Masked::new(&[ALICE.name, "\0", ALICE.password]),
+        Masked::new(&["auth=Bearer ", &text[..100]]),
+        Masked::new(&[end, "\u{1}\u{1}"]),
+    ];
     let sasls = || {
         let text = text.clone();
         let bearer = Sasl::oauthbearer(move |_| Ok(Token::new(text.clone())));
@@ -134,11 +139,7 @@ fn credentials_are_wiped_wherever_they_were_sent_from() {
             .sasl(sasl);
         client.connect().expect("it is let in")
     });
-    assert_eq!(
-        [&password, &token].map(Masked::count),
-        [0, 0],
-        "after a handshake over TLS"
-    );
+    assert_eq!(sent.each_ref().map(Masked::count), [0; 3], "after a handshake over TLS");
     drop(lasting);
 
     for sasl in sasls() {
@@ -170,8 +171,8 @@ fn credentials_are_wiped_wherever_they_were_sent_from() {
         crate::support::klamm_threads().is_empty()
     });
     assert_eq!(
-        [&password, &token].map(Masked::count),
-        [0, 0],
+        sent.each_ref().map(Masked::count),
+        [0; 3],
         "after sessions were renewed"
     );
 

@@ -316,12 +316,21 @@ impl JavaClient {
 
 /// A token that says who bears it and for how long, and that nobody has signed: Kafka takes those unless told better.
 pub fn unsecured_token(user: &str, seconds: u64) -> String {
+    unsecured_token_with(user, seconds, "")
+}
+
+/// The same with so much more in it that nobody reads.
+pub fn unsecured_token_with(user: &str, seconds: u64, more: &str) -> String {
     let since_epoch = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     let now = since_epoch.as_secs();
     // One who has it may be a little behind.
-    let claims = format!(r#"{{"sub":"{user}","iat":{},"exp":{}}}"#, now - 60, now + seconds);
+    let claims = format!(
+        r#"{{"sub":"{user}","iat":{},"exp":{},"more":"{more}"}}"#,
+        now - 60,
+        now + seconds
+    );
     format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.as_bytes()))
 }
 

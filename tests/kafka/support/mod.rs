@@ -55,7 +55,7 @@ pub use checker::{
 pub use corner::{GroupMember, Offsets, PartitionState, Pouring, Seen, Transactions};
 pub use jars::class_path;
 pub use kafka::{Kafka, KafkaBuilder, shared, wait_for_a_place};
-pub use listener::{JavaAccess, JavaClient, Listener, unsecured_token};
+pub use listener::{JavaAccess, JavaClient, Listener, unsecured_token, unsecured_token_with};
 pub use logged::LogWatch;
 pub use members::{ConsoleMember, JavaMember, MemberProcess, Members, Pattern, run_member};
 pub use process::Process;
