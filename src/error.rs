@@ -25,9 +25,10 @@ pub enum ErrorKind {
     TimedOut,
     /// The broker does not accept these credentials, or there are none to be had. Of a client that was believed before it is
     /// retriable at first: passwords change, and not all brokers know at once. When one broker has refused three tries in a
-    /// row, at least a second apart and none more than a minute after the one before, it is not retriable any more, and ends
-    /// what needs that broker: a stream, a group's membership, a record. Where there are no credentials to be had, such a
-    /// client asks for them as long as it takes. That an identity provider is out of reach (feature `oidc`) is retriable always.
+    /// row, at least a second apart, it is not retriable any more, and ends what needs that broker: a stream, a group's
+    /// membership, a record. However rarely a client tries, that makes a row, unless some broker has believed it in between
+    /// and more than a minute has passed. Where there are no credentials to be had, such a client asks for them as long as it
+    /// takes. That an identity provider is out of reach (feature `oidc`) is retriable always.
     Authentication,
     /// The broker knows who this is, and does not allow it.
     Authorization,

@@ -683,9 +683,9 @@ impl Carrier for Renewed<'_> {
         let name = api::name(R::KEY);
         let id = self.correlation_id.wrapping_add(1);
         *self.correlation_id = id;
-        let mut bytes = BytesMut::new();
-        request::encode(request, version, id, self.client_id, &mut bytes)?;
-        let written = self.writer.write_frame(&mut [IoSlice::new(&bytes)], self.deadline);
+        let frame = request::encode_secret(request, version, id, self.client_id)?;
+        let written = self.writer.write_frame(&mut [IoSlice::new(&frame)], self.deadline);
+        drop(frame);
         written.map_err(|unfinished| unfinished.error.in_api(name))?;
         let timed = self.reader.get_mut();
         timed.until = Some(self.deadline.at());

@@ -18,7 +18,6 @@ use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kafka_protocol::protocol::Request;
 use parking_lot::{Mutex, MutexGuard};
-use zeroize::Zeroize;
 
 use crate::{
     bell::Bell,
@@ -548,14 +547,10 @@ impl Shared {
         let (waiter, answer) = bounded(1); // the one answer
         let due = now() + self.request_timeout;
         let (id, expires) = self.calls.lock().begin(|calls| calls.add(due, waiter))?;
-        let mut frame = BytesMut::new();
-        request::encode(request, version, id, &self.client_id, &mut frame)?;
+        let frame = request::encode_secret(request, version, id, &self.client_id)?;
         let deadline = Deadline::after(self.request_timeout, "request_timeout").with_stop(&self.ended);
-        let written = self
-            .lock_door(&deadline)
-            .and_then(|door| self.write_frame(door, &mut [IoSlice::new(&frame)], &deadline));
-        frame.zeroize(); // a secret may be in it
-        written?;
+        self.write_frame(self.lock_door(&deadline)?, &mut [IoSlice::new(&frame)], &deadline)?;
+        drop(frame);
         let pending: Pending<R> = Pending {
             shared: Arc::clone(self),
             answer,

@@ -8,13 +8,12 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::{
     ResponseError,
     messages::{ApiVersionsRequest, ApiVersionsResponse},
     protocol::{Request, StrBytes},
 };
-use zeroize::Zeroize;
 
 use crate::{
     deadline::Deadline,
@@ -52,7 +51,7 @@ pub(crate) fn open(address: &Address, config: &NetConfig, deadline: &Deadline) -
     let open = || {
         let began = config.standing.may_try(address, now())?;
         let opened = introduce(address, config, &deadline, &peer, began)?;
-        config.standing.accepted(address);
+        config.standing.accepted(address, now());
         Ok(opened)
     };
     open().map_err(|error: Error| error.at_broker(&peer))
@@ -189,12 +188,9 @@ impl Talk<'_> {
     fn ask<R: Request>(&mut self, request: &R, version: i16) -> Result<Bytes> {
         let id = self.next_id;
         self.next_id += 1;
-        let mut bytes = BytesMut::new();
-        request::encode(request, version, id, &self.config.client_id, &mut bytes)?;
+        let frame = request::encode_secret(request, version, id, &self.config.client_id)?;
         let name = api::name(R::KEY);
-        let answer = self.exchange(&bytes, id, name);
-        bytes.zeroize(); // a secret may be in it
-        answer.map_err(|error| {
+        self.exchange(&frame, id, name).map_err(|error| {
             // Whatever broke, a stop or the deadline is the reason if it has come.
             let waited_for = format!("the broker to answer {name}");
             let error = self.deadline.check(&waited_for).err().unwrap_or(error);

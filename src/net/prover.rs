@@ -1,7 +1,7 @@
 //! Runs a program's [`Mechanism`](super::sasl::Mechanism) on a thread of its own: it may take its time, or panic, and no
 //! connection's lock or deadline shall suffer from it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -37,6 +37,11 @@ impl Identity {
             is_encrypted: config.is_encrypted(),
             standing: Arc::clone(&config.standing),
         })
+    }
+
+    /// The broker believes us once more.
+    pub(super) fn accepted(&self, now: Instant) {
+        self.standing.accepted(&self.address, now);
     }
 }
 

@@ -153,6 +153,7 @@ impl Renewing {
     }
 
     fn renewed(&self, granted: Granted, renewals: &Renewals) {
+        renewals.identity.accepted(now());
         // Whoever finds the session fresh may begin the next renewal, whose wish this is from then on.
         renewals.wants_quiet.store(false, Ordering::SeqCst);
         self.shared.door.lock().session.renewed(granted, now(), random());
@@ -264,6 +265,9 @@ impl OwnSession {
         let limit = || deadline.clone();
         let granted = authenticate(proof, carrier, versions, &limit).map_err(|error| lost(&error))?;
         self.session.renewed(granted, now(), random());
+        if let Some(identity) = &self.identity {
+            identity.accepted(now());
+        }
         Ok(granted)
     }
 }
@@ -395,13 +399,16 @@ mod tests {
 
     fn session(fails: &'static [usize]) -> (OwnSession, Arc<AtomicUsize>) {
         let (config, calls) = with(fails);
+        (session_of(&config), calls)
+    }
+
+    fn session_of(config: &NetConfig) -> OwnSession {
         let granted = Granted {
             lifetime: Some(Duration::from_secs(600)),
             since: now(),
         };
         let session = Session::new(granted, 50, Duration::ZERO);
-        let identity = Identity::of(&config, &Address::new("broker", 9092));
-        (OwnSession::new(session, identity), calls)
+        OwnSession::new(session, Identity::of(config, &Address::new("broker", 9092)))
     }
 
     const DUE: Duration = Duration::from_secs(550);
@@ -413,6 +420,24 @@ mod tests {
 
     fn renew(own: &mut OwnSession, proof: Proof, broker: &mut Believing) -> Result<Granted> {
         own.renew(proof, broker, &Versions::new(&everything()), &long())
+    }
+
+    #[test]
+    fn whoever_is_believed_again_is_believed() {
+        let (config, _) = with(&[]);
+        let elsewhere = || {
+            let (address, now) = (Address::new("another", 9092), now());
+            config
+                .standing
+                .refused(&address, Error::refused(58), now, now)
+                .is_retriable()
+        };
+        assert!(!elsewhere());
+        let mut own = session_of(&config);
+        own.session.age(OVER);
+        let proof = own.due(&long()).unwrap().unwrap();
+        renew(&mut own, proof, &mut Believing::default()).unwrap();
+        assert!(elsewhere());
     }
 
     #[test]

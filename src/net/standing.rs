@@ -29,8 +29,8 @@ pub(crate) struct Standing {
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Some broker has believed us.
-    accepted: bool,
+    /// When some broker last believed us.
+    accepted: Option<Instant>,
     refused: HashMap<Address, Refused>,
 }
 
@@ -49,7 +49,8 @@ struct Refused {
 const COOL_DOWN: Duration = Duration::from_secs(1);
 /// So often in a row a broker may refuse a client that was believed before, until that is the end of what needs it.
 const TRIES: u32 = 3;
-/// What a broker said so long ago is not in a row with anything.
+/// What a broker said so long before a try is not in a row with that, if some broker has believed us since. If none has, it is,
+/// however rarely a client tries: it must not wait for ever for what nobody gives it.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 /// So many exchanges may be under way; a mechanism that hangs costs no more threads.
 const MOST_EXCHANGES: usize = 64;
@@ -90,22 +91,24 @@ impl Standing {
         Ok(now)
     }
 
-    pub(crate) fn accepted(&self, address: &Address) {
+    pub(crate) fn accepted(&self, address: &Address, now: Instant) {
         let mut book = self.book.lock();
-        book.accepted = true;
+        book.accepted = Some(now);
         book.refused.remove(address);
     }
 
     /// What to make of a refusal of a try that began then: retriable as long as another try may help.
     pub(crate) fn refused(&self, address: &Address, error: Error, began: Instant, now: Instant) -> Error {
         let mut book = self.book.lock();
-        let before = book.refused.get(address);
-        let before = before.filter(|before| now.saturating_duration_since(before.at) < FORGOTTEN);
+        let before = book.refused.get(address).filter(|before| {
+            let is_recent = began.saturating_duration_since(before.at) < FORGOTTEN;
+            is_recent || book.accepted.is_none_or(|accepted| accepted < before.at)
+        });
         // Several connections may have been on their way at once, and some are answered late.
         let is_same = before.is_some_and(|before| began < before.at + COOL_DOWN);
         let times = before.map_or(0, |before| before.times) + u32::from(!is_same);
         let at = before.filter(|_| is_same).map_or(now, |before| before.at);
-        let is_final = !book.accepted || times >= TRIES;
+        let is_final = book.accepted.is_none() || times >= TRIES;
         let error = error.retriable(!is_final);
         let refused = Refused {
             times,
@@ -121,7 +124,7 @@ impl Standing {
     /// reach, which the error says.
     pub(crate) fn unprepared(&self, error: Error) -> Error {
         let is_ours = error.kind() == ErrorKind::Authentication;
-        let may_help = self.book.lock().accepted || error.is_retriable();
+        let may_help = self.book.lock().accepted.is_some() || error.is_retriable();
         if is_ours { error.retriable(may_help) } else { error }
     }
 }
@@ -155,7 +158,7 @@ mod tests {
     #[test]
     fn credentials_that_were_taken_before_are_tried_three_times() {
         let (standing, start) = (Standing::default(), Instant::now());
-        standing.accepted(&address(1));
+        standing.accepted(&address(1), start);
         let mut told = Vec::new();
         for tenth in 0..25 {
             let now = start + tenth * COOL_DOWN / 10;
@@ -170,7 +173,7 @@ mod tests {
         assert_eq!(told, [(0, true), (10, true), (20, false)]);
         // Others are not concerned, and one that takes them forgets.
         standing.may_try(&address(1), start).unwrap();
-        standing.accepted(&address(2));
+        standing.accepted(&address(2), start);
         standing.may_try(&address(2), start).unwrap();
         assert!(standing.refused(&address(2), refusal(), start, start).is_retriable());
     }
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn refusals_of_connections_that_were_made_together_count_once() {
         let (standing, start) = (Standing::default(), Instant::now());
-        standing.accepted(&address(1));
+        standing.accepted(&address(1), start);
         let began: Vec<_> = (0..9).map(|_| standing.may_try(&address(1), start).unwrap()).collect();
         for (answered, began) in (0..).zip(began) {
             let now = start + answered * 2 * COOL_DOWN;
@@ -190,7 +193,7 @@ mod tests {
     #[test]
     fn a_broker_that_has_refused_us_is_asked_by_one_at_a_time() {
         let (standing, start) = (Standing::default(), Instant::now());
-        standing.accepted(&address(1));
+        standing.accepted(&address(1), start);
         standing.refused(&address(1), refusal(), start, start);
         let then = start + COOL_DOWN;
         let began = standing.may_try(&address(1), then).unwrap();
@@ -200,14 +203,32 @@ mod tests {
         assert!(standing.refused(&address(1), refusal(), began, then).is_retriable());
     }
 
-    #[test]
-    fn refusals_that_lie_far_apart_do_not_add_up() {
+    /// What is made of refusals that lie so far apart; `between` says what else happens in the middle.
+    fn far_apart(pause: Duration, between: impl Fn(&Standing, Instant)) -> [bool; 4] {
         let (standing, start) = (Standing::default(), Instant::now());
-        standing.accepted(&address(1));
-        for time in 0..10 {
-            let now = start + time * FORGOTTEN;
-            let began = standing.may_try(&address(1), now).unwrap();
-            assert!(standing.refused(&address(1), refusal(), began, now).is_retriable());
+        standing.accepted(&address(1), start);
+        [1, 2, 3, 4].map(|time| {
+            let began = start + time * pause;
+            between(&standing, began - pause / 2);
+            standing.may_try(&address(1), began).unwrap();
+            // What is slow in answering is not far apart for that.
+            standing
+                .refused(&address(1), refusal(), began, began + pause / 4)
+                .is_retriable()
+        })
+    }
+
+    #[test]
+    fn refusals_that_lie_far_apart_do_not_add_up_when_somebody_has_believed_us_since() {
+        let believed = |standing: &Standing, now| standing.accepted(&address(2), now);
+        assert_eq!(far_apart(2 * FORGOTTEN, believed), [true; 4]);
+        assert_eq!(far_apart(FORGOTTEN, believed), [true, true, false, false]);
+    }
+
+    #[test]
+    fn refusals_add_up_however_far_apart_when_nobody_has_believed_us_since() {
+        for pause in [2 * COOL_DOWN, 2 * FORGOTTEN, 1000 * FORGOTTEN] {
+            assert_eq!(far_apart(pause, |_, _| {}), [true, true, false, false], "{pause:?}");
         }
     }
 
@@ -229,7 +250,7 @@ mod tests {
     #[test]
     fn a_client_that_was_believed_waits_for_credentials_as_long_as_it_takes() {
         let standing = Standing::default();
-        standing.accepted(&address(1));
+        standing.accepted(&address(1), Instant::now());
         for _ in 0..10 {
             let error = Error::new(ErrorKind::Authentication, "no token");
             assert!(standing.unprepared(error).is_retriable());

@@ -1,10 +1,13 @@
 //! Requests to bytes, and bytes to answers.
 
+use std::ops::Deref;
+
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::{
     messages::RequestHeader,
     protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes},
 };
+use zeroize::Zeroize;
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -20,11 +23,7 @@ pub(crate) fn encode<R: Request>(
     out: &mut BytesMut,
 ) -> Result<()> {
     let start = out.len();
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation_id)
-        .with_client_id(Some(StrBytes::from_string(client_id.to_owned())));
+    let header = header::<R>(version, correlation_id, client_id);
     out.extend_from_slice(&[0; 4]);
     header
         .encode(out, R::header_version(version))
@@ -42,6 +41,46 @@ pub(crate) fn encode<R: Request>(
     })?;
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     Ok(())
+}
+
+/// The same for a request that may carry a secret.
+pub(crate) fn encode_secret<R: Request>(
+    request: &R,
+    version: i16,
+    correlation_id: i32,
+    client_id: &str,
+) -> Result<Wiped> {
+    // Room for all of it: a buffer that grows leaves what was in it where it was. What has no size cannot be encoded either.
+    let header = header::<R>(version, correlation_id, client_id).compute_size(R::header_version(version));
+    let size = header.and_then(|header| Ok(4 + header + request.compute_size(version)?));
+    let mut frame = Wiped(BytesMut::with_capacity(size.unwrap_or(0)));
+    encode(request, version, correlation_id, client_id, &mut frame.0)?;
+    Ok(frame)
+}
+
+/// A frame in which a secret may be: wiped when it is dropped.
+pub(crate) struct Wiped(BytesMut);
+
+impl Deref for Wiped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+fn header<R: Request>(version: i16, correlation_id: i32, client_id: &str) -> RequestHeader {
+    RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation_id)
+        .with_client_id(Some(StrBytes::from_string(client_id.to_owned())))
 }
 
 /// The request whose answer this frame is.
@@ -101,7 +140,10 @@ fn varint(body: &mut Bytes) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest, MetadataResponse, ResponseHeader};
+    use kafka_protocol::messages::{
+        ApiVersionsRequest, MetadataRequest, MetadataResponse, ResponseHeader, SaslAuthenticateRequest,
+        SaslHandshakeRequest,
+    };
 
     use super::*;
 
@@ -123,6 +165,27 @@ mod tests {
         let mut out = BytesMut::from(&b"before"[..]);
         encode(&ApiVersionsRequest::default(), 0, 258, "me", &mut out).unwrap();
         assert_eq!(&out[..], b"before\0\0\0\x0c\0\x12\0\0\0\0\x01\x02\0\x02me");
+    }
+
+    #[test]
+    fn a_secret_is_written_to_one_place_only() {
+        fn written<R: Request>(request: &R, version: i16) {
+            let frame = encode_secret(request, version, 258, "me").unwrap();
+            let mut known = BytesMut::new();
+            encode(request, version, 258, "me", &mut known).unwrap();
+            assert_eq!(frame[..], known);
+            // It has not grown.
+            assert_eq!(frame.0.capacity(), frame.len());
+        }
+        for length in [0, 1, 300, 70_000] {
+            let token = Bytes::from(vec![7; length]);
+            let request = SaslAuthenticateRequest::default().with_auth_bytes(token);
+            (0..=2).for_each(|version| written(&request, version));
+        }
+        let mechanism = StrBytes::from_static_str("SCRAM-SHA-512");
+        let request = SaslHandshakeRequest::default().with_mechanism(mechanism);
+        (0..=1).for_each(|version| written(&request, version));
+        (0..=3).for_each(|version| written(&ApiVersionsRequest::default(), version));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use klamm::{
     Topics,
 };
 
-use crate::support::{Fate, Kafka, KafkaBuilder, Proxy, Stop, Times, is_long, unique, wait_until};
+use crate::support::{Fate, Kafka, Listener, Proxy, Stop, Times, is_long, unique, wait_until};
 
 const LONG: Duration = Duration::from_secs(120);
 const PRODUCE: i16 = 0;
@@ -75,18 +75,16 @@ fn plain(user: &'static str, password: &'static str) -> Sasl {
     })
 }
 
+/// The listener that asks.
+const ASKING: &str = "ASKING";
+
 /// Asks clients who they are: alice or bob. Who is slow to be told a refusal does not slow down a test.
-fn asking() -> KafkaBuilder {
-    let users = "org.apache.kafka.common.security.plain.PlainLoginModule required \
-                 user_alice=\"wonder\" user_bob=\"build\";";
+fn asking(how: impl FnOnce(Listener) -> Listener) -> Kafka {
+    let listener = Listener::sasl_plaintext(ASKING).plain(&[("alice", "wonder"), ("bob", "build")]);
     Kafka::builder()
-        .property(
-            "listener.security.protocol.map",
-            "CLIENT:SASL_PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        )
-        .property("listener.name.client.sasl.enabled.mechanisms", "PLAIN")
-        .property("listener.name.client.plain.sasl.jaas.config", users)
+        .listener(how(listener))
         .property("connection.failed.authentication.delay.ms", 10)
+        .start()
 }
 
 fn connect(bootstrap: &str, sasl: Sasl) -> klamm::Result<Client> {
@@ -95,8 +93,8 @@ fn connect(bootstrap: &str, sasl: Sasl) -> klamm::Result<Client> {
 
 #[test]
 fn what_is_wrong_with_credentials_is_told_at_once() {
-    let kafka = asking().start();
-    let there = kafka.bootstrap();
+    let kafka = asking(|listener| listener);
+    let there = kafka.listener(ASKING);
     let alice = connect(&there, plain("alice", "wonder")).unwrap();
     let topic = unique("known");
     let made = alice.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
@@ -161,7 +159,7 @@ fn what_is_wrong_with_credentials_is_told_at_once() {
 
 #[test]
 fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
-    let kafka = asking().behind_proxies().start();
+    let kafka = asking(Listener::behind_proxy);
     let mistakes = Arc::new(AtomicU64::new(0));
     let alice = Sasl::custom(Plain {
         name: "PLAIN",
@@ -169,7 +167,7 @@ fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
         password: "wonder",
         mistakes: Arc::clone(&mistakes),
     });
-    let client = connect(&kafka.bootstrap(), alice).unwrap();
+    let client = connect(&kafka.listener(ASKING), alice).unwrap();
     let topic = unique("rotated");
     let made = client.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
     made.and_then(klamm::Results::all).unwrap();
@@ -191,14 +189,14 @@ fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
 
     // The third refusal in a row would be the end.
     mistakes.store(2, Ordering::SeqCst);
-    kafka.proxy(1).cut();
+    kafka.listener_proxy(1, ASKING).cut();
     producer.send_sync(Record::to(&topic).value("two"), LONG).unwrap();
     next("two");
     wait_until("both mistakes are made", LONG, || mistakes.load(Ordering::SeqCst) == 0);
 
     mistakes.store(u64::MAX, Ordering::SeqCst);
-    let before = kafka.proxy(1).accepted();
-    kafka.proxy(1).cut();
+    let before = kafka.listener_proxy(1, ASKING).accepted();
+    kafka.listener_proxy(1, ASKING).cut();
     let error = messages.next_timeout(LONG).unwrap_err();
     assert_eq!(
         (error.kind(), error.is_retriable()),
@@ -209,7 +207,7 @@ fn credentials_that_are_wrong_for_a_while_end_nothing_and_for_good_they_do() {
     let error = producer.send_sync(Record::to(&topic).value("never"), LONG).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
     // One in each second, of whoever looks for a connection then.
-    let tries = kafka.proxy(1).accepted() - before;
+    let tries = kafka.listener_proxy(1, ASKING).accepted() - before;
     assert!(tries < 40, "{tries} connections were tried");
 }
 
@@ -367,11 +365,8 @@ fn no_request_is_lost_or_held_up_while_sessions_are_renewed() {
         true => (Duration::from_secs(3), Duration::from_secs(60)),
         false => (Duration::from_secs(4), Duration::from_secs(12)),
     };
-    let kafka = asking()
-        .behind_proxies()
-        .property("connections.max.reauth.ms", session.as_millis())
-        .start();
-    let renewed = connect(&kafka.bootstrap(), plain("alice", "wonder")).unwrap();
+    let kafka = asking(|listener| listener.behind_proxy().session_lifetime_ms(session.as_millis() as u32));
+    let renewed = connect(&kafka.listener(ASKING), plain("alice", "wonder")).unwrap();
     // The same beside it, on the same machine at the same time.
     let plain = Client::connect(&kafka.internal_bootstrap()).unwrap();
     let topics = [unique("renewed"), unique("plain")];
@@ -381,7 +376,7 @@ fn no_request_is_lost_or_held_up_while_sessions_are_renewed() {
     made.and_then(klamm::Results::all).unwrap();
     topics.iter().for_each(|topic| kafka.wait_for_topic(topic, 1));
 
-    let traffic = Traffic::watch(kafka.proxy(1));
+    let traffic = Traffic::watch(kafka.listener_proxy(1, ASKING));
     let until = AtomicBool::new(false);
     let [with, without] = thread::scope(|scope| {
         let clients = [(&renewed, &topics[0]), (&plain, &topics[1])];
@@ -391,8 +386,12 @@ fn no_request_is_lost_or_held_up_while_sessions_are_renewed() {
         until.store(true, Ordering::Relaxed);
         loads.map(|load| load.join().unwrap())
     });
-    let renewals = kafka.proxy(1).requests(SASL_HANDSHAKE) - kafka.proxy(1).accepted() as u64;
-    println!("{renewals} renewals on {} connections:", kafka.proxy(1).accepted());
+    let renewals =
+        kafka.listener_proxy(1, ASKING).requests(SASL_HANDSHAKE) - kafka.listener_proxy(1, ASKING).accepted() as u64;
+    println!(
+        "{renewals} renewals on {} connections:",
+        kafka.listener_proxy(1, ASKING).accepted()
+    );
     for (name, work) in [("with", &with), ("without", &without)] {
         let [writes, questions] = work.times().map(|times| (times.took(), times.longest_in_each(session)));
         println!("  {name} renewals, writes took {writes:?}, questions {questions:?}");
@@ -433,10 +432,7 @@ fn credentials_that_take_their_time_and_renewals_that_are_refused_cost_no_record
             self.0.begin(peer)
         }
     }
-    let kafka = asking()
-        .behind_proxies()
-        .property("connections.max.reauth.ms", 3000)
-        .start();
+    let kafka = asking(|listener| listener.behind_proxy().session_lifetime_ms(3000));
     let mistakes = Arc::new(AtomicU64::new(0));
     let alice = Sasl::custom(Tired(Plain {
         name: "PLAIN",
@@ -444,7 +440,7 @@ fn credentials_that_take_their_time_and_renewals_that_are_refused_cost_no_record
         password: "wonder",
         mistakes: Arc::clone(&mistakes),
     }));
-    let client = connect(&kafka.bootstrap(), alice).unwrap();
+    let client = connect(&kafka.listener(ASKING), alice).unwrap();
     let topic = unique("tired");
     let made = client.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
     made.and_then(klamm::Results::all).unwrap();
@@ -467,11 +463,8 @@ fn credentials_that_take_their_time_and_renewals_that_are_refused_cost_no_record
 
 #[test]
 fn a_fetch_that_waits_longer_than_a_session_lasts_is_answered() {
-    let kafka = asking()
-        .behind_proxies()
-        .property("connections.max.reauth.ms", 1500)
-        .start();
-    let client = connect(&kafka.bootstrap(), plain("alice", "wonder")).unwrap();
+    let kafka = asking(|listener| listener.behind_proxy().session_lifetime_ms(1500));
+    let client = connect(&kafka.listener(ASKING), plain("alice", "wonder")).unwrap();
     let topic = unique("parked");
     let made = client.admin().create_topics([NewTopic::new(&topic, 1, 1)]);
     made.and_then(klamm::Results::all).unwrap();
@@ -482,7 +475,7 @@ fn a_fetch_that_waits_longer_than_a_session_lasts_is_answered() {
         .max_wait(Duration::from_secs(4))
         .open()
         .unwrap();
-    let proxy = kafka.proxy(1);
+    let proxy = kafka.listener_proxy(1, ASKING);
     wait_until("a Fetch", LONG, || proxy.requests(FETCH) >= 1);
     let connections = proxy.accepted();
     // Each but the last has waited, and was answered.

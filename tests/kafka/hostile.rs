@@ -18,7 +18,7 @@ use std::{
 
 use klamm::{Client, ClientBuilder, ErrorKind, Event, Iter, Next, StartAt, Topics};
 
-use crate::support::{Asked, Fate, Kafka, java_tool, shared_behind_a_proxy, unique};
+use crate::support::{Asked, Fate, Kafka, shared_behind_a_proxy, unique};
 
 const FETCH: i16 = 1;
 const LONG: Duration = Duration::from_secs(60);
@@ -55,16 +55,10 @@ fn what_may_not_be_read_is_an_error_and_the_rest_is_read() {
         kafka.fill(topic, 1, 100, "none", 20);
     }
     // Where there is a rule, nothing is allowed without one.
-    for (topic, rule, operation) in [
-        (&secret, "--allow-principal", "Describe"),
-        (&secret, "--deny-principal", "Read"),
-        (&hidden, "--deny-principal", "Describe"),
-    ] {
-        let bootstrap = kafka.internal_bootstrap();
-        let to = ["--bootstrap-server", &bootstrap, "--add", "--topic", topic];
-        let add = [&to[..], &[rule, "User:ANONYMOUS", "--operation", operation]].concat();
-        java_tool("org.apache.kafka.tools.AclCommand", &add, "");
-    }
+    let anybody = "User:ANONYMOUS";
+    kafka.allow(anybody, "DESCRIBE", "TOPIC", &secret);
+    kafka.deny(anybody, "READ", "TOPIC", &secret);
+    kafka.deny(anybody, "DESCRIBE", "TOPIC", &hidden);
 
     let client = impatient(&kafka.bootstrap()).connect().unwrap();
     let started = Instant::now();

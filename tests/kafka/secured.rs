@@ -6,7 +6,10 @@
 )]
 
 mod access;
+mod files;
 mod java;
+mod load;
+mod memory;
 mod refusals;
 mod rotation;
 mod sessions;
@@ -14,9 +17,9 @@ mod ways;
 
 use std::time::Duration;
 
-use klamm::{Client, ClientBuilder, Next, Producer, Record, Sasl, Stream, Tls, Token};
+use klamm::{Client, ClientBuilder, Producer, Record, Sasl, Stream, Tls, Token};
 
-use crate::support::{User, secured, unsecured_token};
+use crate::support::{self, User, secured, unsecured_token};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(90);
@@ -54,17 +57,8 @@ fn write<'t>(producer: &Producer, topic: &str, partition: i32, texts: impl IntoI
 /// Reads so many messages, each acked: topic and text.
 #[track_caller]
 fn take(stream: &Stream, count: usize) -> Vec<(String, String)> {
-    let mut iter = stream.iter();
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        match iter.next_timeout(LONG) {
-            Ok(Next::Message(message)) => {
-                message.ack();
-                let text = String::from_utf8_lossy(message.value().unwrap_or_default()).into_owned();
-                taken.push((message.topic().to_owned(), text));
-            }
-            other => panic!("after {} of {count}: {other:?}; {:?}", taken.len(), stream.health()),
-        }
-    }
-    taken
+    support::take(stream, count, |message| {
+        let text = String::from_utf8_lossy(message.value().unwrap_or_default());
+        (message.topic().to_owned(), text.into_owned())
+    })
 }

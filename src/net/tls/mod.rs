@@ -25,6 +25,7 @@ use rustls::{
 
 pub(crate) use failures::Failures;
 use material::{Pem, Stamp};
+use verifiers::Lenient;
 
 use crate::error::{Error, Result};
 
@@ -359,11 +360,11 @@ impl Settings {
                 builder.with_webpki_verifier(verifier.map_err(|error| Error::config(error.to_string()))?)
             }
             Trust::AnyName => {
-                let verifier = verifiers::AnyName::new(self.root_store()?, algorithms);
+                let verifier = Lenient::any_name(self.root_store()?, algorithms);
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             Trust::Anyone => {
-                let verifier = verifiers::Anyone::new(algorithms);
+                let verifier = Lenient::anyone(algorithms);
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
         })

@@ -11,20 +11,44 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// The certificate leads to a root, and may be for whatever host.
+/// Verifies less than it should.
 #[derive(Debug)]
-pub(super) struct AnyName {
-    roots: RootCertStore,
+pub(super) struct Lenient {
+    /// To one of them the certificate must lead, whatever host it is for. None: whatever is called a certificate will do.
+    roots: Option<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl AnyName {
-    pub(super) fn new(roots: RootCertStore, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { roots, algorithms }
+impl Lenient {
+    pub(super) fn any_name(roots: RootCertStore, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self {
+            roots: Some(roots),
+            algorithms,
+        }
+    }
+
+    pub(super) fn anyone(algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self {
+            roots: None,
+            algorithms,
+        }
+    }
+
+    /// That the other side has the key is worth seeing in any case, as long as the certificate can be read.
+    fn signature(&self, verified: Result<HandshakeSignatureValid, Error>) -> Result<HandshakeSignatureValid, Error> {
+        match verified {
+            // Those of version 1 are taken for such.
+            Err(Error::InvalidCertificate(CertificateError::BadEncoding | CertificateError::Other(_)))
+                if self.roots.is_none() =>
+            {
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            verified => verified,
+        }
     }
 }
 
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -33,89 +57,33 @@ impl ServerCertVerifier for AnyName {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let all = self.algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, all)?;
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Whatever is called a certificate will do.
-#[derive(Debug)]
-pub(super) struct Anyone {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl Anyone {
-    pub(super) fn new(algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { algorithms }
-    }
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    /// That the other side has the key is worth seeing, as long as the certificate can be read.
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        unless_unreadable(verify_tls12_signature(message, certificate, signed, &self.algorithms))
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        unless_unreadable(verify_tls13_signature(message, certificate, signed, &self.algorithms))
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-fn unless_unreadable(verified: Result<HandshakeSignatureValid, Error>) -> Result<HandshakeSignatureValid, Error> {
-    match verified {
-        // Those of version 1 are taken for such.
-        Err(Error::InvalidCertificate(CertificateError::BadEncoding | CertificateError::Other(_))) => {
-            Ok(HandshakeSignatureValid::assertion())
+        if let Some(roots) = &self.roots {
+            let certificate = ParsedCertificate::try_from(end_entity)?;
+            let all = self.algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, all)?;
         }
-        verified => verified,
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signature(verify_tls12_signature(message, certificate, signed, &self.algorithms))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.signature(verify_tls13_signature(message, certificate, signed, &self.algorithms))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }

@@ -269,7 +269,8 @@ const SEALED: usize = 4 * FRAGMENT;
 /// What a record has around its text, in any cipher suite, and some more.
 const AROUND: usize = 64;
 
-/// Long pieces are sealed from where they lie, short ones are gathered, so that each record is as long as it may be.
+/// Long pieces, and one alone, are sealed from where they lie: of a secret, no copy stays here. Short ones are gathered, so
+/// that each record is as long as it may be.
 fn seal_pieces(
     mut seal: impl FnMut(&[u8], &mut [u8]) -> Result<usize, EncryptError>,
     rest: &mut &mut [IoSlice<'_>],
@@ -283,6 +284,9 @@ fn seal_pieces(
             let length = first.min((SEALED - plain).max(FRAGMENT)) / FRAGMENT * FRAGMENT;
             out.seal(&rest[0][..length], &mut seal)?;
             length
+        } else if rest.len() == 1 {
+            out.seal(&rest[0], &mut seal)?;
+            first
         } else {
             gathered.clear();
             for piece in rest.iter() {

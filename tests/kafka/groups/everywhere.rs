@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use klamm::{Client, Closer, Error, ErrorKind, Event, GroupBuilder, Message, Next, StartAt, Stream};
 
-use crate::support::{ALONE, Direction, Kafka, alone, klamm_threads, shared, unique, wait_until};
+use crate::support::{self, ALONE, Direction, Kafka, alone, klamm_threads, shared, unique, wait_until};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(90);
@@ -83,13 +83,7 @@ fn everything(stream: &Stream, topic: &str) -> Vec<Outcome> {
 /// So many messages, each acked.
 #[track_caller]
 fn take(stream: &Stream, count: usize) {
-    let mut iter = stream.iter();
-    for number in 0..count {
-        match iter.next_timeout(LONG) {
-            Ok(Next::Message(message)) => drop(message.ack()),
-            other => panic!("after {number}: {other:?}; health {:?}", stream.health()),
-        }
-    }
+    support::take(stream, count, |_| ());
 }
 
 #[track_caller]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use klamm::{Assignor, Client, Error, ErrorKind, Event, GroupBuilder, Health, Next, Stream};
 
-use crate::support::{Kafka, ask, shared, unique, wait_until};
+use crate::support::{self, Kafka, ask, shared, unique, wait_until};
 
 /// No machine is so slow.
 const LONG: Duration = Duration::from_secs(90);
@@ -28,21 +28,12 @@ fn quick(client: &Client, group: &str, topics: &[&str]) -> GroupBuilder {
         .commit_interval(Duration::from_millis(200))
 }
 
-/// Reads until so many messages have come, each acked.
+/// Reads so many messages, each acked: where they were.
 #[track_caller]
 fn take(stream: &Stream, count: usize) -> Vec<(String, i32, i64)> {
-    let mut iter = stream.iter();
-    let mut taken = Vec::new();
-    while taken.len() < count {
-        match iter.next_timeout(LONG) {
-            Ok(Next::Message(message)) => {
-                message.ack();
-                taken.push((message.topic().to_owned(), message.partition(), message.offset()));
-            }
-            other => panic!("after {taken:?}: {other:?}; health {:?}", stream.health()),
-        }
-    }
-    taken
+    support::take(stream, count, |message| {
+        (message.topic().to_owned(), message.partition(), message.offset())
+    })
 }
 
 /// The error that ends the stream: given once, then nothing, and health tells it.
@@ -284,38 +275,12 @@ fn guarded() -> Kafka {
         .start()
 }
 
-fn acl(kafka: &Kafka, args: &[&str]) {
-    let mut all = vec!["--force"];
-    all.extend(args);
-    kafka.tool("org.apache.kafka.tools.AclCommand", &all, "");
-}
+const ANYBODY: &str = "User:ANONYMOUS";
 
 /// Nobody may read this topic or group any more; that it is there may be seen.
 fn deny(kafka: &Kafka, kind: &str, name: &str) {
-    acl(
-        kafka,
-        &[
-            "--add",
-            "--deny-principal",
-            "User:ANONYMOUS",
-            "--operation",
-            "Read",
-            kind,
-            name,
-        ],
-    );
-    acl(
-        kafka,
-        &[
-            "--add",
-            "--allow-principal",
-            "User:ANONYMOUS",
-            "--operation",
-            "Describe",
-            kind,
-            name,
-        ],
-    );
+    kafka.deny(ANYBODY, "READ", kind, name);
+    kafka.allow(ANYBODY, "DESCRIBE", kind, name);
 }
 
 #[test]
@@ -326,7 +291,7 @@ fn no_permission_is_one_error_that_names_whom_it_is_for() {
 
     // For a group, from the start.
     let group = unique("group");
-    deny(&kafka, "--group", &group);
+    deny(&kafka, "GROUP", &group);
     let stream = quick(&client, &group, &[&one]).join().unwrap();
     let error = end_of(&stream);
     assert_eq!(error.kind(), ErrorKind::Authorization, "{error}");
@@ -335,18 +300,7 @@ fn no_permission_is_one_error_that_names_whom_it_is_for() {
 
     // Of which it may not even be known that it is there.
     let hidden = unique("hidden");
-    acl(
-        &kafka,
-        &[
-            "--add",
-            "--deny-principal",
-            "User:ANONYMOUS",
-            "--operation",
-            "All",
-            "--group",
-            &hidden,
-        ],
-    );
+    kafka.deny(ANYBODY, "ALL", "GROUP", &hidden);
     let stream = quick(&client, &hidden, &[&one]).join().unwrap();
     let error = end_of(&stream);
     assert_eq!(error.kind(), ErrorKind::Authorization, "{error}");
@@ -357,7 +311,7 @@ fn no_permission_is_one_error_that_names_whom_it_is_for() {
     let group = unique("group");
     let stream = quick(&client, &group, &[&one]).join().unwrap();
     take(&stream, 5);
-    deny(&kafka, "--group", &group);
+    deny(&kafka, "GROUP", &group);
     let error = end_of(&stream);
     assert_eq!(error.kind(), ErrorKind::Authorization, "{error}");
     tells(&error, &["right to read", "group", &group]);
@@ -369,7 +323,7 @@ fn no_permission_is_one_error_that_names_whom_it_is_for() {
     let group = unique("group");
     let stream = quick(&client, &group, &[&one, &two]).join().unwrap();
     take(&stream, 40);
-    deny(&kafka, "--topic", &one);
+    deny(&kafka, "TOPIC", &one);
     let mut iter = stream.iter();
     let error = loop {
         match iter.next_timeout(LONG) {
@@ -433,18 +387,7 @@ fn no_permission_is_one_error_that_names_whom_it_is_for() {
         Err(error) => panic!("{error}"),
     }
     let secret = filled(&kafka, 1, 1);
-    acl(
-        &kafka,
-        &[
-            "--add",
-            "--deny-principal",
-            "User:ANONYMOUS",
-            "--operation",
-            "All",
-            "--topic",
-            &secret,
-        ],
-    );
+    kafka.deny(ANYBODY, "ALL", "TOPIC", &secret);
     let error = quick(&client, &unique("group"), &[&secret]).join().unwrap_err();
     assert_eq!(
         (error.kind(), error.topic()),

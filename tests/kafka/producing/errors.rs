@@ -720,18 +720,14 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     for topic in [&open, &closed] {
         create(&kafka, &client, topic, 2, &[]);
     }
-    let acl = |change: &str, list: &str, operation: &str, resource: &[&str]| {
-        let mut args = vec![change, list, "User:*", "--operation", operation, "--force"];
-        args.extend(resource);
-        kafka.tool("org.apache.kafka.tools.AclCommand", &args, "");
-    };
-    let allow = |operation: &str, resource: &[&str]| acl("--add", "--allow-principal", operation, resource);
-    let deny = |operation: &str, resource: &[&str]| acl("--add", "--deny-principal", operation, resource);
+    let everybody = "User:*";
+    let allow = |operation: &str, kind: &str, name: &str| kafka.allow(everybody, operation, kind, name);
+    let deny = |operation: &str, kind: &str, name: &str| kafka.deny(everybody, operation, kind, name);
+    let allow_again = |operation: &str, kind: &str, name: &str| kafka.deny_no_more(everybody, operation, kind, name);
 
     // In the middle of producing.
     let producer = client.producer().build().unwrap();
-    let place = ["--topic", &*closed];
-    allow("All", &place);
+    allow("ALL", "TOPIC", &closed);
     let mut written = 0;
     let mut send = |producer: &Producer| {
         let value = format!("{written:010}");
@@ -751,7 +747,7 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     for outcome in send(&producer) {
         outcome.unwrap();
     }
-    deny("Write", &place);
+    deny("WRITE", "TOPIC", &closed);
     let denied = |producer: &Producer, send: &mut dyn FnMut(&Producer) -> Vec<Result<RecordMetadata, Error>>| {
         let mut last = None;
         wait_until("it is denied", LONG, || {
@@ -765,13 +761,13 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     let error = denied(&producer, &mut send);
     says(&error, ErrorKind::Authorization, &["code 29", &format!("{closed}-")]);
     assert!(!error.is_retriable());
-    acl("--remove", "--deny-principal", "Write", &place);
+    allow_again("WRITE", "TOPIC", &closed);
     wait_until("it is allowed again", LONG, || {
         send(&producer).iter().all(Result::is_ok)
     });
 
     // Not even to be looked at.
-    deny("Describe", &place);
+    deny("DESCRIBE", "TOPIC", &closed);
     let stranger = client_of(&kafka).producer().build().unwrap();
     let mut refusal = None;
     wait_until("it may not be looked at", LONG, || {
@@ -782,13 +778,14 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
     stranger
         .send_sync(Record::to(&open).partition(1).value("v"), LONG)
         .unwrap();
-    acl("--remove", "--deny-principal", "Describe", &place);
+    allow_again("DESCRIBE", "TOPIC", &closed);
 
     // No identity to be had: which takes a denied Write on all topics too, since one of them were enough.
-    allow("All", &["--cluster"]);
-    allow("All", &["--topic", "*"]);
-    deny("IdempotentWrite", &["--cluster"]);
-    deny("Write", &["--topic", "*"]);
+    let cluster = "kafka-cluster";
+    allow("ALL", "CLUSTER", cluster);
+    allow("ALL", "TOPIC", "*");
+    deny("IDEMPOTENT_WRITE", "CLUSTER", cluster);
+    deny("WRITE", "TOPIC", "*");
     let nameless = client.producer().build().unwrap();
     let mut refusal = None;
     wait_until("there is no identity", LONG, || {
@@ -802,7 +799,7 @@ fn what_is_not_allowed_is_named_and_all_else_goes_on() {
         ErrorKind::Authorization,
         &["IdempotentWrite", "InitProducerId", &format!("{open}-1")],
     );
-    acl("--remove", "--deny-principal", "Write", &["--topic", "*"]);
+    allow_again("WRITE", "TOPIC", "*");
     wait_until("there is one", LONG, || {
         nameless
             .send_sync(Record::to(&open).partition(1).value("v"), LONG)

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use klamm::{Client, ErrorKind, Producer, Record, StartAt, Tls};
 
+use super::load::{PARTITIONS, compare, load};
 use super::{LONG, at, take, tls, write};
-use crate::support::{Authority, LOOPBACK, Stop, run_folder, secured, unique, wait_until};
+use crate::support::{Authority, LOOPBACK, Stop, is_long, run_folder, secured, unique, wait_until};
 
 /// Writes without a pause until it is told to stop; how many.
 fn pour(producer: &Producer, topic: &str, stop: &AtomicBool) -> usize {
@@ -106,4 +107,63 @@ fn a_client_s_certificate_may_be_replaced_in_its_files() {
     kafka.listener_proxy(1, listener).cut();
     wait_until("it is known by its new name", LONG, || attempt(&client).is_ok());
     write(&running, &topic, 0, ["three"]);
+}
+
+/// How often certificates are replaced.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Connections are cut, or nobody would notice. Beside it, a client has the same load to whom the same happens, but that its
+/// files, which it reads again, say the same again: neither has a TLS session to go on with.
+#[test]
+fn nothing_fails_or_is_held_up_while_both_sides_replace_their_certificates() {
+    let (kafka, ours) = (&secured().kafka, &secured().authority);
+    let turns = if is_long() { 40 } else { 4 };
+    let (name, new) = (unique("turning"), Authority::new("new"));
+    let (chain, key) = ours.client("turning").write(run_folder(), &name);
+    let (same, name) = (ours.client("steady"), unique("steady"));
+    let (same_chain, same_key) = same.write(run_folder(), &name);
+    let turning = tls().root_pem(new.root()).identity_files(&chain, &key);
+    let steady = tls().root_pem(new.root()).identity_files(same_chain, same_key);
+    let clients = [("TURNING", turning), ("STEADY", steady)].map(|(listener, tls)| {
+        let topic = unique("turning");
+        kafka.create_topic(&topic, PARTITIONS as usize, &[]);
+        (at(listener).tls(tls).connect().expect("it is let in"), topic)
+    });
+    let proxies = ["TURNING", "STEADY"].map(|listener| kafka.listener_proxy(1, listener));
+    let over = AtomicBool::new(false);
+    let [turning, steady] = thread::scope(|scope| {
+        let stopping = Stop(&over);
+        let over = &over;
+        let loads = clients.each_ref();
+        let loads = loads.map(|(client, topic)| scope.spawn(move || load(client, topic, over)));
+        for turn in 0..turns {
+            thread::sleep(TURN);
+            let renewed = ours.client("turning");
+            std::fs::write(&chain, &renewed.chain).expect("a certificate can be written");
+            same.write(run_folder(), &name);
+            // The key comes later, and who connects meanwhile has the old ones.
+            let before = proxies.map(|proxy| proxy.accepted());
+            proxies.iter().for_each(|proxy| proxy.cut());
+            let has_come_again = |at: usize| proxies[at].accepted() > before[at] || loads[at].is_finished();
+            wait_until("both have come again", LONG, || has_come_again(0) && has_come_again(1));
+            std::fs::write(&key, &renewed.key).expect("a key can be written");
+            same.write(run_folder(), &name);
+            let authority = if turn % 2 == 0 { &new } else { ours };
+            kafka.show(1, "TURNING", &authority.server(&LOOPBACK));
+            proxies.iter().for_each(|proxy| proxy.cut());
+        }
+        thread::sleep(TURN);
+        drop(stopping);
+        loads.map(|load| load.join().expect("nothing fails"))
+    });
+    println!("{turns} turns:");
+    turning.tell("with other certificates", TURN);
+    steady.tell("without", TURN);
+    for (run, (_, topic)) in [&turning, &steady].into_iter().zip(&clients) {
+        let ends: i64 = kafka.offsets(topic).iter().map(|partition| partition.latest).sum();
+        assert_eq!(ends, run.written as i64 + i64::from(PARTITIONS), "all of it, once");
+    }
+    if is_long() {
+        compare(&turning, &steady, TURN);
+    }
 }

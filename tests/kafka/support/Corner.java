@@ -158,8 +158,10 @@ public final class Corner {
                 Integer.parseInt(args.get(4)), args.get(5));
             case "compact" -> compact(args.get(0));
             case "set-broker" -> set(new ConfigResource(ConfigResource.Type.BROKER, args.get(0)), args.subList(1, args.size()));
-            case "allow" -> allow(access(args));
-            case "revoke" -> revoke(access(args));
+            case "allow" -> add(access(AclPermissionType.ALLOW, args));
+            case "revoke" -> remove(access(AclPermissionType.ALLOW, args));
+            case "deny" -> add(access(AclPermissionType.DENY, args));
+            case "deny-no-more" -> remove(access(AclPermissionType.DENY, args));
             case "scram" -> scram(args.get(0), args.get(1), args.get(2));
             default -> throw new IllegalArgumentException("no command " + command);
         }
@@ -264,27 +266,27 @@ public final class Corner {
     // ---------------------------------------------------------------- who may do what
 
     /** PRINCIPAL, OPERATION, TYPE and NAME of a resource: User:alice, READ, TOPIC, orders. */
-    private static AclBinding access(List<String> args) {
+    private static AclBinding access(AclPermissionType permission, List<String> args) {
         ResourceType type = ResourceType.valueOf(args.get(2));
         return new AclBinding(new ResourcePattern(type, args.get(3), PatternType.LITERAL), new AccessControlEntry(
-            args.get(0), "*", AclOperation.valueOf(args.get(1)), AclPermissionType.ALLOW));
+            args.get(0), "*", AclOperation.valueOf(args.get(1)), permission));
     }
 
-    private void allow(AclBinding access) throws Exception {
+    private void add(AclBinding access) throws Exception {
         admin(admin -> admin.createAcls(List.of(access)).all().get());
         waitForAccess(access, true);
     }
 
-    private void revoke(AclBinding access) throws Exception {
+    private void remove(AclBinding access) throws Exception {
         admin(admin -> admin.deleteAcls(List.of(access.toFilter())).all().get());
         waitForAccess(access, false);
     }
 
     /** The controller answers first; the broker, which decides, has it a moment later. */
-    private void waitForAccess(AclBinding access, boolean allowed) throws Exception {
+    private void waitForAccess(AclBinding access, boolean there) throws Exception {
         admin(admin -> {
             long end = System.nanoTime() + PATIENCE.toNanos();
-            while (admin.describeAcls(access.toFilter()).values().get().contains(access) != allowed) {
+            while (admin.describeAcls(access.toFilter()).values().get().contains(access) != there) {
                 if (System.nanoTime() > end) {
                     throw new IllegalStateException("brokers do not take over what is allowed");
                 }

@@ -64,9 +64,19 @@ impl Authority {
         self.sign(&params)
     }
 
+    /// For a client whose key there is already, as PKCS#8.
+    pub fn client_with_key(&self, name: &str, key: &str) -> Identity {
+        let mut params = params(name, &[], Validity::Now);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign_key(&params, &KeyPair::from_pem(key).expect("a key"))
+    }
+
     fn sign(&self, params: &CertificateParams) -> Identity {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        self.sign_key(params, &KeyPair::generate().expect("a key"))
+    }
+
+    fn sign_key(&self, params: &CertificateParams, key: &KeyPair) -> Identity {
+        let certificate = params.signed_by(key, &self.0).expect("a certificate");
         Identity {
             chain: certificate.pem(),
             key: key.serialize_pem(),

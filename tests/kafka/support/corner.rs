@@ -328,6 +328,16 @@ impl Kafka {
         self.corner("revoke", &[principal, operation, resource, name]);
     }
 
+    /// Forbids something to somebody, whoever allows it.
+    pub fn deny(&self, principal: &str, operation: &str, resource: &str, name: &str) {
+        self.corner("deny", &[principal, operation, resource, name]);
+    }
+
+    /// Takes that back.
+    pub fn deny_no_more(&self, principal: &str, operation: &str, resource: &str, name: &str) {
+        self.corner("deny-no-more", &[principal, operation, resource, name]);
+    }
+
     /// Gives a SCRAM user this password from now on; an empty one removes the user.
     pub fn set_scram_password(&self, mechanism: &str, user: &str, password: &str) {
         self.corner("scram", &[mechanism, user, password]);

@@ -184,10 +184,23 @@ impl JavaAccess {
             .property("ssl.truststore.location", &file.display().to_string())
     }
 
+    /// The same in the properties themselves.
+    pub fn trusts_pem(self, roots: &str) -> Self {
+        self.property("ssl.truststore.type", "PEM")
+            .property("ssl.truststore.certificates", &in_lines(roots))
+    }
+
     /// Shows a certificate: a file with key and certificate.
     pub fn shows(self, file: &Path) -> Self {
         self.property("ssl.keystore.type", "PEM")
             .property("ssl.keystore.location", &file.display().to_string())
+    }
+
+    /// The same in the properties themselves, the key as PKCS#8.
+    pub fn shows_pem(self, identity: &Identity) -> Self {
+        self.property("ssl.keystore.type", "PEM")
+            .property("ssl.keystore.certificate.chain", &in_lines(&identity.chain))
+            .property("ssl.keystore.key", &in_lines(&identity.key))
     }
 
     pub fn plain(self, user: &str, password: &str) -> Self {
@@ -223,6 +236,11 @@ impl JavaAccess {
         }
         lines
     }
+}
+
+/// PEM as a value that goes on over several lines of a file, which for whoever reads the file are one.
+fn in_lines(pem: &str) -> String {
+    pem.trim_end().replace('\n', " \\\n    ")
 }
 
 /// Java's clients, let in by one listener.
@@ -278,29 +296,22 @@ impl JavaClient {
 
     /// `ConsoleProducer` sends each line as a record.
     pub fn console_producer(&self, topic: &str, lines: &str) -> String {
-        self.tool("org.apache.kafka.tools.ConsoleProducer", &["--topic", topic], lines)
+        tools::console_producer(&self.connecting(), topic, &[], lines)
     }
 
     /// `ConsoleConsumer` reads so many records from the beginning and prints them.
     pub fn console_consumer(&self, topic: &str, records: usize) -> String {
-        let records = records.to_string();
-        let args = [
-            "--topic",
-            topic,
-            "--from-beginning",
-            "--timeout-ms",
-            "60000",
-            "--max-messages",
-            &records,
-        ];
-        self.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &args, "")
+        tools::console_consumer(&self.connecting(), topic, records, &[])
     }
 
-    fn tool(&self, main_class: &str, args: &[&str], stdin: &str) -> String {
-        let file = self.file.display().to_string();
-        let mut all = vec!["--bootstrap-server", &self.addresses, "--command-config", &file];
-        all.extend(args);
-        tools::java_tool(main_class, &all, stdin)
+    /// The file, which others may be given as well.
+    pub fn properties(&self) -> &Path {
+        &self.file
+    }
+
+    fn connecting(&self) -> [&str; 4] {
+        let file = self.file.to_str().expect("a path of letters");
+        ["--bootstrap-server", &self.addresses, "--command-config", file]
     }
 
     fn bootstrap(&self) -> String {
@@ -310,12 +321,21 @@ impl JavaClient {
 
 /// A token that says who bears it and for how long, and that nobody has signed: Kafka takes those unless told better.
 pub fn unsecured_token(user: &str, seconds: u64) -> String {
+    unsecured_token_with(user, seconds, "")
+}
+
+/// The same with so much more in it that nobody reads.
+pub fn unsecured_token_with(user: &str, seconds: u64, more: &str) -> String {
     let since_epoch = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
     let now = since_epoch.as_secs();
     // One who has it may be a little behind.
-    let claims = format!(r#"{{"sub":"{user}","iat":{},"exp":{}}}"#, now - 60, now + seconds);
+    let claims = format!(
+        r#"{{"sub":"{user}","iat":{},"exp":{},"more":"{more}"}}"#,
+        now - 60,
+        now + seconds
+    );
     format!("{}.{}.", base64url(br#"{"alg":"none"}"#), base64url(claims.as_bytes()))
 }
 

@@ -17,8 +17,11 @@ use super::{Kafka, watchdog};
 /// | `SASL_TLS` | every mechanism, with TLS |
 /// | `PLAIN_ONLY` | PLAIN alone, without TLS |
 /// | `SHORT` | every mechanism without TLS, for sessions of three seconds, behind a proxy: for one test alone |
+/// | `RENEWED` | PLAIN and OAUTHBEARER without TLS, for sessions of three seconds |
 /// | `CUT`, `MTLS_CUT` | as `SASL_TLS` and `MTLS`, behind a proxy: each for one test alone |
+/// | `READ`, `WRITTEN` | PLAIN without TLS, behind a proxy: each for one test alone |
 /// | `ROTATED`, `ROTATING` | as `SSL`, the second behind a proxy, for another certificate: each for one test alone |
+/// | `TURNING`, `STEADY` | as `MTLS`, behind a proxy: for one test alone, which gives the first one other certificates |
 /// | `OVER`, `EARLY` | TLS with a certificate that was, or will be, good |
 /// | `SELF_SIGNED`, `STRANGER` | TLS with a certificate that nobody, or somebody else, vouches for |
 /// | `MISNAMED` | TLS with a certificate for another host |
@@ -65,21 +68,28 @@ impl Secured {
         let users = [User::ALICE, User::BOB].map(|user| (user.name, user.password));
         let every = |listener: Listener| listener.plain(&users).scram().oauthbearer();
         let stranger = Authority::new("somebody else").server(&LOOPBACK);
+        let mutual = |name| Listener::ssl(name, &good).requires_certificates_of(&root);
         let listeners = [
             Listener::ssl("SSL", &good),
-            Listener::ssl("MTLS", &good).requires_certificates_of(&root),
+            mutual("MTLS"),
             every(Listener::sasl_plaintext("SASL")),
             every(Listener::sasl_ssl("SASL_TLS", &good)),
             Listener::sasl_plaintext("PLAIN_ONLY").plain(&users),
             every(Listener::sasl_plaintext("SHORT"))
                 .session_lifetime_ms(3000)
                 .behind_proxy(),
+            Listener::sasl_plaintext("RENEWED")
+                .plain(&users)
+                .oauthbearer()
+                .session_lifetime_ms(3000),
             every(Listener::sasl_ssl("CUT", &good)).behind_proxy(),
-            Listener::ssl("MTLS_CUT", &good)
-                .requires_certificates_of(&root)
-                .behind_proxy(),
+            mutual("MTLS_CUT").behind_proxy(),
+            Listener::sasl_plaintext("READ").plain(&users).behind_proxy(),
+            Listener::sasl_plaintext("WRITTEN").plain(&users).behind_proxy(),
             Listener::ssl("ROTATED", &good),
             Listener::ssl("ROTATING", &good).behind_proxy(),
+            mutual("TURNING").behind_proxy(),
+            mutual("STEADY").behind_proxy(),
             Listener::ssl("OVER", &while_(Validity::Over)),
             Listener::ssl("EARLY", &while_(Validity::NotYet)),
             Listener::ssl("SELF_SIGNED", &Identity::self_signed(&LOOPBACK)),

@@ -52,6 +52,20 @@ fn run_tool(mut command: Command, main_class: &str, args: &[&str], stdin: &str) 
     }
 }
 
+/// `ConsoleProducer`: `to` says how to connect.
+pub(super) fn console_producer(to: &[&str], topic: &str, args: &[&str], lines: &str) -> String {
+    let all = [to, &["--topic", topic], args].concat();
+    java_tool("org.apache.kafka.tools.ConsoleProducer", &all, lines)
+}
+
+/// `ConsoleConsumer`, likewise.
+pub(super) fn console_consumer(to: &[&str], topic: &str, records: usize, args: &[&str]) -> String {
+    let records = records.to_string();
+    let which = ["--topic", topic, "--from-beginning", "--max-messages", &records];
+    let all = [to, &which, &["--timeout-ms", "60000"], args].concat();
+    java_tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &all, "")
+}
+
 /// A partition's segments as Kafka itself describes them, batch by batch and record by record.
 pub fn dump_log_segments(partition_folder: &Path) -> String {
     let mut segments: Vec<String> = std::fs::read_dir(partition_folder)
@@ -191,25 +205,17 @@ impl Kafka {
 
     /// `ConsoleProducer` sends each line of `lines` as a record.
     pub fn console_producer(&self, topic: &str, args: &[&str], lines: &str) -> String {
-        let mut all = vec!["--topic", topic];
-        all.extend(args);
-        self.tool("org.apache.kafka.tools.ConsoleProducer", &all, lines)
+        console_producer(&["--bootstrap-server", &self.internal_bootstrap()], topic, args, lines)
     }
 
     /// `ConsoleConsumer` reads so many records from the beginning and prints them.
     pub fn console_consumer(&self, topic: &str, records: usize, args: &[&str]) -> String {
-        let records = records.to_string();
-        let mut all = vec![
-            "--topic",
+        console_consumer(
+            &["--bootstrap-server", &self.internal_bootstrap()],
             topic,
-            "--from-beginning",
-            "--timeout-ms",
-            "60000",
-            "--max-messages",
-            &records,
-        ];
-        all.extend(args);
-        self.tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &all, "")
+            records,
+            args,
+        )
     }
 
     /// `ProducerPerformance` writes records as fast as it can; `settings` are the producer's, such as
