@@ -567,7 +567,7 @@ fn says() -> impl Strategy<Value = Says> {
 
 /// Lengths of what is read at a time, by a caller or from a network.
 fn steps() -> impl Strategy<Value = Vec<usize>> {
-    let step = prop_oneof![1..30_usize, 1000..20_000_usize, 16_384..300_000_usize];
+    let step = prop_oneof![2 => 1..120_usize, 1 => 1000..20_000_usize, 1 => 16_384..300_000_usize];
     vec(step, 1..8)
 }
 
@@ -629,7 +629,7 @@ proptest! {
     #[test]
     fn the_text_is_the_same_however_its_bytes_come_and_are_asked_for(
         is_new in any::<bool>(),
-        longest in option::of(prop_oneof![64..200_usize, 1000..16_384_usize]),
+        longest in option::of(prop_oneof![4 => 32..80_usize, 1 => 1000..16_384_usize]),
         said in vec(says(), 1..8),
         brought in steps(),
         wanted in steps(),
