@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `KLAMM_BENCH_RECORDS` | Records of 1 KiB, in 12 partitions; a million unless set |
 //! | `KLAMM_BENCH_ROUNDS` | How often each contender runs; 5 unless set |
+//! | `KLAMM_BENCH_OTHER` | Another build of this bench, to compare this one with: its `klamm` takes part as `other` |
 
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 
@@ -26,6 +27,7 @@ use std::{
     hint::black_box,
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
     sync::Arc,
     time::Instant,
 };
@@ -33,7 +35,7 @@ use std::{
 use bare::{each_partition, fetch_request, frame, next_offset};
 use kafka_protocol::messages::ApiKey;
 use klamm::{Client, ClientBuilder, Tls};
-use race::{median, median_of, number, peak_megabytes, processor_seconds, ratios};
+use race::{median, median_of, number, peak_megabytes, processor_seconds, ratios, waits};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -68,29 +70,37 @@ fn run(contender: &str, bootstrap: &str, root: &str, records: usize) {
     let begun = Instant::now();
     let client = Client::builder().bootstrap(bootstrap);
     let bytes = match contender {
-        "floor" => floor(bootstrap, root, records),
-        "klamm" => messages(client.tls(Tls::new().root_file(root)), records),
-        _ => messages(client, records),
+        "floor" => floor(bootstrap, root, records, || tell(begun)),
+        "klamm" => messages(client.tls(Tls::new().root_file(root)), records, || tell(begun)),
+        _ => messages(client, records, || tell(begun)),
     };
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{seconds} {} {} {bytes}", processor_seconds(), peak_megabytes());
+    println!("{bytes}");
 }
 
-fn messages(client: ClientBuilder, records: usize) -> usize {
+/// Before anything ends: what a thread came to is not known afterwards.
+fn tell(begun: Instant) {
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("{seconds} {} {} {}", processor_seconds(), peak_megabytes(), waits());
+}
+
+fn messages(client: ClientBuilder, records: usize, done: impl FnOnce()) -> usize {
     let client = client.connect().expect("the broker is there");
     let stream = client.reader().topics([TOPIC]).open().expect("the topic is there");
     let values = stream.into_iter().map(|message| {
         let message = message.expect("a record");
         black_box(message.value()).map_or(0, <[u8]>::len)
     });
-    values.take(records).sum()
+    let mut values = values.take(records);
+    let bytes = values.by_ref().sum();
+    done();
+    bytes
 }
 
 /// As klamm asks.
 const MAX_BYTES: i32 = 4 << 20;
 const VERSION: i16 = 12;
 
-fn floor(bootstrap: &str, root: &str, records: usize) -> usize {
+fn floor(bootstrap: &str, root: &str, records: usize, done: impl FnOnce()) -> usize {
     let mut stream = bare_stream(bootstrap, root);
     let mut offsets = vec![0_i64; PARTITIONS];
     let mut buffer = Vec::new();
@@ -108,6 +118,7 @@ fn floor(bootstrap: &str, root: &str, records: usize) -> usize {
             offsets[partition] = next_offset(records).unwrap_or(offsets[partition]);
         });
     }
+    done();
     records * VALUE
 }
 
@@ -132,6 +143,7 @@ struct Run {
     rate: f64,
     processor: f64,
     peak: f64,
+    waits: f64,
 }
 
 fn compare() {
@@ -144,44 +156,64 @@ fn compare() {
     kafka.wait_for_topic(TOPIC, PARTITIONS);
     kafka.producer_performance(TOPIC, records, VALUE, &["acks=1", "batch.size=65536", "linger.ms=5"]);
     let (encrypted, plain) = (kafka.bootstrap(), kafka.internal_bootstrap());
-    let runs = race::rounds(number("KLAMM_BENCH_ROUNDS", 5), CONTENDERS.len(), |at| {
-        let contender = CONTENDERS[at];
+    let other = env::var_os("KLAMM_BENCH_OTHER");
+    let mut contenders = CONTENDERS.to_vec();
+    contenders.extend(other.is_some().then_some("other"));
+    let runs = race::rounds(number("KLAMM_BENCH_ROUNDS", 5), contenders.len(), |at| {
+        let contender = contenders[at];
         let bootstrap = if contender == "plain" { &plain } else { &encrypted };
-        let root = root.display().to_string();
-        let [seconds, processor, peak, bytes] = race::numbers_of(&[contender, bootstrap, &root, &records.to_string()]);
-        assert_eq!(bytes as usize, records * VALUE, "all values were seen");
-        let megabytes = bytes / 1e6;
-        Run {
-            rate: megabytes / seconds,
-            processor: processor / megabytes * 1000.0,
-            peak,
-        }
+        let (root, records) = (root.display().to_string(), records.to_string());
+        let numbers = match (contender, &other) {
+            ("other", Some(other)) => {
+                race::numbers_of_program(Path::new(other), &["klamm", bootstrap, &root, &records])
+            }
+            _ => race::numbers_of(&[contender, bootstrap, &root, &records]),
+        };
+        run_of(numbers, records.parse().expect("a number"))
     });
     println!("\n{records} records of {VALUE} bytes in {PARTITIONS} partitions");
     println!(
-        "{:<8}{:>10}{:>12}{:>10}   of the floor's rate, and times its CPU; round by round",
-        "", "MB/s", "CPU ms/MB", "peak MB"
+        "{:<8}{:>10}{:>12}{:>10}{:>10}   of the floor's rate, and times its CPU; round by round",
+        "", "MB/s", "CPU ms/MB", "waits/MB", "peak MB"
     );
-    for (name, mine) in CONTENDERS.iter().zip(&runs) {
+    for (name, mine) in contenders.iter().zip(&runs) {
         let rates = ratios(mine, &runs[0], |run| run.rate);
         let processor = ratios(mine, &runs[0], |run| run.processor);
         let rounds = rates.iter().zip(&processor);
         let rounds: Vec<_> = rounds.map(|(rate, cpu)| format!("{rate:.2}/{cpu:.2}")).collect();
         println!(
-            "{name:<8}{:>10.1}{:>12.3}{:>10.1}   {:.2} {:.2}; {}",
+            "{name:<8}{:>10.1}{:>12.3}{:>10.1}{:>10.1}   {:.2} {:.2}; {}",
             median_of(mine, |run| run.rate),
             median_of(mine, |run| run.processor),
+            median_of(mine, |run| run.waits),
             median_of(mine, |run| run.peak),
             median(rates),
             median(processor),
             rounds.join(" "),
         );
     }
+    let against = |other: usize| median(ratios(&runs[1], &runs[other], |run| run.rate));
+    println!(
+        "klamm reads over TLS at {:.2} of the floor's rate, and at {:.2} of its own without TLS",
+        against(0),
+        against(2)
+    );
     fs::remove_dir_all(folder).ok();
 }
 
+fn run_of([seconds, processor, peak, waits, bytes]: [f64; 5], records: usize) -> Run {
+    assert_eq!(bytes as usize, records * VALUE, "all values were seen");
+    let megabytes = bytes / 1e6;
+    Run {
+        rate: megabytes / seconds,
+        processor: processor / megabytes * 1000.0,
+        peak,
+        waits: waits / megabytes,
+    }
+}
+
 /// Clients use TLS; brokers and tools, and who is to do without, the inner listener.
-fn start(root: &std::path::Path) -> Kafka {
+fn start(root: &Path) -> Kafka {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
     let certificate = params.self_signed(&key).expect("a certificate").pem();

@@ -97,6 +97,20 @@ pub(crate) fn processor_seconds_of_children() -> f64 {
     processor_ticks("self", 13)
 }
 
+/// How often threads of this process that are still there have waited for something: each time is a call to the system, two
+/// turns of the scheduler, and work for whoever wakes them.
+pub(crate) fn waits() -> f64 {
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux tells about threads");
+    let counts = tasks.filter_map(|task| {
+        let status = fs::read_to_string(task.ok()?.path().join("status")).ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line?.trim().parse::<f64>().ok()
+    });
+    counts.sum()
+}
+
 /// Of this process in user mode, and in system mode, in hundredths of a second.
 pub(crate) fn processor_modes() -> [f64; 2] {
     [11, 12].map(|field| ticks_in("self", field, 1))

@@ -38,8 +38,8 @@ pub(super) struct Session {
 
 struct State {
     connection: UnbufferedClientConnection,
-    /// What the connection has seen and not let go of: the beginning of a record, or of a message. It wants to see it again
-    /// each time, whoever asks something of it.
+    /// What the connection has seen and not let go of: the beginning of a message of the handshake. It wants to see it
+    /// again each time, whoever asks something of it.
     unfinished: Vec<u8>,
     /// Records that what came has caused, such as alerts. They leave before whatever is sealed later.
     caused: Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) fn shake_hands(
             }
         }
     }
-    state.unfinished.extend_from_slice(incoming.bytes());
+    state.unfinished.extend_from_slice(incoming.held());
     let session = Arc::new(Session {
         state: Mutex::new(state),
         outbox: Mutex::new(Outbox::default()),
@@ -513,6 +513,11 @@ impl Opener {
     /// The end of the connection is an end, also when the session was not ended before: that something is missing shows in
     /// the length of a frame.
     pub(super) fn read(&mut self, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+        self.read_from(socket, socket, into)
+    }
+
+    /// `from` brings what `socket` would.
+    fn read_from(&mut self, from: impl Read, socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
         let left = (self.plain.len() - self.given).min(into.len());
         if left > 0 {
             into[..left].copy_from_slice(&self.plain[self.given..][..left]);
@@ -531,7 +536,7 @@ impl Opener {
         if self.is_over {
             return Ok(0);
         }
-        if self.incoming.fill(socket)? == 0 {
+        if self.incoming.fill(from)? == 0 {
             self.is_over = true;
             return Ok(0);
         }
@@ -574,7 +579,7 @@ impl Opener {
                 Ok(Turn::Ready | Turn::Hungry) => {
                     self.is_drained = true;
                     state.unfinished.clear();
-                    state.unfinished.extend_from_slice(incoming.bytes());
+                    state.unfinished.extend_from_slice(incoming.held());
                     break None;
                 }
                 Ok(Turn::Over) => {
@@ -636,14 +641,30 @@ impl Incoming {
         self.start += seen;
     }
 
-    fn fill(&mut self, mut socket: &Socket) -> io::Result<usize> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+    /// Of what was looked at, the part that the connection knows of. Of a record that is not whole it knows nothing: it is
+    /// only where several records hold one message that it has taken the first one apart and not let go of it.
+    fn held(&self) -> &[u8] {
+        let rest = &self.buffer[self.start..self.end];
+        let [_, _, _, high, low, ref record @ ..] = *rest else {
+            return &[];
+        };
+        let is_whole = record.len() >= usize::from(u16::from_be_bytes([high, low]));
+        if is_whole { rest } else { &[] }
+    }
+
+    fn fill(&mut self, mut from: impl Read) -> io::Result<usize> {
+        if self.start == self.end {
+            // Where the last bytes were, which the processor still has at hand.
+            (self.start, self.end) = (0, 0);
+        } else if self.end > self.buffer.len() / 2 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
         if self.end == self.buffer.len() {
             let message = "a TLS message is longer than any that is needed";
             return Err(io::Error::new(io::ErrorKind::InvalidData, Error::protocol(message)));
         }
-        let got = socket.read(&mut self.buffer[self.end..])?;
+        let got = from.read(&mut self.buffer[self.end..])?;
         self.end += got;
         self.total = self.total.saturating_add(got);
         if self.end == self.buffer.len() && self.end < MOST {

@@ -1,9 +1,10 @@
 //! Sessions with brokers that do what the test says, right or wrong.
 
-use std::{io::Write, thread, time::Duration};
+use std::{io::Write, iter, thread, time::Duration};
 
-use crossbeam_channel::bounded;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use crossbeam_channel::{Receiver, bounded};
+use proptest::{collection::vec, option, prelude::*};
+use rustls::{ProtocolVersion, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{
     super::{Hangup, Reader, Unfinished, Writer, connect, secure},
@@ -61,7 +62,7 @@ fn noise(length: usize) -> Vec<u8> {
             .wrapping_add(1_442_695_040_888_963_407);
         (state >> 32).to_le_bytes()
     };
-    std::iter::repeat_with(next).flatten().take(length).collect()
+    iter::repeat_with(next).flatten().take(length).collect()
 }
 
 /// Something, or why there is nothing.
@@ -567,4 +568,119 @@ fn who_writes_is_not_troubled_by_half_a_message_of_the_handshake() {
     reader.read_exact(&mut word).unwrap();
     assert_eq!(&word, b"more");
     hangup.shutdown();
+}
+
+/// What a broker does after the handshake.
+#[derive(Debug, Clone)]
+enum Says {
+    Text(usize),
+    /// It has new keys, and wants the other side to have some.
+    NewKeys,
+}
+
+fn says() -> impl Strategy<Value = Says> {
+    let length = prop_oneof![4 => 0..200_usize, 4 => 10_000..40_000_usize, 1 => 200_000..400_000_usize];
+    prop_oneof![8 => length.prop_map(Says::Text), 1 => Just(Says::NewKeys)]
+}
+
+/// Lengths of what is read at a time, by a caller or from a network.
+fn steps() -> impl Strategy<Value = Vec<usize>> {
+    let step = prop_oneof![2 => 1..120_usize, 1 => 1000..20_000_usize, 1 => 16_384..300_000_usize];
+    vec(step, 1..8)
+}
+
+/// Bytes that come in pieces of these lengths, again and again.
+struct Pieces<'a, S> {
+    rest: &'a [u8],
+    steps: S,
+}
+
+impl<S: Iterator<Item = usize>> Read for Pieces<'_, S> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let length = self.steps.next().unwrap().min(into.len());
+        self.rest.read(&mut into[..length])
+    }
+}
+
+/// Shakes hands, and then gives what it says, encrypted, to be brought across by the test.
+fn aside(fixture: &Fixture, longest: Option<usize>, says: Vec<Says>) -> (Broker, Receiver<Vec<u8>>) {
+    let mut config = (*fixture.config).clone();
+    config.max_fragment_size = longest;
+    let config = Arc::new(config);
+    let (tell, told) = bounded(1);
+    let broker = Broker::start(move |peer| {
+        let mut stream = stream(peer, &config);
+        stream.conn.set_buffer_limit(None);
+        while stream.conn.is_handshaking() {
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock).unwrap();
+            }
+            if stream.conn.is_handshaking() {
+                stream.conn.read_tls(&mut stream.sock).unwrap();
+                stream.conn.process_new_packets().unwrap();
+            }
+        }
+        while stream.conn.protocol_version() == Some(ProtocolVersion::TLSv1_2) && stream.conn.wants_write() {
+            stream.conn.write_tls(&mut stream.sock).unwrap();
+        }
+        for says in &says {
+            match says {
+                Says::Text(length) => stream.conn.writer().write_all(&noise(*length)).unwrap(),
+                Says::NewKeys => drop(stream.conn.refresh_traffic_keys()),
+            }
+        }
+        stream.conn.send_close_notify();
+        // With TLS 1.3, its tickets are in front.
+        let mut bytes = Vec::new();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut bytes).unwrap();
+        }
+        tell.send(bytes).unwrap();
+        stream.sock.read_to_end(&mut Vec::new()).ok();
+    });
+    (broker, told)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_text_is_the_same_however_its_bytes_come_and_are_asked_for(
+        is_new in any::<bool>(),
+        longest in option::of(prop_oneof![4 => 32..80_usize, 1 => 1000..16_384_usize]),
+        said in vec(says(), 1..8),
+        brought in steps(),
+        wanted in steps(),
+        writes in vec(any::<bool>(), 1..8),
+    ) {
+        let version = if is_new { TlsVersion::Tls13 } else { TlsVersion::Tls12 };
+        let fixture = Fixture::new(version);
+        let (broker, told) = aside(&fixture, longest, said.clone());
+        let (mut reader, mut writer, hangup) = fixture.connect(&broker).unwrap();
+        let bytes = told.recv().unwrap();
+        let mut from = Pieces { rest: &bytes, steps: brought.iter().copied().cycle() };
+        let opener = reader.tls.as_mut().unwrap();
+        let mut text = Vec::new();
+        let mut buffer = vec![0; 300_000];
+        // Whoever writes meanwhile looks at the same session.
+        let writes = writes.iter().cycle().take(100).chain(iter::repeat(&false));
+        for (&length, &writes) in wanted.iter().cycle().zip(writes) {
+            if writes {
+                write(&mut writer, &[b"meanwhile"]).unwrap();
+            }
+            match opener.read_from(&mut from, &reader.socket, &mut buffer[..length]) {
+                Ok(0) => break,
+                Ok(got) => text.extend_from_slice(&buffer[..got]),
+                Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{}", error),
+            }
+            prop_assert!(opener.plain.len() <= FRAGMENT && opener.incoming.buffer.len() <= MOST);
+        }
+        let lengths = said.iter().map(|says| match says {
+            Says::Text(length) => *length,
+            Says::NewKeys => 0,
+        });
+        let expected: Vec<u8> = lengths.flat_map(noise).collect();
+        prop_assert!(text == expected, "{} of {} bytes", text.len(), expected.len());
+        hangup.shutdown();
+    }
 }
