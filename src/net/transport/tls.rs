@@ -38,8 +38,8 @@ pub(super) struct Session {
 
 struct State {
     connection: UnbufferedClientConnection,
-    /// What the connection has seen and not let go of: the beginning of a message of the handshake. It wants to see it
-    /// again each time, whoever asks something of it.
+    /// What the connection has seen and not let go of: the beginning of a record, or of a message. It wants to see it again
+    /// each time, whoever asks something of it.
     unfinished: Vec<u8>,
     /// Records that what came has caused, such as alerts. They leave before whatever is sealed later.
     caused: Vec<u8>,
@@ -101,7 +101,7 @@ pub(super) fn shake_hands(
             }
         }
     }
-    state.unfinished.extend_from_slice(incoming.held());
+    state.unfinished.extend_from_slice(incoming.bytes());
     let session = Arc::new(Session {
         state: Mutex::new(state),
         outbox: Mutex::new(Outbox::default()),
@@ -579,7 +579,7 @@ impl Opener {
                 Ok(Turn::Ready | Turn::Hungry) => {
                     self.is_drained = true;
                     state.unfinished.clear();
-                    state.unfinished.extend_from_slice(incoming.held());
+                    state.unfinished.extend_from_slice(incoming.bytes());
                     break None;
                 }
                 Ok(Turn::Over) => {
@@ -639,17 +639,6 @@ impl Incoming {
 
     fn forget(&mut self, seen: usize) {
         self.start += seen;
-    }
-
-    /// Of what was looked at, the part that the connection knows of. Of a record that is not whole it knows nothing: it is
-    /// only where several records hold one message that it has taken the first one apart and not let go of it.
-    fn held(&self) -> &[u8] {
-        let rest = &self.buffer[self.start..self.end];
-        let [_, _, _, high, low, ref record @ ..] = *rest else {
-            return &[];
-        };
-        let is_whole = record.len() >= usize::from(u16::from_be_bytes([high, low]));
-        if is_whole { rest } else { &[] }
     }
 
     fn fill(&mut self, mut from: impl Read) -> io::Result<usize> {
