@@ -269,7 +269,7 @@
 //! | `klamm-fetch-N` | one per partition of a stream: checksums, decompression | with its stream, or when the partition goes |
 //! | `klamm-keep` | one per stream: metadata by age, new partitions, stalls | with its stream |
 //! | `klamm-group` | one per member of a group: heartbeats, rebalances, commits | when the group is left |
-//! | `klamm-find` | one while a member looks for its group's coordinator | when it is found, or the stream ends |
+//! | `klamm-find` | one while a member looks for its group's coordinator, one while a stream asks for metadata | with the answer, or the stream |
 //! | `klamm-produce` | one per producer: leaders, producer IDs, the end of a record's time | with its producer |
 //! | `klamm-send-N` | one per producer and broker that it sends to | with its producer |
 //! | `klamm-deliver` | one per producer with callbacks or an observer: they run here | with its producer |

@@ -32,6 +32,30 @@ fn client(cluster: &FakeCluster) -> Client {
         .expect("it answers")
 }
 
+/// A stream's keeper must not wait for the broker that it asks: all that is told of the stream comes through it.
+#[test]
+fn while_no_broker_answers_for_metadata_a_stream_still_tells_what_happens() {
+    let cluster = cluster(1, 1);
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let builder = builder
+        .request_timeout(LONG * 20)
+        .metadata_max_age(Duration::from_millis(50));
+    let client = builder.connect().expect("it answers");
+    write(&client, TOPIC, 0, &["one", "two"]);
+    let reader = client.reader().topics([TOPIC]).stall_after(Duration::from_millis(500));
+    let stream = reader.open().expect("a topic");
+    assert_eq!(read(&stream, 1), ["one"]);
+    let silence = cluster.on(Api::Metadata, |_| Action::Silence);
+    wait_until("the keeper asks for metadata", LONG, || silence.uses() > 0);
+    // The program takes nothing.
+    let events = stream.events();
+    wait_until("the stall is told", LONG, || {
+        let event = events.next_timeout(Duration::from_millis(50));
+        matches!(event, Some(Event::Stalled { .. }))
+    });
+    stream.close(LONG).expect("nothing is left that waits");
+}
+
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
