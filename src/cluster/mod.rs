@@ -478,7 +478,11 @@ fn share(remaining: Duration, candidates: usize, are_spare: bool) -> Duration {
 
 fn leader_of(topic: &Topic, partition: i32) -> Result<(i32, i32)> {
     match topic.partition(partition) {
-        None => Err(Error::refused(UNKNOWN_TOPIC_OR_PARTITION)),
+        None => {
+            let count = topic.partitions.len();
+            let error = Error::refused(UNKNOWN_TOPIC_OR_PARTITION);
+            Err(error.explained(&format!("the topic has {count} partitions, numbered from 0")))
+        }
         Some(known) if known.leader < 0 => Err(Error::refused(LEADER_NOT_AVAILABLE)),
         Some(known) => Ok((known.leader, known.leader_epoch)),
     }
