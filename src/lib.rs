@@ -278,6 +278,21 @@
 //! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code, but for its logger and,
 //! on `klamm-deliver`, what it wants to be called with.
 //!
+//! # What is logged
+//!
+//! klamm writes to the crate [`log`](https://docs.rs/log), under targets that begin with `klamm`; what shows it (`env_logger`,
+//! `tracing-log`, …) is the program's choice, and without one nothing is written.
+//!
+//! | Level | What it tells |
+//! |---|---|
+//! | error | what should never happen, such as a panic in one of klamm's threads |
+//! | warn | what somebody may want to act on: a partition that was lost, failed or stalled, a commit that failed, a broker that cannot be reached to produce, records that a dropped producer leaves behind, what makes connections less safe, keys of properties that nobody knows |
+//! | info | what goes on: partitions that are read from or given up, rebalances, leaders that move, keys of properties that make no difference |
+//! | debug | each attempt that fails and is made again, and why; sessions that are renewed |
+//! | trace | each request |
+//!
+//! Lines name the group, topic, partition or broker that they are about. What is in records, and credentials, are in none of them.
+//!
 //! # Guarantees
 //!
 //! - Messages of one partition come in the order of their offsets, each once, unless the program seeks, or drops an

@@ -475,4 +475,21 @@ mod tests {
         queue.close();
         assert_eq!(Events::new(queue).count(), 1);
     }
+
+    #[test]
+    fn lines_about_a_group_name_it() {
+        log::set_max_level(log::LevelFilter::Info); // to nobody
+        let queue = EventQueue::default();
+        queue.are_of(&Arc::from("billing"));
+        queue.push(Event::RebalanceStarted);
+        queue.push(Event::Rebalanced {
+            generation: 4,
+            claimed: Vec::new(),
+            released: Vec::new(),
+            current: Vec::new(),
+        });
+        let kept = queue.kept.lock();
+        assert_eq!(kept.lines.len(), 2);
+        assert!(kept.lines.iter().all(|(_, line)| line.contains("group billing")));
+    }
 }

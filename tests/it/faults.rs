@@ -32,6 +32,22 @@ fn client(cluster: &FakeCluster) -> Client {
         .expect("it answers")
 }
 
+#[test]
+fn what_is_not_there_is_told_with_what_to_do() {
+    let cluster = cluster(1, 3);
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let builder = builder.unknown_topic_ttl(Duration::from_millis(10));
+    let client = builder.connect().expect("it answers");
+    let refused = |topic: &str| client.partitions(topic).expect_err("no such topic").to_string();
+    assert!(refused("nowhere").contains("Admin::create_topics"));
+    assert!(refused("no where").contains("letters and digits"));
+    let error = client.leader(TOPIC, 3).expect_err("no such partition").to_string();
+    assert!(error.contains("the topic has 3 partitions"), "{error}");
+    let producer = client.producer().build().expect("default settings are allowed");
+    let error = producer.send(Record::to("").value("x")).expect_err("no name");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
+
 /// A stream's keeper must not wait for the broker that it asks: all that is told of the stream comes through it.
 #[test]
 fn while_no_broker_answers_for_metadata_a_stream_still_tells_what_happens() {
