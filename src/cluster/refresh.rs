@@ -87,7 +87,12 @@ impl Cluster {
         let deadline = &self.listening(deadline);
         let mut round = self.join_round(topics);
         loop {
-            deadline.check("metadata")?;
+            deadline
+                .check("metadata")
+                .map_err(|ended| match self.0.silence.lock().as_ref() {
+                    Some(last) if ended.kind() == ErrorKind::TimedOut => ended.after_last(last),
+                    _ => ended,
+                })?;
             match self.turn(round) {
                 Turn::Done(Ok(())) => return Ok(self.metadata()),
                 // The one who asked had less time than this caller, or was stopped.

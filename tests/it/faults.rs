@@ -48,6 +48,46 @@ fn what_is_not_there_is_told_with_what_to_do() {
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
 }
 
+#[test]
+fn who_gives_up_while_brokers_are_down_is_told_that_they_are() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["one"]);
+    let builder = client.producer().delivery_timeout(Duration::from_secs(3));
+    let producer = builder.build().expect("default settings are allowed");
+    producer
+        .send_sync(Record::to(TOPIC).value("two"), LONG)
+        .expect("it is up");
+    let fresh = client.producer().delivery_timeout(Duration::from_secs(3));
+    let fresh = fresh
+        .max_block(Duration::from_secs(1))
+        .build()
+        .expect("these are allowed");
+    cluster.crash(1);
+    let told = |error: klamm::Error| {
+        assert!(error.to_string().contains("connection refused"), "{error}");
+        error
+    };
+    let delivery = producer.send(Record::to(TOPIC).value("three")).expect("there is room");
+    let error = told(delivery.wait(Duration::from_secs(1)).expect_err("it is down"));
+    assert!(error.is_retriable(), "{error}");
+    told(delivery.wait(LONG).expect_err("its time is over"));
+    // One that has no ID yet, and a topic that nobody has heard of.
+    let delivery = fresh.send(Record::to(TOPIC).value("four")).expect("there is room");
+    told(delivery.wait(LONG).expect_err("its time is over"));
+    told(
+        fresh
+            .send(Record::to("another").value("five"))
+            .expect_err("nobody knows of it"),
+    );
+    // What is closed stays closed.
+    let delivery = producer.send(Record::to(TOPIC).value("six")).expect("there is room");
+    drop(delivery.wait(Duration::from_secs(1)));
+    producer.close(Duration::ZERO).expect("its threads end");
+    let error = told(delivery.wait(LONG).expect_err("it was closed"));
+    assert!(error.kind() == ErrorKind::Closed && !error.is_retriable(), "{error:?}");
+}
+
 /// A stream's keeper must not wait for the broker that it asks: all that is told of the stream comes through it.
 #[test]
 fn while_no_broker_answers_for_metadata_a_stream_still_tells_what_happens() {
