@@ -270,7 +270,8 @@ impl Error {
         self.explained(&format!("the last error was: {}", last.reason()))
             .edit(|inner| {
                 inner.code = last.0.code;
-                inner.retriable = last.0.retriable;
+                // Nothing mends what was closed.
+                inner.retriable = last.0.retriable && inner.kind != ErrorKind::Closed;
                 inner.context.api = inner.context.api.or(api);
                 inner.context.broker = inner.context.broker.take().or(broker);
             })

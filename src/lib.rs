@@ -269,7 +269,7 @@
 //! | `klamm-fetch-N` | one per partition of a stream: checksums, decompression | with its stream, or when the partition goes |
 //! | `klamm-keep` | one per stream: metadata by age, new partitions, stalls | with its stream |
 //! | `klamm-group` | one per member of a group: heartbeats, rebalances, commits | when the group is left |
-//! | `klamm-find` | one while a member looks for its group's coordinator | when it is found, or the stream ends |
+//! | `klamm-find` | one while a member looks for its group's coordinator, one while a stream asks for metadata | with the answer, or the stream |
 //! | `klamm-produce` | one per producer: leaders, producer IDs, the end of a record's time | with its producer |
 //! | `klamm-send-N` | one per producer and broker that it sends to | with its producer |
 //! | `klamm-deliver` | one per producer with callbacks or an observer: they run here | with its producer |
@@ -277,6 +277,21 @@
 //!
 //! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code, but for its logger and,
 //! on `klamm-deliver`, what it wants to be called with.
+//!
+//! # What is logged
+//!
+//! klamm writes to the crate [`log`](https://docs.rs/log), under targets that begin with `klamm`; what shows it (`env_logger`,
+//! `tracing-log`, …) is the program's choice, and without one nothing is written.
+//!
+//! | Level | What it tells |
+//! |---|---|
+//! | error | what should never happen, such as a panic in one of klamm's threads |
+//! | warn | what somebody may want to act on: a partition that was lost, failed or stalled, a commit that failed, a broker that cannot be reached to produce, records that a dropped producer leaves behind, what makes connections less safe, keys of properties that nobody knows |
+//! | info | what goes on: partitions that are read from or given up, rebalances, leaders that move, keys of properties that make no difference |
+//! | debug | each attempt that fails and is made again, and why; sessions that are renewed |
+//! | trace | each request |
+//!
+//! Lines name the group, topic, partition or broker that they are about. What is in records, and credentials, are in none of them.
 //!
 //! # Guarantees
 //!

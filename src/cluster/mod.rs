@@ -118,6 +118,8 @@ struct Shared {
     metadata: RwLock<Arc<Metadata>>,
     refreshes: Mutex<Refreshes>,
     listings: Listings,
+    /// Why nobody answered, the last time that any broker was asked; for those whose time is over before another's.
+    silence: Mutex<Option<Error>>,
     random: AtomicU64,
     /// Raised by `close`.
     closing: Stop,
@@ -168,6 +170,7 @@ impl Cluster {
             metadata: RwLock::new(Arc::new(Metadata::new(config.unknown_topic_ttl))),
             config,
             refreshes: Mutex::default(),
+            silence: Mutex::default(),
             listings: Listings::default(),
             random: AtomicU64::new(seed),
             closing: Stop::new("client"),
@@ -288,7 +291,10 @@ impl Cluster {
         let mut last = None;
         loop {
             let error = match self.call_any_once(ask, deadline) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    *self.0.silence.lock() = None;
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             if let Some(stop) = deadline.stopped() {
@@ -302,6 +308,7 @@ impl Cluster {
                 return Err(error);
             }
             failures += 1;
+            *self.0.silence.lock() = Some(error.clone());
             log::debug!("{} will be tried again: {error}", api::name(R::KEY));
             if deadline.pause(self.retry_delay(failures), "a broker").is_err() {
                 return Err(deadline.stopped().map_or(error, Stop::error));
@@ -478,7 +485,11 @@ fn share(remaining: Duration, candidates: usize, are_spare: bool) -> Duration {
 
 fn leader_of(topic: &Topic, partition: i32) -> Result<(i32, i32)> {
     match topic.partition(partition) {
-        None => Err(Error::refused(UNKNOWN_TOPIC_OR_PARTITION)),
+        None => {
+            let count = topic.partitions.len();
+            let error = Error::refused(UNKNOWN_TOPIC_OR_PARTITION);
+            Err(error.explained(&format!("the topic has {count} partitions, numbered from 0")))
+        }
         Some(known) if known.leader < 0 => Err(Error::refused(LEADER_NOT_AVAILABLE)),
         Some(known) => Ok((known.leader, known.leader_epoch)),
     }

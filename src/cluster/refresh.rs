@@ -87,7 +87,12 @@ impl Cluster {
         let deadline = &self.listening(deadline);
         let mut round = self.join_round(topics);
         loop {
-            deadline.check("metadata")?;
+            deadline
+                .check("metadata")
+                .map_err(|ended| match self.0.silence.lock().as_ref() {
+                    Some(last) if ended.kind() == ErrorKind::TimedOut => ended.after_last(last),
+                    _ => ended,
+                })?;
             match self.turn(round) {
                 Turn::Done(Ok(())) => return Ok(self.metadata()),
                 // The one who asked had less time than this caller, or was stopped.
@@ -277,13 +282,25 @@ const PACE: Duration = Duration::from_millis(100);
 
 /// No broker knows this topic.
 pub(crate) fn unknown(name: &str) -> Error {
-    Error::refused(super::UNKNOWN_TOPIC_OR_PARTITION).for_topic(name)
+    Error::refused(super::UNKNOWN_TOPIC_OR_PARTITION)
+        .explained("no broker knows the topic, and klamm creates none by itself: Admin::create_topics does")
+        .for_topic(name)
 }
 
 fn described(topic: Arc<Topic>) -> Result<Arc<Topic>> {
     match topic.error {
         0 => Ok(topic),
-        code => Err(Error::refused(code).for_topic(&topic.name)),
+        code => Err(refused(code).for_topic(&topic.name)),
+    }
+}
+
+const INVALID_TOPIC: i16 = 17;
+
+fn refused(code: i16) -> Error {
+    match code {
+        INVALID_TOPIC => Error::refused(code)
+            .explained("a topic's name is made of 1 to 249 letters and digits of ASCII, '.', '_' and '-'"),
+        _ => Error::refused(code),
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     spares::Spares,
 };
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Metadata},
     error::{Error, ErrorKind, Result},
     offset::{StartAt, TopicPartition},
     stop::Stop,
@@ -95,6 +95,8 @@ pub(crate) struct State {
     pub ending: Vec<Worker>,
     /// The keeper should ask for metadata at once.
     pub metadata_wanted: bool,
+    /// What came of asking for metadata, until the keeper looks at it.
+    pub told: Option<Result<Arc<Metadata>>>,
     /// How often metadata was asked for with success.
     pub refreshes: u64,
     /// Topics that a group's leader deals out, beside those of the subscription.
@@ -133,6 +135,7 @@ impl Shared {
             turn: 0,
             ending: Vec::new(),
             metadata_wanted: false,
+            told: None,
             refreshes: 0,
             watched: Vec::new(),
             anew: Vec::new(),

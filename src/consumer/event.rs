@@ -1,6 +1,11 @@
 //! What users can be told: nothing that happens to a partition is silent.
 
-use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use log::Level;
 use parking_lot::{Condvar, Mutex};
@@ -64,7 +69,8 @@ pub enum Event {
         /// Where the histories part, and reading goes on.
         to: i64,
     },
-    /// The topic was deleted and made anew; reading goes on at the first record of the new one.
+    /// The topic was deleted and made anew; reading goes on at the first record of the new one. Partitions that failed while
+    /// it was gone still wait for a `seek`.
     #[non_exhaustive]
     TopicRecreated {
         /// Its name.
@@ -192,11 +198,19 @@ struct Kept {
 pub(crate) struct EventQueue {
     kept: Mutex<Kept>,
     changed: Condvar,
+    /// Lines about a group name it: a program may be in several.
+    group: OnceLock<Arc<str>>,
 }
 
 impl EventQueue {
+    /// These are events of a member of this group.
+    pub(crate) fn are_of(&self, group: &Arc<str>) {
+        self.group.set(Arc::clone(group)).ok();
+    }
+
     /// Keeps it for a reader, and for the log; writes nothing, since the caller holds the buffer's lock.
     pub(crate) fn push(&self, event: Event) {
+        let group = self.group.get().map_or("", |group| group);
         let (level, line) = match &event {
             Event::Assigned { partition, position } => {
                 (Level::Info, format!("reading {partition} from offset {position}"))
@@ -219,7 +233,10 @@ impl EventQueue {
                 (Level::Warn, line)
             }
             Event::TopicRecreated { topic } => {
-                let line = format!("topic {topic} was deleted and made anew: reading goes on at its first record");
+                let line = format!(
+                    "topic {topic} was deleted and made anew: reading goes on at its first record, but of partitions that \
+                     wait for a seek"
+                );
                 (Level::Warn, line)
             }
             Event::LeaderMoved { partition, broker } => {
@@ -235,11 +252,11 @@ impl EventQueue {
             }
             Event::Stalled { partition, oldest, age } => {
                 let line =
-                    format!("the program has not gone on with {partition} for {age:?}: it stands at offset {oldest}");
+                    format!("the program has not gone on with {partition} for {age:.1?}: it stands at offset {oldest}");
                 (Level::Warn, line)
             }
             Event::Disconnected { broker, error } => (Level::Debug, format!("broker {broker}: {error}")),
-            Event::RebalanceStarted => (Level::Info, "the group deals out its partitions anew".to_owned()),
+            Event::RebalanceStarted => (Level::Info, format!("group {group} deals out its partitions anew")),
             Event::Rebalanced {
                 generation,
                 claimed,
@@ -249,7 +266,7 @@ impl EventQueue {
                 let counts = [claimed, released, current].map(Vec::len);
                 let [claimed, released, current] = counts;
                 let line = format!(
-                    "generation {generation} of the group: {claimed} partitions claimed, {released} released, {current} \
+                    "generation {generation} of group {group}: {claimed} partitions claimed, {released} released, {current} \
                      in all"
                 );
                 (Level::Info, line)
@@ -257,8 +274,8 @@ impl EventQueue {
             Event::Revoked { partition } => (Level::Info, format!("{partition} was given up")),
             Event::Abandoned { partition, oldest } => {
                 let line = format!(
-                    "{partition} was given up although the program still has offset {oldest} of it in hand: it comes \
-                     again elsewhere"
+                    "{partition} was given up although the program still has offset {oldest} of it in hand after \
+                     revoke_timeout: it comes again elsewhere"
                 );
                 (Level::Warn, line)
             }
@@ -457,5 +474,22 @@ mod tests {
         queue.push(recreated(1));
         queue.close();
         assert_eq!(Events::new(queue).count(), 1);
+    }
+
+    #[test]
+    fn lines_about_a_group_name_it() {
+        log::set_max_level(log::LevelFilter::Info); // to nobody
+        let queue = EventQueue::default();
+        queue.are_of(&Arc::from("billing"));
+        queue.push(Event::RebalanceStarted);
+        queue.push(Event::Rebalanced {
+            generation: 4,
+            claimed: Vec::new(),
+            released: Vec::new(),
+            current: Vec::new(),
+        });
+        let kept = queue.kept.lock();
+        assert_eq!(kept.lines.len(), 2);
+        assert!(kept.lines.iter().all(|(_, line)| line.contains("group billing")));
     }
 }

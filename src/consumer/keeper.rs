@@ -1,7 +1,7 @@
 //! One thread per stream that looks after it: metadata by age and on demand, new partitions, topics that went away or
 //! came back, partitions that the program has forgotten.
 //!
-//! It does nothing on the path of a record, and may wait for a broker.
+//! It does nothing on the path of a record, and waits for no broker itself: what happens meanwhile is for it to tell.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     cluster::{Metadata, Topic, Topics},
-    deadline::Deadline,
+    deadline::{Deadline, FOR_EVER},
     error::{Error, ErrorKind, Result},
     offset::{StartAt, TopicPartition},
     thread::Worker,
@@ -42,6 +42,8 @@ struct Keeper {
     wanted_at: Instant,
     /// Since when a topic is not there.
     missing: HashMap<Arc<str>, Instant>,
+    /// Asks for metadata: a broker may take its time, and what the keeper has to tell must not wait for it.
+    asking: Option<Worker>,
 }
 
 /// Starts the keeper, and the fetchers of the partitions that are there.
@@ -68,6 +70,7 @@ pub(crate) fn start(shared: &Arc<Shared>) -> Result<Worker> {
         tries: 0,
         wanted_at: now,
         missing: HashMap::new(),
+        asking: None,
     };
     Worker::start("klamm-keep", move || keeper.run())
 }
@@ -120,6 +123,7 @@ impl Keeper {
             let mut state = shared.lock();
             loop {
                 if state.is_ended() {
+                    state.ending.extend(self.asking.take());
                     drop(state);
                     shared.events.write_log();
                     return;
@@ -129,7 +133,7 @@ impl Keeper {
                 let late_at = self.look_for_late_answers(&mut state, now);
                 let stalls_at = self.tell_stalls(&mut state, now);
                 let metadata_at = self.metadata_at(&state);
-                let has_work = !state.ending.is_empty() || shared.events.has_log();
+                let has_work = !state.ending.is_empty() || state.told.is_some() || shared.events.has_log();
                 if metadata_at <= now || has_work {
                     break;
                 }
@@ -140,6 +144,7 @@ impl Keeper {
                 shared.keeper_waits(&mut state, until);
             }
             let ending = std::mem::take(&mut state.ending);
+            let told = state.told.take();
             let is_due = self.metadata_at(&state) <= Instant::now();
             drop(state);
             for mut worker in ending {
@@ -148,13 +153,18 @@ impl Keeper {
                     log::warn!("{error}");
                 }
             }
-            if is_due {
-                self.refresh();
+            match told {
+                Some(outcome) => self.take_in(outcome),
+                None if is_due => self.ask(),
+                None => {}
             }
         }
     }
 
     fn metadata_at(&self, state: &State) -> Instant {
+        if self.asking.is_some() {
+            return self.wanted_at + FOR_EVER;
+        }
         if state.metadata_wanted {
             return self.wanted_at;
         }
@@ -245,18 +255,37 @@ impl Keeper {
         next.max(now + Duration::from_millis(50))
     }
 
-    #[allow(clippy::disallowed_methods, reason = "metadata has an age")]
-    fn refresh(&mut self) {
+    fn ask(&mut self) {
         let shared = Arc::clone(&self.shared);
-        shared.lock().metadata_wanted = false;
-        let limit = shared.cluster.config().request_timeout;
-        let deadline = Deadline::after(limit, "request_timeout").with_stop(&shared.stop);
-        let watched = shared.lock().watched.clone();
         let mut topics = self.topics.clone();
-        topics.extend(watched);
+        {
+            let mut state = shared.lock();
+            state.metadata_wanted = false;
+            topics.extend(state.watched.iter().cloned());
+        }
         topics.sort_unstable();
         topics.dedup();
-        let outcome = shared.cluster.refresh(Topics::Named(&topics), &deadline);
+        let asking = Worker::start("klamm-find", move || {
+            let _alarm = shared.alarm();
+            let limit = shared.cluster.config().request_timeout;
+            let deadline = Deadline::after(limit, "request_timeout").with_stop(&shared.stop);
+            let outcome = shared.cluster.refresh(Topics::Named(&topics), &deadline);
+            shared.lock().told = Some(outcome);
+            shared.wake_keeper();
+        });
+        match asking {
+            Ok(worker) => self.asking = Some(worker),
+            Err(error) => self.take_in(Err(error)),
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "metadata has an age")]
+    fn take_in(&mut self, outcome: Result<Arc<Metadata>>) {
+        let shared = Arc::clone(&self.shared);
+        if let Some(worker) = self.asking.take() {
+            // It is on its last lines, as all are that are ending.
+            shared.lock().ending.push(worker);
+        }
         let now = Instant::now();
         self.refreshed = now;
         self.tries += 1;

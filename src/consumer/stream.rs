@@ -511,9 +511,9 @@ impl Stream {
             if let Some((oldest, age)) = keeper::stalled(partition, &self.shared.config, now) {
                 let message = match partition.oldest_unfinished() {
                     Some(_) => format!(
-                        "the program has finished nothing for {age:?}; the oldest message that it has not acked is {oldest}"
+                        "the program has finished nothing for {age:.1?}; the oldest message that it has not acked is {oldest}"
                     ),
-                    None => format!("the program has taken nothing for {age:?}; the oldest offset in hand is {oldest}"),
+                    None => format!("the program has taken nothing for {age:.1?}; it stands at offset {oldest}"),
                 };
                 let error = partition.cell.blame(Error::new(ErrorKind::TimedOut, message));
                 problems.push(Problem {

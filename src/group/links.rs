@@ -57,7 +57,7 @@ impl Search {
         };
         // One for the search, and one for each of two connections, to which credentials may be slow to come.
         let limit = cluster.config().connect_timeout.saturating_mul(3);
-        let deadline = Deadline::after(limit, "connect_timeout")
+        let deadline = Deadline::after(limit, "three times connect_timeout")
             .with_stop(&stop)
             .with_stop(cluster.closing());
         let (cluster, group) = (cluster.clone(), Arc::clone(group));

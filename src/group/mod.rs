@@ -228,7 +228,13 @@ impl GroupBuilder {
     /// How partitions may be dealt out, best first; all members of a group must have one in common. Java's consumers have
     /// `range`. The default is range, then round robin. Kafka: `partition.assignment.strategy`.
     pub fn assignors(mut self, assignors: impl IntoIterator<Item = Assignor>) -> Self {
-        self.group.assignors = assignors.into_iter().collect();
+        self.group.assignors.clear();
+        for assignor in assignors {
+            // A broker takes each name once.
+            if !self.group.assignors.contains(&assignor) {
+                self.group.assignors.push(assignor);
+            }
+        }
         self
     }
 
@@ -292,6 +298,7 @@ fn start(
     config: GroupConfig,
 ) -> Result<Box<dyn Membership>> {
     let now = Instant::now();
+    shared.events.are_of(&group);
     let cluster = &shared.cluster;
     let backoff = cluster.config().retry_backoff;
     let counts = TopicCounts::new(&topics, &cluster.metadata(), cluster.config().unknown_topic_ttl);
@@ -340,5 +347,18 @@ impl fmt::Debug for GroupBuilder {
             .field("group", &self.group)
             .field("fetch", &self.fetch)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignor_that_is_named_twice_counts_once() {
+        let client = Client::builder().bootstrap("localhost:9").connect_lazy().unwrap();
+        let assignors = [Assignor::RoundRobin, Assignor::Range, Assignor::RoundRobin];
+        let builder = client.group("billing").assignors(assignors);
+        assert_eq!(builder.group.assignors, [Assignor::RoundRobin, Assignor::Range]);
     }
 }

@@ -22,7 +22,19 @@ impl Address {
     /// `host:port`; a numeric IPv6 host stands in brackets.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
+        // In front of it may be a password.
+        if text.contains('@') {
+            return Err(Error::config(
+                "an address must be host:port, without anybody's name in front of it: who logs in is for Sasl to say",
+            ));
+        }
         let refuse = |why: &str| Error::config(format!("{text:?} is not an address: {why}"));
+        if text.contains("://") {
+            return Err(refuse("it must be host:port, without a scheme"));
+        }
+        if text.contains(';') || text.contains(char::is_whitespace) {
+            return Err(refuse("it must be host:port, and several are separated by commas"));
+        }
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest
@@ -45,8 +57,8 @@ impl Address {
         if host.is_empty() {
             return Err(refuse("it must be host:port, and the host is missing"));
         }
-        if host.contains(['/', '@']) || host.contains(char::is_whitespace) {
-            return Err(refuse("it must be host:port, without a scheme"));
+        if host.contains('/') {
+            return Err(refuse("it must be host:port, and nothing else"));
         }
         match port.parse() {
             Ok(port) if port > 0 => Ok(Self::new(host, port)),
@@ -103,12 +115,16 @@ mod tests {
             ("::1:9092", "in brackets"),
             ("[::1:9092", "not closed"),
             ("[here]:9092", "IPv6"),
-            ("//a:1", "without a scheme"),
-            ("a b:1", "without a scheme"),
+            ("kafka://a:1", "without a scheme"),
+            ("SASL_SSL://[::1]:1", "without a scheme"),
+            ("//a:1", "nothing else"),
+            ("a:1 b:2", "separated by commas"),
+            ("a:1;b:2", "separated by commas"),
         ] {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(Address::parse("kafka://a:1").is_err());
+        let error = Address::parse("alice:secret@a:1").unwrap_err().to_string();
+        assert!(error.contains("Sasl") && !error.contains("secret"), "{error}");
     }
 }

@@ -147,6 +147,7 @@ fn find_and_put(
 ) -> Result<Option<Delivery>> {
     let name = record
         .topic
+        .filter(|name| !name.is_empty())
         .ok_or_else(|| Error::config("the record names no topic: Record::to does"))?;
     let topic = known_topic(shared, name, patience)?;
     let partition = match record.partition {

@@ -243,6 +243,15 @@ impl Fate {
         find(&self.state.lock(), index)
     }
 
+    fn out_of_time(&self, deadline: &Deadline) -> Error {
+        let error = deadline.error("a record to be acknowledged");
+        let error = error.for_partition(&self.topic, self.partition);
+        match self.home.upgrade().and_then(|home| home.blamed()) {
+            Some(blamed) => error.after_last(&blamed).retriable(true),
+            None => error,
+        }
+    }
+
     fn wait(&self, index: u32, deadline: &Deadline) -> Result<Outcome> {
         if let Some(inbox) = self.hasten() {
             send_at_once(&inbox);
@@ -257,9 +266,9 @@ impl Fate {
                 continue;
             }
             if deadline.at() <= self.deadline || deadline.has_passed() {
-                let waited_for = "a record to be acknowledged";
-                return find(&state, index)
-                    .ok_or_else(|| deadline.error(waited_for).for_partition(&self.topic, self.partition));
+                let outcome = find(&state, index);
+                drop(state); // the partition's lock is taken before it
+                return outcome.ok_or_else(|| self.out_of_time(deadline));
             }
             drop(state);
             match self.home.upgrade() {

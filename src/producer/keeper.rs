@@ -247,6 +247,9 @@ impl Keeper {
             }
             Err(error) => {
                 log::debug!("metadata for a producer: {error}");
+                for partition in self.homeless.values() {
+                    partition.blame(&error);
+                }
                 self.metadata.failed(&self.shared);
             }
         }
@@ -349,9 +352,14 @@ impl Keeper {
                     partition.stay_nameless(&error);
                 }
                 Err(error) => {
-                    log::debug!("no producer ID yet: {error}");
+                    let is_news = self.identities.failures == 0 && error.kind() == ErrorKind::Unreachable;
+                    let level = if is_news { log::Level::Warn } else { log::Level::Debug };
+                    log::log!(level, "no producer ID yet: {error}");
                     self.identities.nonsense = 0;
                     self.nameless.push(partition);
+                    for partition in &self.nameless {
+                        partition.blame(&error);
+                    }
                     self.identities.failed(&self.shared);
                     return;
                 }

@@ -462,6 +462,11 @@ impl Partition {
         self.state.lock().queue.blame(error);
     }
 
+    /// Why what is here waits, if that is known.
+    pub(super) fn blamed(&self) -> Option<Error> {
+        self.state.lock().queue.blamed().cloned()
+    }
+
     /// Takes everything out, and nothing in any more. Gives the number of records, also when it is called again.
     pub(super) fn end(&self, error: &Error) -> u64 {
         let mut state = self.state.lock();

@@ -650,6 +650,11 @@ impl<P> Queue<P> {
         self.blamed = Some(error.clone());
     }
 
+    /// Why what waits does so, if that is known.
+    pub(super) fn blamed(&self) -> Option<&Error> {
+        self.blamed.as_ref()
+    }
+
     /// Gives up everything.
     pub(super) fn fail_all(&mut self, error: &Error) {
         for at in 0..self.entries.len() {

@@ -94,6 +94,8 @@ pub(super) struct Sender {
     /// Answers in a row that made no sense, where the connection begins.
     nonsense: u32,
     connected_at: Option<Instant>,
+    /// The log was told that the broker is out of reach.
+    warned: bool,
     tools: Tools,
 }
 
@@ -153,6 +155,7 @@ impl Sender {
             failures: 0,
             nonsense: 0,
             connected_at: None,
+            warned: false,
             tools,
         })
     }
@@ -276,6 +279,9 @@ impl Sender {
                 self.connected_at = Some(now());
                 self.not_before = None;
                 self.nonsense = 0;
+                if std::mem::take(&mut self.warned) {
+                    log::info!("broker {} can be reached again to produce", self.inbox.broker);
+                }
                 true
             }
             Err(error) => {
@@ -289,7 +295,16 @@ impl Sender {
 
     /// The broker may be gone for good: the keeper asks who leads now.
     fn unreachable(&mut self, error: &Error) {
-        log::debug!("broker {} cannot be reached to produce: {error}", self.inbox.broker);
+        // Once an outage: whoever has sent detached is told nothing else before its time is over.
+        let level = match std::mem::replace(&mut self.warned, true) {
+            true => log::Level::Debug,
+            false => log::Level::Warn,
+        };
+        log::log!(
+            level,
+            "broker {} cannot be reached to produce: {error}",
+            self.inbox.broker
+        );
         self.cool_down();
         let topics = self.active.iter().map(|partition| Arc::clone(&partition.topic));
         let topics: HashSet<_> = topics.collect();

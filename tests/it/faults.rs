@@ -32,6 +32,86 @@ fn client(cluster: &FakeCluster) -> Client {
         .expect("it answers")
 }
 
+#[test]
+fn what_is_not_there_is_told_with_what_to_do() {
+    let cluster = cluster(1, 3);
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let builder = builder.unknown_topic_ttl(Duration::from_millis(10));
+    let client = builder.connect().expect("it answers");
+    let refused = |topic: &str| client.partitions(topic).expect_err("no such topic").to_string();
+    assert!(refused("nowhere").contains("Admin::create_topics"));
+    assert!(refused("no where").contains("letters and digits"));
+    let error = client.leader(TOPIC, 3).expect_err("no such partition").to_string();
+    assert!(error.contains("the topic has 3 partitions"), "{error}");
+    let producer = client.producer().build().expect("default settings are allowed");
+    let error = producer.send(Record::to("").value("x")).expect_err("no name");
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+}
+
+#[test]
+fn who_gives_up_while_brokers_are_down_is_told_that_they_are() {
+    let cluster = cluster(1, 1);
+    let client = client(&cluster);
+    write(&client, TOPIC, 0, &["one"]);
+    let builder = client.producer().delivery_timeout(Duration::from_secs(3));
+    let producer = builder.build().expect("default settings are allowed");
+    producer
+        .send_sync(Record::to(TOPIC).value("two"), LONG)
+        .expect("it is up");
+    let fresh = client.producer().delivery_timeout(Duration::from_secs(3));
+    let fresh = fresh
+        .max_block(Duration::from_secs(1))
+        .build()
+        .expect("these are allowed");
+    cluster.crash(1);
+    let told = |error: klamm::Error| {
+        assert!(error.to_string().contains("connection refused"), "{error}");
+        error
+    };
+    let delivery = producer.send(Record::to(TOPIC).value("three")).expect("there is room");
+    let error = told(delivery.wait(Duration::from_secs(1)).expect_err("it is down"));
+    assert!(error.is_retriable(), "{error}");
+    told(delivery.wait(LONG).expect_err("its time is over"));
+    // One that has no ID yet, and a topic that nobody has heard of.
+    let delivery = fresh.send(Record::to(TOPIC).value("four")).expect("there is room");
+    told(delivery.wait(LONG).expect_err("its time is over"));
+    told(
+        fresh
+            .send(Record::to("another").value("five"))
+            .expect_err("nobody knows of it"),
+    );
+    // What is closed stays closed.
+    let delivery = producer.send(Record::to(TOPIC).value("six")).expect("there is room");
+    drop(delivery.wait(Duration::from_secs(1)));
+    producer.close(Duration::ZERO).expect("its threads end");
+    let error = told(delivery.wait(LONG).expect_err("it was closed"));
+    assert!(error.kind() == ErrorKind::Closed && !error.is_retriable(), "{error:?}");
+}
+
+/// A stream's keeper must not wait for the broker that it asks: all that is told of the stream comes through it.
+#[test]
+fn while_no_broker_answers_for_metadata_a_stream_still_tells_what_happens() {
+    let cluster = cluster(1, 1);
+    let builder = Client::builder().bootstrap(cluster.bootstrap());
+    let builder = builder
+        .request_timeout(LONG * 20)
+        .metadata_max_age(Duration::from_millis(50));
+    let client = builder.connect().expect("it answers");
+    write(&client, TOPIC, 0, &["one", "two"]);
+    let reader = client.reader().topics([TOPIC]).stall_after(Duration::from_millis(500));
+    let stream = reader.open().expect("a topic");
+    assert_eq!(read(&stream, 1), ["one"]);
+    let silence = cluster.on(Api::Metadata, |_| Action::Silence);
+    wait_until("the keeper asks for metadata", LONG, || silence.uses() > 0);
+    // The program takes nothing.
+    let events = stream.events();
+    wait_until("the stall is told", LONG, || {
+        let event = events.next_timeout(Duration::from_millis(50));
+        matches!(event, Some(Event::Stalled { .. }))
+    });
+    stream.close(LONG).expect("nothing is left that waits");
+}
+
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
