@@ -94,6 +94,21 @@ pub(crate) fn is_ours() -> bool {
     OURS.get()
 }
 
+/// Does something for which one of klamm's own threads may wait meanwhile: nobody whom it calls, as the program's logger, may
+/// wait for those.
+pub(crate) fn as_ours<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            OURS.set(self.0);
+        }
+    }
+
+    let _before = Before(OURS.replace(true));
+    work()
+}
+
 fn describe(payload: &(dyn std::any::Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned())
@@ -112,6 +127,14 @@ mod tests {
             .unwrap_err();
         assert!(error.to_string().contains("out of luck"), "{error}");
         assert_eq!(error.kind(), ErrorKind::Internal);
+    }
+
+    #[test]
+    fn what_is_done_as_ours_ends_with_it() {
+        assert!(as_ours(|| as_ours(is_ours) && is_ours()));
+        assert!(!is_ours());
+        let panicked = std::panic::catch_unwind(|| as_ours(|| panic!("on purpose")));
+        assert!(panicked.is_err() && !is_ours());
     }
 
     #[test]

@@ -290,6 +290,7 @@ impl Cluster {
         let mut failures = 0;
         let mut last = None;
         loop {
+            let has_time = deadline.remaining() > AN_INSTANT;
             let error = match self.call_any_once(ask, deadline) {
                 Ok(answer) => {
                     *self.0.silence.lock() = None;
@@ -300,7 +301,7 @@ impl Cluster {
             if let Some(stop) = deadline.stopped() {
                 return Err(stop.error());
             }
-            if deadline.has_passed() {
+            if deadline.has_passed() || !has_time {
                 // A round that had no time to fail by itself knows less than the one before it.
                 return Err(last.unwrap_or(error));
             }
@@ -497,6 +498,9 @@ fn leader_of(topic: &Topic, partition: i32) -> Result<(i32, i32)> {
 
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// Nobody is asked and answers in so little time.
+const AN_INSTANT: Duration = Duration::from_millis(2);
 
 /// The error tells already that time is up, and for what.
 fn is_over(error: &Error, deadline: &Deadline) -> bool {

@@ -290,7 +290,8 @@ impl Lane {
         };
         if let Err(error) = link.stay_known(shared) {
             let error = error.at_broker(&link.peer);
-            if error.kind() != ErrorKind::Closed {
+            // Anything else is told where it is given up.
+            if error.kind() == ErrorKind::Io {
                 shared.tell(Event::Disconnected {
                     broker: *broker,
                     error: error.clone(),
@@ -524,7 +525,7 @@ impl Link {
         }
     }
 
-    /// Says anew who we are, if that is due. Nothing is on its way now, and a Fetch that waits in the broker is answered
+    /// Says anew who we are, if that is due. Nothing is on its way now but the last answer's end, and a Fetch that waits in the broker is answered
     /// though the session ends meanwhile.
     fn stay_known(&mut self, shared: &Shared) -> Result<()> {
         if !self.session.ends() {

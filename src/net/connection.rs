@@ -388,6 +388,11 @@ impl Connection {
         })
     }
 
+    /// For how long nothing was asked or answered.
+    pub(crate) fn idle(&self) -> Duration {
+        now().saturating_duration_since(self.shared.calls.lock().last_used)
+    }
+
     /// Ends it if nothing was asked and nothing is awaited for this long. Whoever is about to use it finds it dead
     /// before anything is sent.
     pub(crate) fn end_if_idle_for(&self, time: Duration) -> bool {

@@ -52,7 +52,10 @@ impl<T> Helm<T> {
         let mut place = self.0.lock();
         place.comes_at = None;
         match place.free.take() {
-            Some(free) => Found::Free(free),
+            Some(free) => {
+                place.is_wanted = false;
+                Found::Free(free)
+            }
             None if place.is_lost => Found::Lost,
             None => {
                 place.is_wanted = true;
@@ -63,12 +66,18 @@ impl<T> Helm<T> {
 
     // ---- a caller ----
 
-    /// Has a caller do something with it, who says when somebody has to look at it again. None when somebody else has it, and
-    /// else whether its thread must be called: it has been here meanwhile, or comes later than that.
+    /// Has a caller do something with it, who says when somebody has to look at it again. None when somebody else has it or its
+    /// thread is on its way, and else whether that must be called: it has been here meanwhile, or comes later than that.
     ///
     /// What a panic leaves half done is lost to all.
     pub(super) fn with(&self, work: impl FnOnce(&mut T) -> Instant) -> Option<bool> {
-        let mut taken = self.0.lock().free.take()?;
+        let mut taken = {
+            let mut place = self.0.lock();
+            if place.is_wanted {
+                return None;
+            }
+            place.free.take()?
+        };
         let mut guard = Guard {
             helm: self,
             is_done: false,
@@ -77,7 +86,7 @@ impl<T> Helm<T> {
         guard.is_done = true;
         let mut place = self.0.lock();
         place.free = Some(taken);
-        Some(std::mem::take(&mut place.is_wanted) || place.comes_at.is_none_or(|at| look_at < at))
+        Some(place.is_wanted || place.comes_at.is_none_or(|at| look_at < at))
     }
 }
 
@@ -154,7 +163,11 @@ mod tests {
             now + Duration::from_secs(60)
         });
         assert_eq!(called, Some(true));
+        // It is its turn.
+        assert_eq!(helm.with(|_| unreachable!()), None);
         assert_eq!(*taken(&helm), 1);
+        helm.leave(Box::new(2), now);
+        assert_eq!(helm.with(|_| now), Some(false));
     }
 
     #[test]

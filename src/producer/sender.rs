@@ -65,7 +65,8 @@ pub(super) fn run(shared: &Arc<Shared>, inbox: &Arc<Inbox>) {
             match inbox.helm.take() {
                 Found::Free(sender) => break sender,
                 Found::InUse => drop(bell.wait_until(now() + LONG)),
-                Found::Lost => return,
+                // What a panic has left: all that is on its way is given up in time, and the next sender is a new one.
+                Found::Lost => return log::error!("sending to broker {} panicked", inbox.broker),
             }
         };
         if !was_rung {
@@ -216,7 +217,8 @@ impl Sender {
                 self.adopt();
                 continue;
             }
-            self.transmit(batches);
+            let limit = self.shared.cluster.config().request_timeout;
+            self.transmit(batches, limit);
             self.take_answers();
             self.adopt();
         }
@@ -402,7 +404,8 @@ impl Sender {
         batches
     }
 
-    fn transmit(&mut self, batches: Vec<(Arc<Partition>, Taken)>) {
+    /// Each request is written within `limit`, or not at all.
+    fn transmit(&mut self, batches: Vec<(Arc<Partition>, Taken)>, limit: Duration) {
         let mut outgoing = Vec::with_capacity(batches.len());
         let mut size = 0;
         for (partition, taken) in batches {
@@ -416,7 +419,7 @@ impl Sender {
                 Ok(bytes) => {
                     if partition.give_back(ticket, &bytes, sequence) {
                         if size + bytes.bytes().len() > LARGEST_REQUEST {
-                            self.send(std::mem::take(&mut outgoing));
+                            self.send(std::mem::take(&mut outgoing), limit);
                             size = 0;
                         }
                         size += bytes.bytes().len();
@@ -437,15 +440,15 @@ impl Sender {
                 }
             }
         }
-        self.send(outgoing);
+        self.send(outgoing, limit);
     }
 
-    fn send(&mut self, outgoing: Vec<Outgoing>) {
+    fn send(&mut self, outgoing: Vec<Outgoing>, limit: Duration) {
         if outgoing.is_empty() {
             return;
         }
         self.attend();
-        let (ids, result) = self.write(&outgoing);
+        let (ids, result) = self.write(&outgoing, limit);
         let batches: Vec<Sent> = outgoing.into_iter().map(|outgoing| outgoing.sent).collect();
         match result {
             Ok(Some(pending)) => self.flights.push_back(Flight {
@@ -496,7 +499,11 @@ impl Sender {
     }
 
     #[allow(clippy::type_complexity, reason = "used once, right above")]
-    fn write(&self, outgoing: &[Outgoing]) -> (Vec<(Uuid, Arc<str>)>, Result<Option<Pending<ProduceRequest>>>) {
+    fn write(
+        &self,
+        outgoing: &[Outgoing],
+        limit: Duration,
+    ) -> (Vec<(Uuid, Arc<str>)>, Result<Option<Pending<ProduceRequest>>>) {
         let metadata = self.shared.cluster.metadata();
         let mut partitions: Vec<Vec<(i32, &[u8])>> = Vec::new();
         let mut ids: Vec<(Uuid, Arc<str>)> = Vec::new();
@@ -527,7 +534,12 @@ impl Sender {
         let cluster = &self.shared.cluster;
         let has_ids = ids.iter().all(|(id, _)| !id.is_nil());
         let newest = if has_ids { i16::MAX } else { TOPIC_IDS - 1 };
-        let deadline = Deadline::after(cluster.config().request_timeout, "request_timeout")
+        let whose = if limit < cluster.config().request_timeout {
+            "what a caller waits"
+        } else {
+            "request_timeout"
+        };
+        let deadline = Deadline::after(limit, whose)
             .with_stop(&self.shared.ended)
             .with_stop(cluster.closing());
         let request = Produce {
@@ -570,7 +582,8 @@ impl Sender {
     fn not_written(&self, batches: Vec<Sent>, error: &Error) {
         // What has ended a connection meanwhile says nothing about these batches: another one may do better.
         let is_alive = self.connection.as_ref().is_some_and(|connection| !connection.is_dead());
-        let is_hopeless = is_alive && action(error) == Action::Fail && error.kind() != ErrorKind::Closed;
+        let may_pass = matches!(error.kind(), ErrorKind::Closed | ErrorKind::TimedOut);
+        let is_hopeless = is_alive && action(error) == Action::Fail && !may_pass;
         for Sent { partition, ticket, .. } in batches {
             let random = self.shared.cluster.random();
             if is_hopeless {
@@ -711,8 +724,14 @@ impl Sender {
 
     fn look_at(&self, wake_at: Option<Instant>) -> Instant {
         let config = self.shared.cluster.config();
-        // What a caller sends meanwhile is not overdue before that.
-        let mut until = now() + config.connections_max_idle.min(config.request_timeout);
+        let max_idle = config.connections_max_idle;
+        let left = self.connection.as_ref().map_or(max_idle, |connection| {
+            let left = max_idle.saturating_sub(connection.idle());
+            // What a caller sends meanwhile is not overdue before that.
+            let left = if left.is_zero() { max_idle } else { left };
+            left.min(config.request_timeout)
+        });
+        let mut until = now() + left;
         if let Some(flight) = self.flights.front() {
             until = until.min(flight.pending.expires());
         }

@@ -87,7 +87,8 @@ pub(crate) const TAIL: usize = 3;
 ///
 /// # Errors
 ///
-/// Io when the reader fails, Protocol when the answer does not hold what it claims.
+/// Io when the reader fails, Protocol when the answer does not hold what it claims; what is wrong with its tail,
+/// [`check_tail`] says.
 pub(crate) fn read_answer<R: Read>(
     reader: R,
     frame: usize,

@@ -1,8 +1,12 @@
 //! A small request to a broker that owes nothing, sent by the caller itself: calling a thread for it takes longer.
 //!
-//! Nobody waits here: the socket's buffer is empty, since all that was ever written to it is answered.
+//! Nobody waits here: the socket's buffer is empty, since all that was ever written to it is answered. For a broker that answers
+//! what it has not read, there is a limit.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Look, Sender};
 use crate::{
@@ -13,13 +17,27 @@ use crate::{
 
 /// Less than any socket's buffer holds.
 const SMALL: usize = 8 << 10;
+/// What a caller waits at most when all is against it.
+const LIMIT: Duration = Duration::from_millis(100);
 
 /// Sends what is ready, if that keeps the caller no longer than a call of the thread that does it otherwise.
 pub(in crate::producer) fn send_at_once(inbox: &Arc<Inbox>) {
+    let _panics = CallsWhenPanicking(inbox);
     // What runs on klamm's own threads is in somebody's way already.
-    let is_called = thread::is_ours() || inbox.helm.with(Sender::send_small).unwrap_or(true);
+    let is_called = thread::is_ours() || thread::as_ours(|| inbox.helm.with(Sender::send_small)).unwrap_or(true);
     if is_called {
         inbox.wake();
+    }
+}
+
+/// Its thread ends then, as if it had panicked itself.
+struct CallsWhenPanicking<'a>(&'a Inbox);
+
+impl Drop for CallsWhenPanicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.wake();
+        }
     }
 }
 
@@ -40,7 +58,7 @@ impl Sender {
             return now;
         }
         let is_all = self.active.len() == 1;
-        self.transmit(batches);
+        self.transmit(batches, LIMIT);
         self.inbox.owes_since(self.flights.front().map(|flight| flight.at));
         if is_all && !self.flights.is_empty() {
             return self.look_at(None);
@@ -51,8 +69,10 @@ impl Sender {
     /// Whether there is a connection that is of no use to anybody else, and nothing to wait for.
     fn may_send_at_once(&self, now: Instant) -> bool {
         let config = &self.shared.env.config;
+        let socket = &self.shared.cluster.net_config().socket;
         // Without acks it is not known what the broker has read.
         config.acks != Acks::None
+            && socket.send_buffer.is_none_or(|bytes| bytes >= 4 * SMALL)
             && self.flights.is_empty()
             && self.not_before.is_none_or(|at| at <= now)
             && !self.shared.ended.is_stopped()
@@ -66,8 +86,6 @@ impl Sender {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "a test waits here")]
 mod tests {
-    use std::time::Duration;
-
     use klamm_fake::{Action, Api, FakeCluster};
 
     use super::*;
