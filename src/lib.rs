@@ -275,7 +275,8 @@
 //! | `klamm-deliver` | one per producer with callbacks or an observer: they run here | with its producer |
 //! | `klamm-resolve` | one while a name is looked up | with the answer |
 //!
-//! They sleep while there is nothing to do, and none outlives the last handle. None runs the program's code, but for its logger and,
+//! They sleep while there is nothing to do, and none outlives the last handle. A record that is not to linger, or for which the program
+//! waits, the program's own thread writes to the socket when that keeps it from nothing else. None of klamm's runs the program's code, but for its logger and,
 //! on `klamm-deliver`, what it wants to be called with.
 //!
 //! # What is logged
