@@ -287,12 +287,12 @@
 //! | Level | What it tells |
 //! |---|---|
 //! | error | what should never happen, such as a panic in one of klamm's threads |
-//! | warn | what somebody may want to act on: a partition that was lost, failed or stalled, a commit that failed, a broker that cannot be reached to produce, records that a dropped producer leaves behind, what makes connections less safe, keys of properties that nobody knows |
-//! | info | what goes on: partitions that are read from or given up, rebalances, leaders that move, keys of properties that make no difference |
+//! | warn | what somebody may want to act on, such as a partition that was lost, failed, stalled or reset, damaged records, a commit that failed, a group, a broker or metadata out of reach, messages that are still held, records that a dropped producer leaves behind, certificates that cannot be read anew, what makes connections less safe, keys of properties that nobody knows |
+//! | info | what goes on, such as partitions that are read from or given up, rebalances, leaders that move, brokers that are back, new certificates, keys of properties that make no difference |
 //! | debug | each attempt that fails and is made again, and why; sessions that are renewed |
 //! | trace | each request |
 //!
-//! Lines name the group, topic, partition or broker that they are about. What is in records, and credentials, are in none of them.
+//! Lines name the group, topic, partition or broker that they are about, if there is one. What is in records, and credentials, are in none of them.
 //!
 //! # Guarantees
 //!

@@ -274,8 +274,8 @@ impl EventQueue {
             Event::Revoked { partition } => (Level::Info, format!("{partition} was given up")),
             Event::Abandoned { partition, oldest } => {
                 let line = format!(
-                    "{partition} was given up although the program still has offset {oldest} of it in hand after \
-                     revoke_timeout: it comes again elsewhere"
+                    "{partition} was given up although the program still has offset {oldest} of it in hand, since the time \
+                     to finish it (revoke_timeout, or less if the group goes on before that) is over: it comes again elsewhere"
                 );
                 (Level::Warn, line)
             }

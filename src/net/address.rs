@@ -22,12 +22,7 @@ impl Address {
     /// `host:port`; a numeric IPv6 host stands in brackets.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
-        // In front of it may be a password.
-        if text.contains('@') {
-            return Err(Error::config(
-                "an address must be host:port, without anybody's name in front of it: who logs in is for Sasl to say",
-            ));
-        }
+        without_names(text)?;
         let refuse = |why: &str| Error::config(format!("{text:?} is not an address: {why}"));
         if text.contains("://") {
             return Err(refuse("it must be host:port, without a scheme"));
@@ -68,6 +63,8 @@ impl Address {
 
     /// A list, separated by commas.
     pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>> {
+        // In all of it, before any of it is quoted: a password may hold a comma.
+        without_names(text)?;
         let mut list = Vec::new();
         for part in text.split(',').filter(|part| !part.trim().is_empty()) {
             let address = Self::parse(part)?;
@@ -76,6 +73,16 @@ impl Address {
             }
         }
         Ok(list)
+    }
+}
+
+/// In front of an `@` may be a password.
+fn without_names(text: &str) -> Result<()> {
+    match text.contains('@') {
+        false => Ok(()),
+        true => Err(Error::config(
+            "an address must be host:port, without anybody's name in front of it: who logs in is for Sasl to say",
+        )),
     }
 }
 
@@ -124,7 +131,14 @@ mod tests {
             let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
         }
-        let error = Address::parse("alice:secret@a:1").unwrap_err().to_string();
-        assert!(error.contains("Sasl") && !error.contains("secret"), "{error}");
+        for text in ["alice:secret@a:1", "alice:sec,ret@a:1"] {
+            for error in [
+                Address::parse(text).unwrap_err(),
+                Address::parse_list(text).unwrap_err(),
+            ] {
+                let error = error.to_string();
+                assert!(error.contains("Sasl") && !error.contains("sec"), "{error}");
+            }
+        }
     }
 }

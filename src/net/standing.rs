@@ -45,6 +45,26 @@ struct Refused {
     error: Error,
 }
 
+impl Book {
+    /// Makes room: a broker may name ever new addresses, and refuse us at each.
+    fn forget(&mut self, but: &Address, now: Instant) {
+        if self.refused.len() < MOST {
+            return;
+        }
+        let accepted = self.accepted;
+        self.refused.retain(|address, refused| {
+            let is_recent = now.saturating_duration_since(refused.at) < FORGOTTEN;
+            address == but || is_recent || accepted.is_none_or(|accepted| accepted < refused.at)
+        });
+        if self.refused.len() >= MOST {
+            // This is no cluster any more.
+            self.refused.retain(|address, _| address == but);
+        }
+    }
+}
+
+/// No cluster has so many brokers.
+const MOST: usize = 10_000;
 /// A broker that has refused us is left alone for so long: asking at once brings the same, and may lock an account.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 /// So often in a row a broker may refuse a client that was believed before, until that is the end of what needs it.
@@ -100,6 +120,7 @@ impl Standing {
     /// What to make of a refusal of a try that began then: retriable as long as another try may help.
     pub(crate) fn refused(&self, address: &Address, error: Error, began: Instant, now: Instant) -> Error {
         let mut book = self.book.lock();
+        book.forget(address, now);
         let before = book.refused.get(address).filter(|before| {
             let is_recent = began.saturating_duration_since(before.at) < FORGOTTEN;
             is_recent || book.accepted.is_none_or(|accepted| accepted < before.at)

@@ -247,8 +247,11 @@ impl Keeper {
             }
             Err(error) => {
                 log::debug!("metadata for a producer: {error}");
-                for partition in self.homeless.values() {
-                    partition.blame(&error);
+                // That there was no time to ask, or that it is over, does not say why nobody answers.
+                if !matches!(error.kind(), ErrorKind::Closed | ErrorKind::TimedOut) {
+                    for partition in self.homeless.values() {
+                        partition.blame(&error);
+                    }
                 }
                 self.metadata.failed(&self.shared);
             }

@@ -459,7 +459,11 @@ impl Partition {
 
     /// Why what waits does so, for those who are told that its time is over.
     pub(super) fn blame(&self, error: &Error) {
-        self.state.lock().queue.blame(error);
+        let mut state = self.state.lock();
+        // Of what comes later, nothing is known yet.
+        if state.open.is_some() || !state.queue.is_empty() {
+            state.queue.blame(error);
+        }
     }
 
     /// Why what is here waits, if that is known.

@@ -302,6 +302,10 @@ impl<P> Queue<P> {
             self.next_sequence = advance(self.next_sequence, entry.records);
         }
         self.blamed = None;
+        if entry.attempts == 0 {
+            // What has kept it from being sent is over.
+            entry.last_error = None;
+        }
         self.last_attempt = self.last_attempt.wrapping_add(1);
         entry.stage = Stage::InFlight(self.last_attempt);
         entry.attempts += 1;
@@ -717,6 +721,10 @@ impl<P> Queue<P> {
                 }
                 _ => break,
             }
+        }
+        if self.entries.is_empty() {
+            // What comes next may meet something else.
+            self.blamed = None;
         }
         told
     }

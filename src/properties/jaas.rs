@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use zeroize::Zeroizing;
+
 use crate::net::sasl::Secret;
 
 /// One entry: `some.LoginModule required key="value";`
@@ -128,10 +130,11 @@ impl Tokens<'_> {
     }
 
     fn quoted(&mut self, quote: char) -> Result<Token, String> {
-        let mut value = String::new();
+        // Large enough at once, or what it grows out of would keep a part of a password. Nothing is longer than its text.
+        let mut value = Zeroizing::new(String::with_capacity(self.text.len() - self.at));
         loop {
             match self.take() {
-                Some(c) if c == quote => return Ok(Token::Word(Secret::new(value))),
+                Some(c) if c == quote => return Ok(Token::Word(Secret::new(std::mem::take(&mut *value)))),
                 // Java goes on behind the line as if there had been a quote.
                 None | Some('\n' | '\r') => return Err(self.wrong("has a quote that is not closed")),
                 Some('\\') => value.extend(self.escaped()),

@@ -37,7 +37,9 @@ pub(super) fn run(bytes: &[u8]) {
             Ok(Step::Send(answer)) => {
                 assert!(!has_failed, "it goes on after it has failed");
                 assert!(answer.len() < 4096, "{} bytes", answer.len());
-                assert!(!contains(&answer, PASSWORD.as_bytes()), "said once more");
+                // A broker that says it hears it again: in SCRAM, its nonce is said back to it.
+                let is_told = contains(&challenge, PASSWORD.as_bytes());
+                assert!(is_told || !contains(&answer, PASSWORD.as_bytes()), "said once more");
             }
             Ok(Step::Done) => match sasl.mechanism().name() {
                 "PLAIN" => {}

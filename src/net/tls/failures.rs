@@ -100,7 +100,11 @@ fn certificate(reason: &CertificateError) -> String {
             .to_owned(),
         E::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
-            let names = presented.iter().map(|name| plain_name(name)).collect::<Vec<_>>();
+            let names = presented
+                .iter()
+                .take(20)
+                .map(|name| plain_name(name))
+                .collect::<Vec<_>>();
             match &names[..] {
                 [] => format!(
                     "the broker's certificate is not for {expected}: it names no host at all \

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion, WantsVerifier,
-    client::{ResolvesClientCert, WantsClientCert, WebPkiServerVerifier},
+    client::{ResolvesClientCert, Resumption, WantsClientCert, WebPkiServerVerifier},
     crypto::CryptoProvider,
     pki_types::ServerName,
     sign::SingleCertAndKey,
@@ -63,14 +63,15 @@ use crate::error::{Error, Result};
 /// now, and those that stand are left alone. So a certificate that is renewed every day needs no restart. While a file cannot
 /// be used, as in the middle of being replaced, what was good before is kept, and a warning is logged.
 ///
-/// A certificate that is not accepted, by either side, is [`Authentication`](crate::ErrorKind::Authentication), says what is
-/// wrong with it, and is not retried.
+/// A certificate that is not accepted, by either side, is [`Authentication`](crate::ErrorKind::Authentication), and says what is
+/// wrong with it. It is tried again only as described there: by a client that was believed before. Sessions are not resumed, so that
+/// each connection is verified anew.
 ///
 /// Cheap to clone. `Debug` shows where certificates and keys come from, and nothing of what is in them.
 #[derive(Clone, Default)]
 pub struct Tls {
     settings: Arc<Settings>,
-    /// Shared by clones, so that files are read once, and sessions resumed.
+    /// Shared by clones, so that files are read once.
     current: Arc<Mutex<Option<Current>>>,
 }
 
@@ -337,14 +338,17 @@ impl Settings {
             .with_protocol_versions(versions)
             .map_err(|error| Error::config(format!("TLS cannot be set up: {error}")))?;
         let builder = self.with_verifier(builder, &provider)?;
-        Ok(match &self.identity {
+        let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
                 let identity = material::identity(chain, key, &provider)?;
                 let identity: Arc<dyn ResolvesClientCert> = Arc::new(SingleCertAndKey::from(identity));
                 builder.with_client_cert_resolver(identity)
             }
-        })
+        };
+        // Who resumes a session is not verified again: a certificate that has expired since would do for ever.
+        config.resumption = Resumption::disabled();
+        Ok(config)
     }
 
     fn with_verifier(

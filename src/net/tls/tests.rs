@@ -4,7 +4,7 @@ use std::{
     env, fs,
     io::Write,
     path::PathBuf,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -175,6 +175,34 @@ fn both_versions_are_spoken_with_who_is_trusted() {
         ask(&broker, &authority.trusted().public_roots()).unwrap();
         ask(&broker, &authority.trusted().server_name("localhost")).unwrap();
         ask(&broker, &Tls::new().danger_accept_any_certificate()).unwrap();
+    }
+}
+
+#[test]
+fn who_was_believed_once_is_verified_again() {
+    let authority = Authority::new();
+    let here = ["127.0.0.1"];
+    let expired = authority.issue_with(&here, |params| {
+        params.not_before = date_time_ymd(2019, 1, 1);
+        params.not_after = date_time_ymd(2020, 2, 29);
+    });
+    for version in BOTH {
+        let first = server(&authority.issue(&here), &Clients::Anybody, version);
+        // It knows the sessions of the first one, so that they could be resumed.
+        let mut second = ServerConfig::clone(&server(&expired, &Clients::Anybody, version));
+        second.session_storage = Arc::clone(&first.session_storage);
+        let (second, has_expired) = (Arc::new(second), Arc::new(AtomicBool::new(false)));
+        let broker = broker({
+            let has_expired = Arc::clone(&has_expired);
+            move || match has_expired.load(Ordering::SeqCst) {
+                true => Arc::clone(&second),
+                false => Arc::clone(&first),
+            }
+        });
+        let tls = authority.trusted();
+        ask(&broker, &tls).unwrap();
+        has_expired.store(true, Ordering::SeqCst);
+        is_refused(&broker, &tls, ErrorKind::Authentication, &["expired"]);
     }
 }
 

@@ -19,9 +19,6 @@ use crate::{
 };
 
 /// Connects to each of the addresses that the name stands for, in turn, until one answers.
-///
-/// The name is resolved on this thread by the system's resolver, which knows no deadline: a name server that does not
-/// answer can keep it for longer than the deadline says. Everything after that keeps to it.
 pub(super) fn connect(address: &Address, options: &SocketOptions, deadline: &Deadline) -> Result<Socket> {
     deadline.check(CONNECTED)?;
     let resolved = resolve(address, deadline)?;
