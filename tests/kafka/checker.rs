@@ -283,14 +283,16 @@ fn what_begins_after_the_partition_has_moved_is_not_forgiven_by_a_loss() {
 }
 
 #[test]
-fn a_stopped_process_may_begin_one_message_late_and_no_second() {
+fn a_stopped_process_may_begin_one_message_late_and_others_if_it_says_that_they_are_late() {
     let mut history = clean();
     history.owned[0] = owned("a", 5, 90, Ending::Lost);
     history.paused("a", at(40), at(52));
     history.handled.insert(3, handled("a", 3, 53, Some(54)));
     checker(history.clone()).single_owner().unwrap();
     history.handled.insert(4, handled("a", 4, 55, Some(56)));
-    checker(history).single_owner().unwrap_err();
+    checker(history.clone()).single_owner().unwrap_err();
+    history.handled[4].stale = true;
+    checker(history).single_owner().unwrap();
 }
 
 #[test]

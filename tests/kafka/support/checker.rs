@@ -227,7 +227,8 @@ impl Checker {
     }
 
     /// Whether it may have been handed out before its process was stopped, though it began after that: one message for a
-    /// partition can be on its way to its handler.
+    /// partition can be on its way to its handler. So are those that follow it for as long as the thread that would end
+    /// this has not woken up, but they say themselves that they are not its own any more.
     fn was_paused(&self, handled: &Handled) -> bool {
         self.history.pauses.iter().any(|pause| {
             let until = pause.to.saturating_add(AWAKE);
@@ -235,7 +236,8 @@ impl Checker {
             pause.member == handled.member
                 && (pause.from..=until).contains(&handled.begin)
                 && !others.any(|other| {
-                    (&other.member, &other.partition) == (&handled.member, &handled.partition)
+                    !handled.stale
+                        && (&other.member, &other.partition) == (&handled.member, &handled.partition)
                         && (pause.from..handled.begin).contains(&other.begin)
                 })
         })
