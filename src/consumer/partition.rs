@@ -422,7 +422,7 @@ impl Partition {
 
     /// Something was taken: its fetcher may go on, if it waits for room.
     pub(crate) fn read_on(&self) {
-        if self.decoding && !self.is_lent && self.account.ready <= AHEAD / 2 {
+        if self.account.ready <= AHEAD / 2 {
             self.wake.notify_one();
         }
     }
